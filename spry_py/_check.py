@@ -1,0 +1,80 @@
+"""Refusals of bad values, where they are written: which field, which value, what is allowed."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Collection
+from typing import Any
+
+
+def check_seconds(owner: str, field: str, value: object, *, zero: bool = True) -> None:
+    """Accept a number of seconds, ``inf`` included."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{owner}: {field} must be a number of seconds, not {value!r}")
+    if math.isnan(value) or value < 0 or (value == 0 and not zero):
+        least = "0 or more" if zero else "more than 0"
+        raise ValueError(
+            f"{owner}: {field} must be {least} seconds (inf is allowed), not {value!r}"
+        )
+
+
+def check_count(owner: str, field: str, value: object, *, infinite: bool = False) -> None:
+    """Accept an integer that is not negative; ``inf`` too where ``infinite``."""
+    allowed = "an int, 0 or more" + (", or inf" if infinite else "")
+    if infinite and value == math.inf:
+        return
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{owner}: {field} must be {allowed}, not {value!r}")
+    if value < 0:
+        raise ValueError(f"{owner}: {field} must be {allowed}, not {value!r}")
+
+
+def check_choice(owner: str, field: str, value: object, choices: Collection[str]) -> None:
+    """Accept one of a few words."""
+    if not isinstance(value, str) or value not in choices:
+        error = ValueError if isinstance(value, str) else TypeError
+        allowed = ", ".join(repr(choice) for choice in choices)
+        raise error(f"{owner}: {field} must be one of {allowed}, not {value!r}")
+
+
+def check_key(owner: str, field: str, value: object) -> None:
+    """Accept what can be a part of a path."""
+    if not isinstance(value, str):
+        raise TypeError(f"{owner}: {field} must be a str, not {value!r}")
+    if not value or "/" in value:
+        raise ValueError(f"{owner}: {field} must be non-empty and without '/', not {value!r}")
+
+
+def check_callable(owner: str, field: str, value: object, allowed: str) -> None:
+    """Accept ``None`` or something that can be called."""
+    if value is not None and not callable(value):
+        raise TypeError(f"{owner}: {field} must be {allowed}, not {value!r}")
+
+
+def check_async_function(owner: str, field: str, value: Any) -> None:
+    """Accept an async function or what looks like one; refuse the usual slips by name."""
+    if inspect.iscoroutine(value):
+        value.close()
+        raise TypeError(
+            f"{owner}: {field} must be an async function, not the coroutine object {value!r}; "
+            "write the function and its arguments apart, without calling it"
+        )
+    if not callable(value):
+        raise TypeError(f"{owner}: {field} must be an async function, not {value!r}")
+    plain = inspect.isfunction(value) or inspect.ismethod(value)
+    if plain and not inspect.iscoroutinefunction(value) and not _may_return_awaitable(value):
+        raise TypeError(f"{owner}: {field} must be an async function, but {value!r} is a sync one")
+
+
+def _may_return_awaitable(function: Any) -> bool:
+    """A plain function may hand back a coroutine (a wrapper, say); a generator never does.
+
+    Only a function that says so, by wrapping another or by its annotation, is let through.
+    """
+    if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+        return False
+    if hasattr(function, "__wrapped__") or inspect.ismethod(function):
+        return True
+    annotation = str(function.__annotations__.get("return", ""))
+    return any(word in annotation for word in ("Awaitable", "Coroutine"))

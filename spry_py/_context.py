@@ -1,0 +1,110 @@
+"""What a child's own code sees of its place in the tree: `current_context`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+import trio
+
+if TYPE_CHECKING:
+    from ._nursery import Incarnation
+
+_current: ContextVar[Incarnation | None] = ContextVar("spry_py_incarnation", default=None)
+
+enter_context: Callable[[Incarnation | None], object] = _current.set
+
+
+def current_incarnation() -> Incarnation | None:
+    """The incarnation whose code is calling, if it runs inside a tree."""
+    return _current.get()
+
+
+class Context:
+    """One incarnation, seen by its own code. Valid in nested tasks and in threads, too."""
+
+    __slots__ = ("_incarnation",)
+
+    def __init__(self, incarnation: Incarnation) -> None:
+        self._incarnation = incarnation
+
+    @property
+    def key(self) -> str:
+        """The child's key."""
+        return self._incarnation.key
+
+    @property
+    def path(self) -> str:
+        """The child's full path."""
+        return self._incarnation.path
+
+    @property
+    def incarnation(self) -> int:
+        """Which run of its key this is: 1, 2, …"""
+        return self._incarnation.number
+
+    @property
+    def is_settling(self) -> bool:
+        """Whether the child has been asked to finish."""
+        return self._incarnation.burden != "none"
+
+    async def settled(self) -> None:
+        """Wait until the child is asked to finish; it then has its ``shutdown`` seconds for that.
+
+        Calling this counts as listening: a child that never listens is aborted at once. A
+        checkpoint; cancelling it has no effect but to stop waiting.
+        """
+        await self._incarnation.listen().asked.wait()
+
+    def cancel_on_settle(self) -> trio.CancelScope:
+        """A new cancel scope, cancelled as soon as the child is asked to finish.
+
+        Counts as listening, as `settled` does::
+
+            with context.cancel_on_settle():
+                await accept_work()
+        """
+        scope = trio.CancelScope()
+        listener = self._incarnation.listen()
+        if listener.asked.is_set():
+            scope.cancel(reason="the child is settling")
+        else:
+            listener.scopes.add(scope)
+        return scope
+
+    def heartbeat(self) -> None:
+        """Say: still alive. From the first one on the child must send one each ``heartbeat`` s."""
+        self._incarnation.beat()
+
+    def fail(self, exception: Exception) -> None:
+        """Cancel the child and make it end `Failed` with ``exception``, whatever it does then.
+
+        May be called from nested tasks and from threads. The first cause counts; after the child's
+        end nothing happens. Raises `TypeError` for anything but an `Exception`.
+        """
+        if not isinstance(exception, Exception):
+            raise TypeError(f"fail() takes an exception (an instance), not {exception!r}")
+        self._incarnation.call_soon(self._incarnation.fail, exception)
+
+
+def current_context() -> Context:
+    """The context of the child whose code calls this.
+
+    Raises `RuntimeError` outside a supervision tree.
+    """
+    incarnation = _current.get()
+    if incarnation is None:
+        raise RuntimeError(
+            "current_context() was called outside a supervision tree: only the code of a child "
+            "(and what it calls, its nested tasks and its threads) has a context"
+        )
+    return Context(incarnation)
+
+
+def cancel_on_settle() -> trio.CancelScope:
+    """`Context.cancel_on_settle` of the current context.
+
+    Raises `RuntimeError` outside a supervision tree.
+    """
+    return current_context().cancel_on_settle()

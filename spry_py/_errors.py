@@ -1,0 +1,202 @@
+"""What can go wrong, said so that nobody has to read the source to understand it."""
+
+from __future__ import annotations
+
+
+def root_cause_of(exception: BaseException | None) -> BaseException | None:
+    """The last ``__cause__`` of a chain of exceptions (the exception itself if it has none)."""
+    seen: set[int] = set()
+    while exception is not None and exception.__cause__ is not None and id(exception) not in seen:
+        seen.add(id(exception))
+        exception = exception.__cause__
+    return exception
+
+
+def leaves_of(exception: BaseException) -> list[BaseException]:
+    """The exceptions of a group, however nested, in order; a plain exception is its own leaf."""
+    leaves: list[BaseException] = []
+    pending = [exception]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, BaseExceptionGroup):
+            pending.extend(reversed(item.exceptions))
+        else:
+            leaves.append(item)
+    return leaves
+
+
+def sole_leaf_of(exception: BaseException) -> BaseException:
+    """The one leaf of a group of one (trio wraps whatever leaves a nursery), else the argument."""
+    if not isinstance(exception, BaseExceptionGroup):
+        return exception
+    leaves = leaves_of(exception)
+    return leaves[0] if len(leaves) == 1 else exception
+
+
+def is_exit(exception: BaseException) -> bool:
+    """Whether this asks the program to end (KeyboardInterrupt, SystemExit, a group with one)."""
+    return not isinstance(exception, Exception)
+
+
+_LONGEST = 200
+
+
+def tell(exception: BaseException | None) -> str:
+    """One readable line about an exception."""
+    if exception is None:
+        return "it ended normally"
+    if isinstance(exception, BaseExceptionGroup):
+        leaves = leaves_of(exception)
+        more = f" (and {len(leaves) - 1} more)" if len(leaves) > 1 else ""
+        return tell(leaves[0]) + more
+    text = str(exception).strip().partition("\n")[0]
+    line = f"{type(exception).__name__}: {text}" if text else type(exception).__name__
+    return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
+
+
+class SpryError(Exception):
+    """The base of every exception that spry_py defines."""
+
+
+class StartupFailure(SpryError):
+    """A system could not bring up its children."""
+
+
+class ReusedKey(StartupFailure):
+    """A key was used twice in one startup."""
+
+    def __init__(self, key: str, path: str) -> None:
+        super().__init__(key, path)
+        self.key = key
+        self.path = path
+
+    def __str__(self) -> str:
+        return (
+            f"the key {self.key!r} is used twice: {self.path!r} has already been started in this "
+            "startup; give each child of a system a key of its own"
+        )
+
+
+class ChildFailure(StartupFailure):
+    """A child failed to start; the child's own exception is the ``__cause__``."""
+
+    def __init__(self, key: str, path: str) -> None:
+        super().__init__(key, path)
+        self.key = key
+        self.path = path
+
+    def __str__(self) -> str:
+        innermost: ChildFailure = self
+        while isinstance(innermost.__cause__, ChildFailure):
+            innermost = innermost.__cause__
+        why = tell(innermost.__cause__) if innermost.__cause__ is not None else "no reason given"
+        below = "" if innermost is self else f" because its child {innermost.path!r} failed"
+        return f"child {self.path!r} failed to start{below}: {why}"
+
+
+class NonChildFailure(StartupFailure):
+    """A system function raised something of its own while it declared its children."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        why = tell(self.__cause__) if self.__cause__ is not None else "no reason given"
+        return f"the system function of {self.path!r} failed: {why}"
+
+
+class Interrupted(StartupFailure):
+    """The system is being stopped, and this start was given up half-way."""
+
+
+class Escalation(SpryError):
+    """A supervisor gave up: its parent has to decide.
+
+    ``path`` names the child it gave up on, ``root_cause`` the last ``__cause__`` of that child's
+    failure (``None`` when it had ended normally).
+    """
+
+    path: str
+    root_cause: BaseException | None
+
+
+class TooManyRestarts(Escalation):
+    """A supervisor's breaker refused one more restart."""
+
+    def __init__(self, path: str, restarts: int, root_cause: BaseException | None) -> None:
+        super().__init__(path, restarts, root_cause)
+        self.path = path
+        self.restarts = restarts
+        self.root_cause = root_cause
+
+    def __str__(self) -> str:
+        times = "1 time" if self.restarts == 1 else f"{self.restarts} times"
+        return (
+            f"too many restarts: {self.path!r} was restarted {times} and may not be again; "
+            f"root cause: {tell(self.root_cause)}"
+        )
+
+
+class UnrecoverableFailure(Escalation):
+    """A child failed in a way that a restart must not be tried for."""
+
+    def __init__(self, path: str, root_cause: BaseException | None) -> None:
+        super().__init__(path, root_cause)
+        self.path = path
+        self.root_cause = root_cause
+
+    def __str__(self) -> str:
+        return f"{self.path!r} cannot be recovered; root cause: {tell(self.root_cause)}"
+
+
+class ChildNotFound(SpryError):
+    """No child is known under that key or path."""
+
+
+class ChildAlreadyStarted(SpryError):
+    """The key names a child that is alive."""
+
+
+class ChildAlreadyPresent(SpryError):
+    """The key names a child that is known, but not running."""
+
+
+class ChildRunning(SpryError):
+    """The call needs a child that is not running."""
+
+
+class ChildRestarting(SpryError):
+    """The call needs a child that is not about to be restarted."""
+
+
+class MaxChildrenReached(SpryError):
+    """The supervisor holds as many children as it may."""
+
+
+class SupervisorStopped(SpryError):
+    """The supervisor is stopping, has ended, or is between two incarnations."""
+
+
+class WouldDeadlock(SpryError):
+    """The call could only be served after its own caller has moved on."""
+
+
+class Unrecoverable(SpryError):
+    """Raise this in a child to say: do not restart me."""
+
+
+class Ignore(SpryError):
+    """Raise this in a start function, before started, to say: leave me out."""
+
+
+class StartTimeout(SpryError):
+    """A child was not started within its ``start_timeout`` seconds."""
+
+
+class RunTimeout(SpryError):
+    """A child ran longer than its ``run_timeout`` seconds."""
+
+
+class Unresponsive(SpryError):
+    """A child sent no heartbeat for its ``heartbeat`` seconds."""

@@ -1,0 +1,67 @@
+"""Log records: one per fact, from loggers named ``spry_py.<path with dots>``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Final
+
+NAME: Final = "spry_py"
+
+
+def is_on(path: str, level: int) -> bool:
+    """Whether a record about ``path`` would go anywhere."""
+    return _nearest(path).isEnabledFor(level)
+
+
+def log(
+    path: str,
+    level: int,
+    message: str,
+    fields: Mapping[str, object],
+    exception: BaseException | None = None,
+) -> None:
+    """Emit one record about ``path``.
+
+    No logger is made for it unless the application has: `logging` keeps loggers for ever, and a
+    supervisor may see millions of keys.
+    """
+    logger = _nearest(path)
+    if not logger.isEnabledFor(level):
+        return
+    error = (type(exception), exception, exception.__traceback__) if exception is not None else None
+    record = logger.makeRecord(
+        _name(path), level, __file__, 0, message, (), error, "log", dict(fields), None
+    )
+    logger.handle(record)
+
+
+def _name(path: str) -> str:
+    return f"{NAME}.{path.replace('/', '.')}"
+
+
+def _nearest(path: str) -> logging.Logger:
+    """The logger of ``path``, or of the closest path above it that the application has touched."""
+    if not _are_some_touched():
+        return _ROOT
+    known = logging.Logger.manager.loggerDict
+    name = _name(path)
+    while name != NAME:
+        logger = known.get(name)
+        if isinstance(logger, logging.Logger):
+            return logger
+        name = name.rpartition(".")[0]
+    return _ROOT
+
+
+_ROOT: Final = logging.getLogger(NAME)
+_seen = (0, False)
+
+
+def _are_some_touched() -> bool:
+    """Whether there are loggers below ours; looked up again only when loggers have been added."""
+    global _seen
+    known = logging.Logger.manager.loggerDict
+    if _seen[0] != len(known):
+        _seen = (len(known), any(name.startswith(f"{NAME}.") for name in known))
+    return _seen[1]

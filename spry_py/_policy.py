@@ -1,0 +1,97 @@
+"""The decisions after an end, as tables and pure functions; time comes in as a parameter."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final, Literal, TypeAlias
+
+from ._backoff import delay_before_restart, is_recoverable, reset_after
+from ._breaker import Breaker
+from ._child import Child, RestartType
+from ._errors import Unrecoverable, is_exit, leaves_of, sole_leaf_of
+from ._termination import Burden, Reason, TerminationReport
+
+Strategy: TypeAlias = Literal["one_for_one", "rest_for_one", "one_for_all"]
+STRATEGIES: Final = ("one_for_one", "rest_for_one", "one_for_all")
+
+AutoShutdown: TypeAlias = Literal["never", "any_significant", "all_significant", "when_empty"]
+AUTO_SHUTDOWN: Final = ("never", "any_significant", "all_significant", "when_empty")
+
+
+class Verdict(Enum):
+    """What becomes of a child that has ended."""
+
+    RESTART = "restart"
+    DONE = "done"  # ended for good; its supervisor goes on without it
+    SPENT = "spent"  # a temporary one: forgotten altogether
+    DOWN = "down"  # was asked to end: comes back with the next replay that includes it
+    DISCARD = "discard"  # not recoverable, and its supervisor goes on without it
+    ESCALATE = "escalate"  # not recoverable, and its supervisor gives up
+
+
+_Wishes: TypeAlias = dict[tuple[RestartType, str], Verdict]
+
+BY_ITSELF: Final[_Wishes] = {
+    ("permanent", "Normal"): Verdict.RESTART,
+    ("permanent", "Aborted"): Verdict.RESTART,
+    ("permanent", "Failed"): Verdict.RESTART,
+    ("transient", "Normal"): Verdict.DONE,
+    ("transient", "Aborted"): Verdict.DONE,
+    ("transient", "Failed"): Verdict.RESTART,
+    ("temporary", "Normal"): Verdict.SPENT,
+    ("temporary", "Aborted"): Verdict.SPENT,
+    ("temporary", "Failed"): Verdict.SPENT,
+}
+
+
+def wish(restart: RestartType, reason: Reason, burden: Burden) -> Verdict:
+    """What the restart type alone makes of an end."""
+    if burden == "none":
+        return BY_ITSELF[restart, type(reason).__name__]
+    return Verdict.SPENT if restart == "temporary" else Verdict.DOWN
+
+
+def judge(child: Child[object], report: TerminationReport, own: Breaker | None) -> Verdict:
+    """What becomes of a child that has ended, before its supervisor's breaker is asked.
+
+    Runs the user's ``recoverable`` and the child's own breaker; what they raise comes out.
+    """
+    exception = report.exception
+    if exception is not None and is_exit(exception):
+        return Verdict.SPENT if child.restart == "temporary" else Verdict.DOWN
+    verdict = wish(child.restart, report.reason, report.burden)
+    if verdict is not Verdict.RESTART:
+        return verdict
+    if exception is not None and not may_recover(child, exception):
+        return _unrecoverable(child)
+    if own is not None and not own.may_restart(child.key, report.ended_at):
+        return _unrecoverable(child)
+    return Verdict.RESTART
+
+
+def may_recover(child: Child[object], exception: BaseException) -> bool:
+    """Whether a restart may cure ``exception``, as far as the child itself can tell."""
+    if any(isinstance(leaf, Unrecoverable) for leaf in leaves_of(exception)):
+        return False
+    return child.recoverable is None or is_recoverable(child.recoverable, sole_leaf_of(exception))
+
+
+def _unrecoverable(child: Child[object]) -> Verdict:
+    return Verdict.DISCARD if child.on_unrecoverable == "discard" else Verdict.ESCALATE
+
+
+def in_a_row(child: Child[object], so_far: int, report: TerminationReport) -> int:
+    """The number that the next restart has among restarts in a row, after ``so_far`` of them."""
+    if child.backoff is None:
+        return so_far + 1
+    lifetime = report.lifetime
+    if lifetime is not None and lifetime >= reset_after(child.backoff):
+        return 1
+    return so_far + 1
+
+
+def delay(child: Child[object], in_a_row: int, exception: BaseException | None) -> float:
+    """Seconds to wait before the restart number ``in_a_row``."""
+    if child.backoff is None:
+        return 0.0
+    return delay_before_restart(child.backoff, in_a_row, exception)

@@ -1,0 +1,100 @@
+"""Running a tree: the one shield around it, and the two tasks that serve it from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from ._child import Child
+from ._context import current_incarnation, enter_context
+from ._nursery import Incarnation
+from ._run_child import live
+from ._termination import TerminationReport
+from ._tree import Tree
+
+
+@enable_ki_protection
+async def run_root(
+    supervisor: Any,
+    name: str,
+    on_started: Callable[[Any], object],
+    on_tree: Callable[[Tree], object] | None = None,
+) -> TerminationReport:
+    """Run a supervisor as a root, to its end.
+
+    A cancellation from outside must not reach the children before their turn: all of them stand in
+    one shield, and a task outside it turns the cancellation into a stop. Returns the report of an
+    orderly end; raises what the tree failed with, bare; lets `trio.Cancelled` out at last.
+    """
+    host = current_incarnation()
+    tree = Tree(Child(name, supervisor), host)
+    tree.root.loop.on_value = on_started  # type: ignore[attr-defined]
+    if on_tree is not None:
+        on_tree(tree)
+    incarnation = tree.incarnation
+    _tie(incarnation, host)
+    try:
+        async with trio.open_nursery() as outside:
+            outside.start_soon(_watch, tree, outside.cancel_scope, name="spry_py watcher")
+            outside.start_soon(tree.alarm.run, name="spry_py alarm")
+            with trio.CancelScope(shield=True), tree.teller.clean_context():
+                await live(incarnation)
+            tree.alarm.close()
+            outside.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        _note_exit(tree, group)
+    finally:
+        _untie(incarnation, host)
+    report = tree.root.last_report
+    assert report is not None
+    failure = tree.exit_exception or report.exception
+    del tree, incarnation
+    if failure is not None:
+        try:
+            raise failure
+        finally:
+            del failure, report
+    await trio.lowlevel.checkpoint_if_cancelled()
+    return report
+
+
+@enable_ki_protection
+async def _watch(tree: Tree, around: trio.CancelScope) -> None:
+    try:
+        await trio.sleep_forever()
+    except trio.Cancelled:
+        incarnation = tree.incarnation
+        if not incarnation.ended:
+            if _host_is_aborted(tree):
+                incarnation.abort()
+            else:
+                incarnation.stop()
+
+
+def _host_is_aborted(tree: Tree) -> bool:
+    host = tree.root.loop.own
+    return host is not None and host.burden == "aborted"
+
+
+def _tie(root: Incarnation, host: Incarnation | None) -> None:
+    """A tree opened in a child's code settles with the child and is aborted with it."""
+    if host is not None and not host.ended:
+        host.listen().roots.append(root)
+        if host.burden == "settling":
+            root.stop()
+        elif host.burden == "aborted":
+            root.abort()
+
+
+def _untie(root: Incarnation, host: Incarnation | None) -> None:
+    enter_context(host)
+    if host is not None and host.listener is not None and root in host.listener.roots:
+        host.listener.roots.remove(root)
+
+
+def _note_exit(tree: Tree, group: BaseExceptionGroup[BaseException]) -> None:
+    # only Ctrl-C, handed to the main task while it waits here, can end up in this nursery
+    tree.exit_exception = tree.exit_exception or group.exceptions[0]

@@ -1,0 +1,194 @@
+"""Entry points: `open_system` inside a trio program, `run` for a program of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from ._child import Child, Supervisor
+from ._handle import SystemHandle
+from ._root import run_root
+from ._run_child import without_cancelled
+from ._shutdown import stuck_below
+from ._supervisor import System, SystemSupervisor
+from ._termination import TerminationReport
+from ._tree import Tree
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+
+def as_supervisor(
+    system: System | Sequence[Child[Any]] | Supervisor[Any], options: dict[str, Any]
+) -> Any:
+    """A supervisor as it is; a bare system with the options of a `SystemSupervisor`."""
+    if not isinstance(system, Supervisor):
+        return SystemSupervisor(system, **options)
+    if options:
+        names = ", ".join(sorted(options))
+        raise TypeError(
+            f"{names}: options belong to a bare system; give them to {type(system).__name__}(...) "
+            "where the supervisor is made"
+        )
+    return system
+
+
+class _Outcome:
+    """How a tree in a background task has fared."""
+
+    def __init__(self) -> None:
+        self.handle: Any = None
+        self.tree: Tree | None = None
+        self.failure: BaseException | None = None
+        self.changed = trio.Event()
+        self.block = trio.CancelScope()
+
+    def started(self, handle: Any) -> None:
+        self.handle = handle
+        self.changed.set()
+
+    @enable_ki_protection
+    async def run(self, supervisor: Any) -> None:
+        try:
+            await run_root(supervisor, supervisor.name, self.started, self._keep)
+        except trio.Cancelled:
+            raise
+        except BaseException as failure:
+            self.failure = failure
+            self.block.cancel()
+        finally:
+            self.changed.set()
+
+    def _keep(self, tree: Tree) -> None:
+        self.tree = tree
+
+
+@asynccontextmanager
+async def open_system(
+    system: System | Sequence[Child[Any]] | Supervisor[Any], **options: Any
+) -> AsyncIterator[SystemHandle]:
+    """Run a tree for the duration of a block: ``async with open_system(shop) as handle:``.
+
+    The block begins when the whole tree is started; leaving it stops the tree in reverse order. A
+    tree that fails cancels the block, and its failure comes out, bare; if the block fails as well,
+    an exception group of the two. A tree that ends normally does not cancel the block. Options are
+    those of `SystemSupervisor` and belong to a bare system: `TypeError` otherwise. Cancelled from
+    outside, the block and then the tree end before `trio.Cancelled` goes on.
+    """
+    outcome = _Outcome()
+    supervisor = as_supervisor(system, options)
+    block_failure: BaseException | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(outcome.run, supervisor, name=f"spry_py {supervisor.name}")
+            with outcome.block:
+                await outcome.changed.wait()
+                if outcome.handle is not None:
+                    try:
+                        yield outcome.handle
+                    except BaseException as exception:
+                        block_failure = exception
+            if outcome.tree is not None:
+                outcome.tree.incarnation.stop()
+    except BaseExceptionGroup as group:
+        rest = without_cancelled(group)
+        if rest is not None:
+            block_failure = block_failure or rest
+    await _raise(block_failure, outcome.failure)
+    if outcome.handle is None:
+        raise RuntimeError("the tree ended before it was started")
+
+
+async def _raise(block: BaseException | None, tree: BaseException | None) -> None:
+    """Let out what went wrong: one exception as it is, two as one flat group."""
+    rest = without_cancelled(block) if block is not None else None
+    if rest is not None and tree is not None and rest is not tree:
+        raise BaseExceptionGroup("both the block and its tree failed", [rest, tree])
+    if tree is not None:
+        raise tree
+    if rest is not None:
+        raise rest
+    await trio.lowlevel.checkpoint_if_cancelled()
+
+
+def run(
+    system: System | Sequence[Child[Any]] | Supervisor[Any], **options: Any
+) -> TerminationReport:
+    """Run a tree as the whole program, until it ends or is told to.
+
+    SIGINT and SIGTERM stop it in reverse order, a second one aborts it, a third prints who is stuck
+    and leaves the process with status 128 + signal. Returns the root's report after an orderly end,
+    by signal too; raises what the root raises. Options as for `open_system`.
+    """
+    supervisor = as_supervisor(system, options)
+    return run_tree(supervisor)
+
+
+def run_tree(
+    supervisor: Any,
+    on_started: Callable[[Any], object] = lambda handle: None,
+    seconds: float = float("inf"),
+    signals: Signals | None = None,
+) -> TerminationReport:
+    """`run`, with more to watch: what to call when it is up, and when to stop it."""
+    taken = signals if signals is not None else Signals()
+
+    async def main() -> TerminationReport:
+        def on_tree(tree: Tree) -> None:
+            taken.tree = tree
+            tree.alarm.at(trio.current_time() + seconds, tree.incarnation.stop)
+
+        with taken:
+            return await run_root(supervisor, supervisor.name, on_started, on_tree)
+
+    return trio.run(main)
+
+
+class Signals:
+    """SIGINT and SIGTERM, while a tree runs: stop, then abort, then leave."""
+
+    def __init__(self) -> None:
+        self.tree: Tree | None = None
+        self.count = 0
+        self.last = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Signals:
+        try:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._take)
+        except ValueError:
+            pass  # not the main thread: signals are somebody else's
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        self.count += 1
+        self.last = number
+        tree = self.tree
+        if tree is None:
+            return
+        if self.count == 1:
+            tree.token.run_sync_soon(tree.incarnation.stop)
+        elif self.count == 2:
+            tree.token.run_sync_soon(tree.incarnation.abort)
+        else:
+            _print_stuck(tree)
+            os._exit(128 + number)
+
+
+def _print_stuck(tree: Tree) -> None:
+    for path, stack in stuck_below(tree.incarnation):
+        print(f"{path} does not end; it sits at\n{stack}", file=sys.stderr)
+    sys.stderr.flush()

@@ -1,0 +1,227 @@
+"""The life of one incarnation: the task that enters the child's cancel scope and runs its code."""
+
+from __future__ import annotations
+
+import os
+import types
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+from trio.lowlevel import disable_ki_protection, enable_ki_protection
+
+from ._child import Child, Supervisor
+from ._context import enter_context
+from ._errors import RunTimeout, StartTimeout, Unresponsive, is_exit
+from ._termination import ABORTED, Failed, Normal, Reason, TerminationReport
+
+if TYPE_CHECKING:
+    from ._nursery import Incarnation, Member
+
+_NOTHING: Final = object()
+HOOK_SECONDS: Final = 5.0
+_PACKAGE: Final = __file__.rpartition(os.sep)[0] + os.sep
+
+
+class LateStart(RuntimeError):
+    """``started()`` after the start was cancelled; no failure if the supervisor had cancelled it."""
+
+
+@enable_ki_protection
+async def live(incarnation: Incarnation) -> None:
+    """Run one incarnation to its end and report that; never raises.
+
+    What user code does is caught outside the child's own cancel scope: inside, `Cancelled` could
+    not be told from a failure.
+    """
+    member = incarnation.member
+    assert member is not None
+    incarnation.task = trio.lowlevel.current_task()
+    result: object = _NOTHING
+    failure: BaseException | None = None
+    try:
+        with incarnation.scope:
+            result = await _enter(incarnation, member.child)
+    except trio.Cancelled:
+        incarnation.burden = "aborted"
+    except BaseException as exception:
+        failure = without_cancelled(exception)
+        if failure is None:
+            incarnation.burden = "aborted"
+    reason = _classify(incarnation, member, result, failure)
+    failure = result = None
+    wants_hook = member.close(incarnation, reason)
+    del reason, incarnation
+    if wants_hook and member.child.on_termination is not None:
+        await _run_hook(member, member.child.on_termination)
+
+
+@disable_ki_protection
+async def _enter(incarnation: Incarnation, child: Child[Any]) -> object:
+    """Call the start function where Ctrl-C may interrupt it, as it may interrupt any user code."""
+    enter_context(incarnation)
+    start: Any = child.start
+    if isinstance(start, Supervisor):
+        return await start.live_as_child(incarnation)  # type: ignore[attr-defined]
+    if child.takes_status:
+        awaitable = start(*child.args, task_status=incarnation)
+    else:
+        awaitable = start(*child.args)
+    if not isinstance(awaitable, Awaitable):
+        raise TypeError(
+            f"the start function of child {incarnation.path!r} must be async, but {start!r} "
+            f"returned {awaitable!r}"
+        )
+    if child.takes_status:
+        return await awaitable
+    return await _until_first_checkpoint(awaitable, incarnation)
+
+
+@types.coroutine
+def _until_first_checkpoint(
+    awaitable: Awaitable[object], incarnation: Incarnation
+) -> Generator[Any, Any, object]:
+    """Await, and note the first time the child gives control back to trio: it is started then."""
+    steps = _steps_of(awaitable)
+    try:
+        trap = steps.send(None)
+    except StopIteration as stop:
+        _note_started(incarnation)
+        return stop.value
+    _note_started(incarnation)
+    while True:
+        try:
+            try:
+                sent = yield trap
+            except BaseException as exception:
+                trap = steps.throw(exception)
+            else:
+                trap = steps.send(sent)
+        except StopIteration as stop:
+            return stop.value
+
+
+def _note_started(incarnation: Incarnation) -> None:
+    if not incarnation.scope.cancel_called:
+        incarnation.started()
+
+
+def _steps_of(awaitable: Awaitable[object]) -> Coroutine[Any, Any, object]:
+    if isinstance(awaitable, Coroutine):
+        return awaitable
+    return _wrapped(awaitable)
+
+
+async def _wrapped(awaitable: Awaitable[object]) -> object:
+    return await awaitable
+
+
+def without_cancelled(exception: BaseException) -> BaseException | None:
+    """The exception without trio's cancellations; groups are copied only if they hold one."""
+    if isinstance(exception, trio.Cancelled):
+        return None
+    if isinstance(exception, BaseExceptionGroup) and _holds_cancelled(exception):
+        return exception.split(trio.Cancelled)[1]
+    return exception
+
+
+def _holds_cancelled(group: BaseExceptionGroup[BaseException]) -> bool:
+    pending: list[BaseException] = [group]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, trio.Cancelled):
+            return True
+        if isinstance(item, BaseExceptionGroup):
+            pending.extend(item.exceptions)
+    return False
+
+
+def _classify(
+    incarnation: Incarnation, member: Member, result: object, failure: BaseException | None
+) -> Reason:
+    """Why it ended: cancellation first, then time limits, then what it raised or returned."""
+    if failure is not None:
+        drop_own_frames(failure)
+        if is_exit(failure):
+            member.loop.tree.exit(failure)
+            return Failed(failure)
+    cause = incarnation.cause or _limit_passed(incarnation, member.child)
+    if cause is not None:
+        if failure is not None and failure is not cause and cause.__context__ is None:
+            cause.__context__ = failure
+        return Failed(cause)
+    if failure is not None:
+        return _failed_or_late(incarnation, failure)
+    if result is _NOTHING:
+        return ABORTED
+    if incarnation.started_at is None and incarnation.burden == "none":
+        return Failed(
+            RuntimeError(
+                f"the start function of child {member.path!r} returned before it called "
+                "task_status.started()"
+            )
+        )
+    return Normal(result)
+
+
+def _failed_or_late(incarnation: Incarnation, failure: BaseException) -> Reason:
+    if incarnation.burden == "aborted" and isinstance(failure, LateStart):
+        return ABORTED
+    return Failed(failure)
+
+
+def _limit_passed(incarnation: Incarnation, child: Child[Any]) -> Exception | None:
+    """The time limit whose deadline has cancelled the child, if one has."""
+    if incarnation.burden != "none" or not incarnation.scope.cancel_called:
+        return None
+    path = incarnation.path
+    if incarnation.started_at is None:
+        if incarnation.scope.deadline > trio.current_time():
+            return None
+        return StartTimeout(f"child {path!r} was not started within {child.start_timeout:g} s")
+    if incarnation.scope.deadline > trio.current_time():
+        return None
+    if incarnation.beat_by <= incarnation.run_until:
+        return Unresponsive(f"child {path!r} sent no heartbeat for {child.heartbeat:g} s")
+    return RunTimeout(f"child {path!r} ran longer than {child.run_timeout:g} s")
+
+
+def drop_own_frames(exception: BaseException) -> None:
+    """Let the traceback begin with the user's code.
+
+    Our frames tell a reader nothing, and they hold the tree: kept by a report, they would keep
+    every ended child alive.
+    """
+    traceback = exception.__traceback__
+    while traceback is not None and traceback.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+        traceback = traceback.tb_next
+    exception.__traceback__ = traceback
+
+
+async def _run_hook(member: Member, hook: Callable[[TerminationReport], Awaitable[object]]) -> None:
+    """Await ``on_termination`` in the task of the ended child, so that nobody waits for it."""
+    report = member.last_report
+    assert report is not None
+    error: Exception | None = None
+    try:
+        with trio.move_on_after(HOOK_SECONDS) as member.loop.hooks[member]:
+            await _call_hook(hook, report)
+    except trio.Cancelled:
+        pass
+    except BaseException as exception:
+        failure = without_cancelled(exception)
+        if failure is not None:
+            drop_own_frames(failure)
+            if is_exit(failure):
+                member.loop.tree.exit(failure)
+            else:
+                assert isinstance(failure, Exception)
+                error = failure
+    member.loop.on_hook_done(member, error)
+
+
+@disable_ki_protection
+async def _call_hook(
+    hook: Callable[[TerminationReport], Awaitable[object]], report: TerminationReport
+) -> None:
+    await hook(report)

@@ -1,0 +1,268 @@
+"""Running a system: its children start one at a time, in the order in which it declares them.
+
+A first startup and a replay are the same thing: what is alive answers with its present value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import trio
+from trio.lowlevel import disable_ki_protection, enable_ki_protection
+
+from ._child import Child
+from ._errors import (
+    Ignore,
+    Interrupted,
+    NonChildFailure,
+    ReusedKey,
+    StartupFailure,
+    SupervisorStopped,
+    is_exit,
+    leaves_of,
+    sole_leaf_of,
+)
+from ._loop import start_error
+from ._nursery import Member
+from ._run_child import drop_own_frames, without_cancelled
+from ._scope import Scope
+
+if TYPE_CHECKING:
+    from ._nursery import Incarnation
+    from ._supervisor import SystemLoop
+
+_STOPPING = (Interrupted, SupervisorStopped)
+
+
+class Startup:
+    """One run of a system function."""
+
+    __slots__ = ("_cancel_scope", "_loop", "declared", "failed")
+
+    def __init__(self, loop: SystemLoop) -> None:
+        self._loop = loop
+        self._cancel_scope = trio.CancelScope()
+        self.declared: set[str] = set()
+        # the child whose start has failed last
+        self.failed: Member | None = None
+
+    @property
+    def path(self) -> str:
+        """The path of the system."""
+        return self._loop.path
+
+    async def run(self) -> None:
+        """Run the system function to its end.
+
+        Raises `Interrupted` if a stop came, else the `StartupFailure` that it ended with. What had
+        started stays started: the caller knows what to do with it.
+        """
+        loop = self._loop
+        scope = Scope(self)
+        error: BaseException | None = None
+        try:
+            with self._cancel_scope:
+                await self._call(scope)
+        except trio.Cancelled:
+            raise
+        except BaseException as exception:
+            error = without_cancelled(exception)
+            if error is None:
+                raise
+        finally:
+            scope.close()
+        if error is not None:
+            self._fail(error)
+        if loop.is_stopping:
+            raise Interrupted(f"the startup of {loop.path!r} was interrupted: it is being stopped")
+
+    def interrupt(self) -> None:
+        """A stop has come: cancel whatever the system function waits for."""
+        self._cancel_scope.cancel()
+
+    @disable_ki_protection
+    async def _call(self, scope: Scope) -> None:
+        system: Callable[[Scope], Awaitable[object]] = self._loop.system
+        result = await system(scope)
+        if result is not None:
+            raise TypeError(
+                f"the system function of {self._loop.path!r} must return None, not {result!r}; "
+                "a system only declares its children"
+            )
+
+    def _fail(self, error: BaseException) -> None:
+        """Raise what the startup failed with, out of what the system function raised."""
+        path = self._loop.path
+        drop_own_frames(error)
+        if is_exit(error):
+            self._loop.tree.exit(error)
+            raise Interrupted(f"the startup of {path!r} was interrupted: the program is ending")
+        if self._loop.is_stopping and all(isinstance(x, _STOPPING) for x in leaves_of(error)):
+            return
+        if isinstance(error, StartupFailure):
+            raise error
+        raise NonChildFailure(path) from error
+
+    # What the scope offers
+
+    async def start(self, child: Child[Any]) -> Any:
+        """Start one child and return its value once it is started."""
+        self._refuse_reused([child])
+        member = self._declare(child)
+        if member is None or not self._is_wanted(member):
+            await trio.lowlevel.checkpoint()
+            return self._present_value(member)
+        incarnation = self._spawn(member, child)
+        await self._until_over([member])
+        return self._result(member, incarnation)
+
+    async def start_together(self, children: Sequence[Child[Any]]) -> tuple[Any, ...]:
+        """Start several at the same time; all or none of them."""
+        self._refuse_reused(children)
+        members = [self._declare(child) for child in children]
+        begun: list[Member] = []
+        for member, child in zip(members, children, strict=True):
+            if member is not None and self._is_wanted(member):
+                self._spawn(member, child)
+                begun.append(member)
+        await self._until_over(begun)
+        failed = [member for member in begun if _has_failed(member)]
+        if failed and not self._loop.is_stopping:
+            await self._take_back(begun)
+        for member in failed:
+            assert member.incarnation is not None
+            self._result(member, member.incarnation)
+        self._raise_if_interrupted(begun)
+        return tuple(self._settled_value(member) for member in members)
+
+    def _refuse_reused(self, children: Sequence[Child[Any]]) -> None:
+        loop = self._loop
+        if loop.is_stopping:
+            raise SupervisorStopped(f"{loop.path!r} is being stopped: it starts no more children")
+        keys = set()
+        for child in children:
+            if not isinstance(child, Child):
+                raise TypeError(f"scope.start takes a Child, not {child!r}")
+            if child.key in self.declared or child.key in keys:
+                raise ReusedKey(child.key, f"{loop.path}/{child.key}")
+            keys.add(child.key)
+
+    def _declare(self, child: Child[Any]) -> Member | None:
+        """The member of that key, known or new; ``None`` for one that a replay leaves out."""
+        members = self._loop.members
+        self.declared.add(child.key)
+        member = members.declared.get(child.key)
+        if member is None and child.key in members.added:
+            member = members.declared[child.key] = members.added.pop(child.key)
+        if member is None and child.key not in members.gone:
+            member = members.declared[child.key] = Member(self._loop, child)
+        return member
+
+    def _is_wanted(self, member: Member) -> bool:
+        return not member.is_alive and not member.undecided and member.state != "done"
+
+    def _present_value(self, member: Member | None) -> Any:
+        """The value of a child that is not started now.
+
+        One whose end is still to be decided answers with its last value: the decision comes when
+        the startup is over, and a replay then brings the new one.
+        """
+        if member is None or member.incarnation is None or member.state in ("done", "ignored"):
+            return None
+        return member.incarnation.value
+
+    def _settled_value(self, member: Member | None) -> Any:
+        return self._present_value(member)
+
+    def _spawn(self, member: Member, child: Child[Any]) -> Incarnation:
+        member.child = child
+        if member.number:
+            member.restarts += 1
+        incarnation = member.spawn(self._loop.nursery)
+        incarnation.awaited = True
+        return incarnation
+
+    @enable_ki_protection
+    async def _until_over(self, members: list[Member]) -> None:
+        """Wait until all of them are started, or one has failed, or a stop has come.
+
+        Cancelled by the system function's own cancel scope, it takes the starts back.
+        """
+        loop = self._loop
+        try:
+            while not loop.is_stopping and _are_starting(members):
+                await loop.pause()
+        except trio.Cancelled:
+            if not loop.is_stopping:
+                with trio.CancelScope(shield=True):
+                    await self._take_back(members)
+                for member in members:
+                    self._free(member)
+                raise
+
+    async def _take_back(self, members: list[Member]) -> None:
+        """Shut down in reverse what has been started together; the keys are free again."""
+        loop = self._loop
+        failed = [member for member in members if _has_failed(member)]
+        await loop.shutdowns.each(list(reversed(members)), loop.shut)
+        for member in members:
+            if member not in failed:
+                self._free(member)
+
+    def _result(self, member: Member, incarnation: Incarnation) -> Any:
+        """The started value, or the failure of a start that is over."""
+        loop = self._loop
+        if incarnation.started_at is not None:
+            return incarnation.value
+        self._raise_if_interrupted([member])
+        report = member.last_report
+        cause = report.exception if report is not None else None
+        if cause is not None and isinstance(sole_leaf_of(cause), Ignore):
+            loop.leave_out(member)
+            return None
+        self.failed = member
+        loop.teller.start_failed(member)
+        error = start_error(member)
+        self._free(member)
+        raise error
+
+    def _raise_if_interrupted(self, members: list[Member]) -> None:
+        loop = self._loop
+        for member in members:
+            if loop.is_stopping and (member.is_alive or not _has_failed(member)):
+                raise Interrupted(
+                    f"the start of {member.path!r} was interrupted: {loop.path!r} is being stopped"
+                )
+
+    def _free(self, member: Member) -> None:
+        """A start that came to nothing leaves the key to whoever wants it next."""
+        self.declared.discard(member.key)
+        if member.number == 1:
+            self._loop.members.declared.pop(member.key, None)
+        member.state = "stopped"
+        member.tell_watchers()
+
+
+def _are_starting(members: list[Member]) -> bool:
+    """Whether to wait on: some are not started yet, and none has failed."""
+    waiting = False
+    for member in members:
+        incarnation = member.incarnation
+        assert incarnation is not None
+        if incarnation.started_at is None:
+            if incarnation.ended and not _was_ignored(member):
+                return False
+            waiting = waiting or not incarnation.ended
+    return waiting
+
+
+def _was_ignored(member: Member) -> bool:
+    exception = member.last_report.exception if member.last_report is not None else None
+    return exception is not None and isinstance(sole_leaf_of(exception), Ignore)
+
+
+def _has_failed(member: Member) -> bool:
+    incarnation = member.incarnation
+    assert incarnation is not None
+    return incarnation.ended and incarnation.started_at is None and not _was_ignored(member)

@@ -1,0 +1,181 @@
+"""`SystemSupervisor`: runs a system, and restarts its children by a strategy."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import trio
+
+from ._breaker import BreakerFactory, RateLimited
+from ._check import check_async_function, check_callable, check_choice, check_key
+from ._child import Child, Supervisor
+from ._errors import ReusedKey
+from ._handle import SystemHandle
+from ._loop import Loop
+from ._policy import AUTO_SHUTDOWN, STRATEGIES, AutoShutdown, Strategy, Verdict
+from ._restart import GroupRestart, OneForOne
+from ._root import run_root
+from ._scope import Scope
+from ._startup import Startup
+
+if TYPE_CHECKING:
+    from trio import TaskStatus
+
+    from ._nursery import Incarnation, Member
+
+System: TypeAlias = Callable[[Scope], Awaitable[None]]
+"""An async function that declares children."""
+
+
+class SystemSupervisor(Supervisor[SystemHandle]):
+    """A supervisor of the children that a system declares, in the order in which it does.
+
+    ``system`` is an async function ``(scope) -> None``, or a sequence of `Child`. ``name`` is the
+    root's part of every path, if this is a root. ``strategy`` says who is restarted with a child:
+    nobody (``"one_for_one"``), its later siblings (``"rest_for_one"``), or all of them
+    (``"one_for_all"``). ``breaker`` is a breaker factory, asked before every restart; when it says
+    no the supervisor stops its children and fails with `TooManyRestarts`, for its parent to decide.
+    ``auto_shutdown`` lets the end of children end the supervisor.
+
+    It is a trio-style async function itself: ``handle = await nursery.start(SystemSupervisor(f))``
+    runs a tree in any trio program. Frozen; raises `TypeError` or `ValueError` for bad values, and
+    `ReusedKey` for a sequence with a key in it twice. After Erlang's ``supervisor``.
+    """
+
+    __slots__ = ("auto_shutdown", "breaker", "name", "strategy", "system")
+
+    def __init__(
+        self,
+        system: System | Sequence[Child[Any]],
+        *,
+        name: str | None = None,
+        strategy: Strategy = "one_for_all",
+        breaker: BreakerFactory = RateLimited(),  # noqa: B008 - frozen
+        auto_shutdown: AutoShutdown = "never",
+    ) -> None:
+        owner = "SystemSupervisor"
+        if name is not None:
+            check_key(owner, "name", name)
+        check_choice(owner, "strategy", strategy, STRATEGIES)
+        check_choice(owner, "auto_shutdown", auto_shutdown, AUTO_SHUTDOWN)
+        if breaker is None:
+            raise TypeError(f"{owner}: breaker must be a breaker factory, not None")
+        check_callable(owner, "breaker", breaker, "a breaker factory such as RateLimited")
+        self.name = name or _name_of(system)
+        self.system = _as_function(owner, system)
+        self.strategy: Strategy = strategy
+        self.breaker = breaker
+        self.auto_shutdown: AutoShutdown = auto_shutdown
+
+    async def __call__(
+        self, *, task_status: TaskStatus[SystemHandle] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Run as a root until stopped, cancelled or failed; started when the whole tree is.
+
+        Raises what the tree failed with, bare. Cancelled, it first stops the children in reverse
+        order, each with its ``shutdown`` seconds, and then lets `trio.Cancelled` go on.
+        """
+        await run_root(self, self.name, task_status.started)
+
+    async def live_as_child(self, incarnation: Incarnation) -> None:
+        """Run as one incarnation of a child of another supervisor, or of a root."""
+        member = incarnation.member
+        assert member is not None
+        loop = SystemLoop(self, incarnation)
+        if member.inner is not None:
+            loop.last_startup = member.inner.last_startup
+        member.inner = loop
+        await loop.run(lambda: incarnation.started(SystemHandle.of(member)))
+
+    def __repr__(self) -> str:
+        return f"SystemSupervisor({self.name!r}, strategy={self.strategy!r})"
+
+
+class SystemLoop(Loop):
+    """One incarnation of a `SystemSupervisor`."""
+
+    def __init__(self, supervisor: SystemSupervisor, own: Incarnation) -> None:
+        super().__init__(own)
+        self.system = supervisor.system
+        self.strategy = supervisor.strategy
+        self.breaker_factory = supervisor.breaker
+        self._restart: OneForOne | GroupRestart
+        if supervisor.strategy == "one_for_one":
+            self._restart = OneForOne(self)
+        else:
+            self._restart = GroupRestart(self)
+        self._startup: Startup | None = None
+
+    async def boot(self) -> None:
+        await self.run_system(self.teller.boot_parent(self))
+
+    async def run_system(self, parent: Any) -> Startup:
+        """Run the system function; raises the `StartupFailure` it ends with."""
+        self._startup = startup = Startup(self)
+        self.teller.startup_began(self, parent)
+        error: BaseException | None = None
+        try:
+            await startup.run()
+        except BaseException as exception:
+            error = exception
+            raise
+        finally:
+            self._startup = None
+            self.last = startup
+            self.teller.startup_ended(self, error)
+            del error
+        return startup
+
+    def interrupt(self) -> None:
+        if self._startup is not None:
+            self._startup.interrupt()
+
+    async def decide(self, member: Member) -> None:
+        await self._restart.decide(member)
+
+    def leave_out(self, member: Member) -> None:
+        """Its start raised `Ignore`."""
+        member.undecided = False
+        if member.child.restart == "temporary":
+            self.conclude(member, Verdict.SPENT)
+        member.state = "ignored"
+        self.teller.start_ignored(member)
+        member.tell_watchers()
+
+
+def _name_of(system: object) -> str:
+    name = getattr(system, "__name__", None)
+    return name if isinstance(name, str) and name and "/" not in name else "system"
+
+
+def _as_function(owner: str, system: Any) -> System:
+    if isinstance(system, Supervisor):
+        raise TypeError(
+            f"{owner}: system must be an async function or a sequence of Child, not the supervisor "
+            f"{system!r}; to nest it, make it a child: Child(key, supervisor)"
+        )
+    if isinstance(system, Sequence) and not isinstance(system, str | bytes):
+        return _declared(owner, tuple(system))
+    check_async_function(owner, "system", system)
+    if inspect.isclass(system):
+        raise TypeError(f"{owner}: system must be an async function, not the class {system!r}")
+    function: System = system
+    return function
+
+
+def _declared(owner: str, children: tuple[Any, ...]) -> System:
+    keys = set()
+    for child in children:
+        if not isinstance(child, Child):
+            raise TypeError(f"{owner}: system must hold only Child objects, not {child!r}")
+        if child.key in keys:
+            raise ReusedKey(child.key, child.key)
+        keys.add(child.key)
+
+    async def system(scope: Scope) -> None:
+        for child in children:
+            await scope.start(child)
+
+    return system

@@ -1,0 +1,450 @@
+"""Telling: the one place that turns a fact into spans and log records.
+
+Nothing here decides anything. Spans go through the OpenTelemetry API to whatever provider the
+application has set; without one the calls cost next to nothing. There is a span for each operation
+and none for a child's lifetime, since a span that never ends is never exported.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Link, Span, SpanContext, Status, StatusCode
+
+from ._errors import Escalation, Ignore, Interrupted, StartupFailure, sole_leaf_of, tell
+from ._logs import is_on, log
+from ._policy import Verdict
+
+if TYPE_CHECKING:
+    from ._loop import Loop
+    from ._nursery import Incarnation, Member
+    from ._termination import TerminationReport
+
+Attributes: TypeAlias = dict[str, Any]
+
+EMPTY: Final = Context()
+_REASONS: Final = {"Normal": "normal", "Aborted": "aborted", "Failed": "failed"}
+
+
+def library_version() -> str:
+    """The version of the installed distribution."""
+    try:
+        return version("spry_py")
+    except PackageNotFoundError:  # pragma: no cover - run from a tree that was never installed
+        return "0"
+
+
+class Incident:
+    """A termination and what is done about it, until it is cured or given up."""
+
+    __slots__ = ("attempt", "term", "trying")
+
+    def __init__(self, term: Span | None) -> None:
+        self.term = term
+        # the span of the restart under way, and its number
+        self.trying: Span | None = None
+        self.attempt = 0
+
+
+class Teller:
+    """Tells the facts of one tree. `None` stands for a span wherever nothing is recorded."""
+
+    __slots__ = ("_tracer", "is_tracing")
+
+    def __init__(self) -> None:
+        provider = trace.get_tracer_provider()
+        idle = (trace.ProxyTracerProvider, trace.NoOpTracerProvider)
+        self.is_tracing = not isinstance(provider, idle)
+        self._tracer = trace.get_tracer("spry_py", library_version())
+
+    # The context that children are born in
+
+    def is_in_span(self) -> bool:
+        """Whether a task spawned now would believe itself inside somebody's span."""
+        return self.is_tracing and trace.get_current_span() is not trace.INVALID_SPAN
+
+    @contextmanager
+    def clean_context(self) -> Iterator[None]:
+        """No current span inside; everything else in the context stays."""
+        if not self.is_in_span():
+            yield
+            return
+        token = otel_context.attach(trace.set_span_in_context(trace.INVALID_SPAN))
+        try:
+            yield
+        finally:
+            otel_context.detach(token)
+
+    def callers_span(self) -> Span | None:
+        """The span that the calling code stands in."""
+        return trace.get_current_span() if self.is_in_span() else None
+
+    # A system comes up
+
+    def boot_parent(self, loop: Loop) -> Span | None:
+        """The span that the first startup of a system belongs to; nothing for a root."""
+        span: Span | None = loop.own.span
+        return span
+
+    def startup_began(self, loop: Loop, parent: Span | None) -> None:
+        if self.is_tracing:
+            links = _links(("restart_of", loop.last_startup))
+            span = self._span("spry.startup", parent, system_attributes(loop), links)
+            loop.startup_span = span
+            loop.last_startup = span.get_span_context()
+
+    def startup_ended(self, loop: Loop, error: BaseException | None) -> None:
+        span, loop.startup_span = loop.startup_span, None
+        if span is not None:
+            if error is not None and not isinstance(error, Interrupted):
+                span.set_status(Status(StatusCode.ERROR, tell(error)))
+            span.end()
+
+    def system_started(self, loop: Loop) -> None:
+        if loop.own.span is None and _is_root(loop):
+            self._log(loop.path, logging.INFO, "started", system_attributes(loop), None)
+
+    def system_stopped(self, loop: Loop) -> None:
+        incident = loop.incident
+        if incident is not None:
+            _end(incident.term)
+        if _is_root(loop) and loop.failure is None:
+            self._log(loop.path, logging.INFO, "stopped", system_attributes(loop), None)
+
+    # A child comes up
+
+    def child_starting(self, member: Member, incarnation: Incarnation) -> None:
+        if self.is_tracing:
+            attempt = member.attempt
+            parent = member.loop.startup_span or (attempt and attempt.trying)
+            links = _links(("restart_of", member.start_span))
+            span = self._span("spry.child.start", parent, child_attributes(member), links)
+            incarnation.span = span
+            member.start_span = span.get_span_context()
+
+    def child_started(self, member: Member, incarnation: Incarnation) -> None:
+        span, incarnation.span = incarnation.span, None
+        if span is not None:
+            span.end()
+        if is_on(member.loop.path, logging.INFO):
+            which = f" (incarnation {incarnation.number})" if incarnation.number > 1 else ""
+            self._log_child(member, logging.INFO, f"started{which}", span)
+
+    def start_failed(self, member: Member) -> None:
+        """A failed start is going to be raised out of the call that waits for it."""
+
+    def start_ignored(self, member: Member) -> None:
+        self._log_child(member, logging.INFO, "left out: its start raised Ignore", None)
+
+    # A child ends
+
+    def child_ended(
+        self, member: Member, incarnation: Incarnation, report: TerminationReport
+    ) -> None:
+        span, incarnation.span = incarnation.span, None
+        wait, incarnation.wait_span = incarnation.wait_span, None
+        if report.started_at is None and report.burden == "none":
+            self._tell_failed_start(member, report, span)
+            return
+        _end(span)
+        if report.burden != "none":
+            if self.is_tracing:
+                self._tell_asked_end(member, report, wait)
+            self._log_end(member, report, wait)
+
+    def _tell_failed_start(
+        self, member: Member, report: TerminationReport, span: Span | None
+    ) -> None:
+        exception = report.exception
+        if exception is not None and isinstance(sole_leaf_of(exception), Ignore | Interrupted):
+            _end(span)
+            return
+        if span is not None:
+            why = tell(exception) if exception is not None else "it was cancelled"
+            span.set_status(Status(StatusCode.ERROR, why))
+            if exception is not None:
+                _record(span, exception)
+            span.end()
+        why = tell(exception) if exception is not None else "it was cancelled"
+        self._log_child(member, logging.ERROR, f"failed to start: {why}", span, exception)
+
+    def _tell_asked_end(self, member: Member, report: TerminationReport, wait: Span | None) -> None:
+        if wait is None:
+            wait = self._wait_span(member, member.loop.own.wait_span)
+        wait.set_attributes(report_attributes(report))
+        exception = report.exception
+        if exception is not None:
+            wait.set_status(Status(StatusCode.ERROR, tell(exception)))
+            _record(wait, exception)
+        wait.end()
+
+    def terminated(self, member: Member, verdict: Verdict) -> None:
+        """A child has ended by itself; its incident stays open while something is done about it."""
+        report = member.last_report
+        assert report is not None
+        span = self._term(member, report, verdict is Verdict.RESTART) if self.is_tracing else None
+        self._log_end(member, report, span)
+        member.attempt = Incident(span)
+
+    def ended_unasked(self, member: Member) -> None:
+        """A child has ended by itself, and nothing is going to be done about it any more."""
+        report = member.last_report
+        if report is not None and report.started_at is not None:
+            self.terminated(member, Verdict.DOWN)
+
+    def _term(self, member: Member, report: TerminationReport, wanted: bool) -> Span:
+        inner = member.inner
+        below = inner.incident.term if inner is not None and inner.incident is not None else None
+        attributes = child_attributes(member) | report_attributes(report)
+        attributes["spry.restart.wanted"] = wanted
+        links = _links(("terminates", member.start_span))
+        span = self._span("spry.term", below, attributes, links)
+        exception = report.exception
+        if exception is not None:
+            span.set_status(Status(StatusCode.ERROR, tell(exception)))
+            _record(span, exception)
+        return span
+
+    def child_discarded(self, member: Member) -> None:
+        self._log_child(member, logging.WARNING, "is not recoverable: going on without it", None)
+
+    # A child is stopped
+
+    def child_asked(self, member: Member, incarnation: Incarnation) -> None:
+        if self.is_tracing:
+            incarnation.wait_span = self._wait_span(member, member.loop.teardown_span)
+
+    def child_settling(self, member: Member, incarnation: Incarnation) -> None:
+        """Asked to finish; told by its wait span and by its end."""
+
+    def child_aborted(self, member: Member, incarnation: Incarnation) -> None:
+        """Cancelled; told by its wait span and by its end."""
+
+    def child_overdue(self, member: Member, incarnation: Incarnation) -> None:
+        text = f"did not finish within its {member.child.shutdown:g} s: aborting it"
+        _mark_late(member, text)
+        self._log_child(member, logging.WARNING, text, incarnation.wait_span)
+
+    def child_stuck(
+        self, member: Member, incarnation: Incarnation, stuck: Sequence[tuple[str, str]]
+    ) -> None:
+        for path, stack in stuck:
+            _mark_late(member, f"{path!r} does not end although it was aborted")
+            fields = {"spry.child.path": path, "spry.child.stack": stack}
+            if incarnation.wait_span is not None:
+                incarnation.wait_span.add_event("spry.child.stuck", fields)
+            text = f"does not end although it was aborted; it sits at\n{stack}"
+            self._log(path, logging.WARNING, text, fields, incarnation.wait_span)
+
+    def teardown_began(self, loop: Loop, parent: Span | None) -> None:
+        if self.is_tracing:
+            loop.teardown_span = self._span("spry.teardown", parent, system_attributes(loop))
+
+    def teardown_ended(self, loop: Loop) -> None:
+        span, loop.teardown_span = loop.teardown_span, None
+        _end(span)
+
+    def sweep_began(self, loop: Loop, member: Member) -> None:
+        """Siblings go along with ``member``."""
+        self.teardown_began(loop, member.attempt.trying if member.attempt else None)
+
+    # A child is restarted
+
+    def restart_decided(
+        self,
+        loop: Loop,
+        member: Member,
+        allowed: bool,
+        delay: float,
+        incident_of: Member | None = None,
+    ) -> None:
+        """The breaker has answered for ``member``."""
+        incident = (incident_of or member).attempt
+        incident.attempt += 1
+        if self.is_tracing:
+            attributes = system_attributes(loop) | {
+                "spry.restart.strategy": loop.strategy,
+                "spry.restart.allowed": allowed,
+                "spry.restart.attempt": incident.attempt,
+                "spry.restart.delay": delay,
+            }
+            incident.trying = self._span("spry.try_restart", incident.term, attributes)
+            if not allowed:
+                text = f"the breaker refused to restart {member.path!r}"
+                incident.trying.set_status(Status(StatusCode.ERROR, text))
+                incident.trying.end()
+        if allowed:
+            when = f"in {delay:g} s" if delay else "now"
+            text = f"will be restarted {when} (attempt {incident.attempt})"
+            self._log_child(member, logging.WARNING, text, incident.trying)
+
+    def attempt_span(self, member: Member) -> Span | None:
+        """The span of the restart under way."""
+        trying: Span | None = member.attempt.trying if member.attempt is not None else None
+        return trying
+
+    def restart_failed(self, member: Member, error: BaseException | None) -> None:
+        trying = member.attempt.trying
+        if trying is not None:
+            trying.set_status(Status(StatusCode.ERROR, tell(error)))
+            trying.end()
+            member.attempt.trying = None
+
+    def restart_succeeded(self, member: Member) -> None:
+        self.restart_given_up(member)
+
+    def restart_given_up(self, member: Member) -> None:
+        incident, member.attempt = member.attempt, None
+        if incident is not None:
+            _end(incident.trying)
+            _end(incident.term)
+
+    def escalated(self, loop: Loop, error: BaseException) -> None:
+        fields = system_attributes(loop)
+        span = loop.incident.term if loop.incident is not None else None
+        self._log(loop.path, logging.ERROR, f"gives up: {error}", fields, span)
+
+    # Spans and records
+
+    def _span(
+        self,
+        name: str,
+        parent: Span | None,
+        attributes: Attributes,
+        links: Sequence[Link] = (),
+    ) -> Span:
+        around = EMPTY if parent is None else trace.set_span_in_context(parent, EMPTY)
+        return self._tracer.start_span(name, around, attributes=attributes, links=links)
+
+    def _wait_span(self, member: Member, parent: Span | None) -> Span:
+        links = _links(("terminates", member.start_span))
+        attributes = child_attributes(member)
+        return self._span("spry.wait_for_termination", parent, attributes, links)
+
+    def _log_end(self, member: Member, report: TerminationReport, span: Span | None) -> None:
+        exception = report.exception
+        if exception is not None:
+            under = {"none": "", "settling": " while settling", "aborted": " while being aborted"}
+            text = f"failed{under[report.burden]}: {tell(exception)}"
+            self._log_child(member, logging.ERROR, text, span, exception, report)
+        elif is_on(member.loop.path, logging.INFO):
+            text = "ended normally" if report.burden == "none" else f"stopped ({report.burden})"
+            if report.burden == "none" and type(report.reason).__name__ == "Aborted":
+                text = "was aborted"
+            self._log_child(member, logging.INFO, text, span, None, report)
+
+    def _log_child(
+        self,
+        member: Member,
+        level: int,
+        text: str,
+        span: Span | None,
+        exception: BaseException | None = None,
+        report: TerminationReport | None = None,
+    ) -> None:
+        path = member.path
+        if is_on(path, level):
+            fields = child_attributes(member)
+            if report is not None:
+                fields |= report_attributes(report)
+            self._log(path, level, text, fields, span, exception)
+
+    def _log(
+        self,
+        path: str,
+        level: int,
+        text: str,
+        fields: Mapping[str, object],
+        span: Span | None,
+        exception: BaseException | None = None,
+    ) -> None:
+        if not is_on(path, level):
+            return
+        fields = dict(fields)
+        if span is not None:
+            context = span.get_span_context()
+            fields["trace_id"] = trace.format_trace_id(context.trace_id)
+            fields["span_id"] = trace.format_span_id(context.span_id)
+        # the traceback of what a supervisor passes on was logged where it was raised
+        passed_on = isinstance(exception, Escalation | StartupFailure)
+        log(path, level, f"{path} {text}", fields, None if passed_on else exception)
+
+
+def system_attributes(loop: Loop) -> Attributes:
+    """What all spans carry."""
+    return {"spry.system.path": loop.path, "spry.system.incarnation": loop.own.number}
+
+
+def child_attributes(member: Member) -> Attributes:
+    """What all spans about one child carry."""
+    return {
+        "spry.system.path": member.loop.path,
+        "spry.system.incarnation": member.loop.own.number,
+        "spry.child.key": member.key,
+        "spry.child.path": member.path,
+        "spry.child.incarnation": member.number,
+        "spry.child.kind": member.kind,
+        "spry.restart.type": member.child.restart,
+    }
+
+
+def report_attributes(report: TerminationReport) -> Attributes:
+    """What a termination span carries."""
+    attributes: Attributes = {
+        "spry.termination.reason": _REASONS[type(report.reason).__name__],
+        "spry.termination.burden": report.burden,
+        "spry.child.lifetime": report.lifetime or 0.0,
+    }
+    if report.exception is not None:
+        attributes["error.type"] = type_name(report.exception)
+    return attributes
+
+
+def type_name(exception: BaseException) -> str:
+    """The full name of an exception's type; of the leaf's, for a group of one."""
+    kind = type(sole_leaf_of(exception))
+    module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+    return module + kind.__qualname__
+
+
+def _record(span: Span, exception: BaseException) -> None:
+    if not span.is_recording():
+        return
+    # an escalation is told by its text; what caused it has been recorded at its own termination
+    chain = not isinstance(exception, Escalation | StartupFailure)
+    text = "".join(traceback.format_exception(exception, chain=chain))
+    span.add_event(
+        "exception",
+        {
+            "exception.type": type_name(exception),
+            "exception.message": str(sole_leaf_of(exception)),
+            "exception.stacktrace": text,
+        },
+    )
+
+
+def _links(*pairs: tuple[str, SpanContext | None]) -> list[Link]:
+    return [Link(context, {"spry.link": kind}) for kind, context in pairs if context is not None]
+
+
+def _mark_late(member: Member, text: str) -> None:
+    teardown = member.loop.teardown_span
+    if teardown is not None:
+        teardown.set_status(Status(StatusCode.ERROR, text))
+
+
+def _end(span: Span | None) -> None:
+    if span is not None and span.is_recording():
+        span.end()
+
+
+def _is_root(loop: Loop) -> bool:
+    return loop.own.member is not None and not loop.own.member.loop.path

@@ -1,0 +1,64 @@
+"""How a child ended: the reason, the burden it was under, and the report of both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+Burden: TypeAlias = Literal["none", "settling", "aborted"]
+"""The state in which a child ended: left alone, asked to finish, or cancelled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Normal:
+    """The child returned ``value``."""
+
+    value: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class Aborted:
+    """The child was cancelled and let the cancellation through."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The child ended with ``exception``."""
+
+    exception: BaseException
+
+
+Reason: TypeAlias = Normal | Aborted | Failed
+
+ABORTED = Aborted()
+
+
+@dataclass(frozen=True, slots=True)
+class TerminationReport:
+    """All that is known of one end of one incarnation. Times are seconds on trio's clock.
+
+    ``started_at`` is the moment the child was started, ``None`` if it never was.
+    """
+
+    key: str
+    path: str
+    incarnation: int
+    reason: Reason
+    burden: Burden
+    started_at: float | None
+    ended_at: float
+
+    @property
+    def lifetime(self) -> float | None:
+        """Seconds from started to the end; ``None`` if the child was never started."""
+        return None if self.started_at is None else self.ended_at - self.started_at
+
+    @property
+    def failed(self) -> bool:
+        """Whether the reason is `Failed`."""
+        return isinstance(self.reason, Failed)
+
+    @property
+    def exception(self) -> BaseException | None:
+        """The exception of a failure, else ``None``."""
+        return self.reason.exception if isinstance(self.reason, Failed) else None

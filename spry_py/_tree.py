@@ -1,0 +1,76 @@
+"""What a whole tree shares: its root, its clock, its telling, and the exception it leaves with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from ._alarm import Alarm
+from ._nursery import Incarnation, Member
+from ._telemetry import Teller
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ._child import Child
+    from ._loop import Loop
+    from ._termination import TerminationReport
+
+
+class Tree:
+    """One root supervisor with all that lives below it."""
+
+    __slots__ = ("alarm", "exit_exception", "root", "teller", "token")
+
+    def __init__(self, child: Child[Any], host: Incarnation | None) -> None:
+        self.alarm = Alarm()
+        self.teller = Teller()
+        self.token = trio.lowlevel.current_trio_token()
+        self.exit_exception: BaseException | None = None
+        ground: Any = Ground(self, host)
+        self.root = Member(ground, child)
+        self.root.number = 1
+        self.root.incarnation = Incarnation(self.root, float("inf"))
+
+    @property
+    def incarnation(self) -> Incarnation:
+        """The only incarnation that a root has."""
+        assert self.root.incarnation is not None
+        return self.root.incarnation
+
+    def exit(self, exception: BaseException) -> None:
+        """Stop the root in order, since ``exception`` asks the program to end; the first counts."""
+        if self.exit_exception is None:
+            self.exit_exception = exception
+        self.incarnation.stop()
+
+    def exit_of(self, loop: Loop) -> BaseException | None:
+        """The exception that the root leaves with; nothing for the supervisors below it."""
+        return self.exit_exception if loop is self.root.inner else None
+
+
+class Ground:
+    """What a root stands on, in the place where other supervisors have the loop above them."""
+
+    path = ""
+    is_stopping = False
+
+    def __init__(self, tree: Tree, host: Incarnation | None) -> None:
+        self.tree = tree
+        self.teller = tree.teller
+        # the child of another tree in whose code this one was opened
+        self.own = host
+        self.has_ended = False
+        self.on_value: Callable[[Any], object] | None = None
+
+    def on_started(self, member: Member, incarnation: Incarnation) -> None:
+        if self.on_value is not None:
+            self.on_value(incarnation.value)
+        member.tell_watchers()
+
+    def on_ended(self, member: Member, incarnation: Incarnation, report: TerminationReport) -> bool:
+        member.state = "stopped"
+        self.has_ended = True
+        member.tell_watchers()
+        return False
