@@ -2,14 +2,14 @@
 
 The layers, each importing only from those above it::
 
-    _check _errors _child _termination           what is said
-    _breaker _backoff _policy                    what is decided
-    _logs _telemetry                             what is told
-    _alarm _context _run_child _nursery          what lives
-    _snapshot _handle                            what is seen from outside
-    _tree _shutdown _loop _scope _startup        the loop
-    _restart _root _supervisor
-    _run                                         entry points
+    _check _errors _child _termination                what is said: frozen values
+    _breaker _backoff _policy                         what is decided: pure, time is passed in
+    _attributes _logs _telemetry                      what is told: spans and log records
+    _alarm _context _run_child _incarnation _nursery  what lives
+    _snapshot _handle                                 what is seen from outside
+    _shutdown _tree _loop                             the loop and what it shares with its tree
+    _scope _startup _restart _root _supervisor        a system: started, restarted, run as a root
+    _run telemetry _cli                               entry points
 """
 
 from ._backoff import Backoff
@@ -94,3 +94,10 @@ __all__ = [
     "open_system",
     "run",
 ]
+
+for _name in __all__:
+    _object = globals()[_name]
+    if getattr(_object, "__module__", "").startswith(f"{__name__}."):
+        # tracebacks and spans name where users import it from
+        _object.__module__ = __name__
+del _name, _object

@@ -89,14 +89,14 @@ class Child(Generic[T_co]):
 
     - ``restart``: ``"permanent"`` (after any end), ``"transient"`` (after a failure only),
       ``"temporary"`` (never).
-    - ``shutdown``: time to finish when asked, before the child is aborted. 0 aborts at once, ``inf``
-      waits for ever. 5 for a worker, ``inf`` for a supervisor.
+    - ``shutdown``: time to finish when asked, before the child is aborted. 0 aborts at once,
+      ``inf`` waits for ever. 5 for a worker, ``inf`` for a supervisor.
     - ``start_timeout``, ``run_timeout``: longest time until started, and from started to the end.
     - ``heartbeat``: longest time between two ``current_context().heartbeat()``, from the first on.
     - ``backoff``: a tenacity wait strategy, or a `Backoff`: how long to wait before a restart.
     - ``breaker``: a breaker factory for this child alone, asked before its supervisor's.
-    - ``recoverable``: a tenacity retry strategy or a predicate of the exception; a failure it answers
-      with no is not followed by a restart.
+    - ``recoverable``: a tenacity retry strategy or a predicate of the exception; a failure it
+      answers with no is not followed by a restart.
     - ``on_unrecoverable``: whether such a failure makes the supervisor give up (``"escalate"``) or
       only ends this child (``"discard"``).
     - ``on_termination``: awaited with the `TerminationReport` after the child has ended by itself,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import trio
 
 if TYPE_CHECKING:
-    from ._nursery import Incarnation
+    from ._incarnation import Incarnation
 
 _current: ContextVar[Incarnation | None] = ContextVar("spry_py_incarnation", default=None)
 

@@ -9,7 +9,8 @@ from trio.lowlevel import enable_ki_protection
 
 from ._child import Kind
 from ._errors import ChildNotFound, SupervisorStopped
-from ._nursery import Member, Status, caller_inside
+from ._incarnation import caller_inside
+from ._nursery import Member, Status
 from ._snapshot import (
     ChildCounts,
     ChildInfo,

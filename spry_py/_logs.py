@@ -55,13 +55,19 @@ def _nearest(path: str) -> logging.Logger:
 
 
 _ROOT: Final = logging.getLogger(NAME)
-_seen = (0, False)
+
+
+class _Seen:
+    """How many loggers there were when we last looked, and whether any was below ours."""
+
+    count = 0
+    below = False
 
 
 def _are_some_touched() -> bool:
     """Whether there are loggers below ours; looked up again only when loggers have been added."""
-    global _seen
     known = logging.Logger.manager.loggerDict
-    if _seen[0] != len(known):
-        _seen = (len(known), any(name.startswith(f"{NAME}.") for name in known))
-    return _seen[1]
+    if _Seen.count != len(known):
+        _Seen.count = len(known)
+        _Seen.below = any(name.startswith(f"{NAME}.") for name in known)
+    return _Seen.below

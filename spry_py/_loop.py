@@ -16,6 +16,7 @@ from trio.lowlevel import Abort, RaiseCancelT, enable_ki_protection
 
 from ._errors import (
     ChildFailure,
+    Ignore,
     Interrupted,
     NonChildFailure,
     StartupFailure,
@@ -33,8 +34,10 @@ from ._shutdown import Shutdowns
 if TYPE_CHECKING:
     from ._alarm import Timer
     from ._breaker import Breaker, BreakerFactory
-    from ._nursery import Incarnation, Member
+    from ._incarnation import Incarnation
+    from ._nursery import Member
     from ._policy import Strategy
+    from ._telemetry import Incident
     from ._termination import TerminationReport
     from ._tree import Tree
 
@@ -62,7 +65,7 @@ class Loop:
         self.was_aborted = False
         self.failure: BaseException | None = None
         # telemetry's: the incident that made it give up, and the span its teardown belongs to
-        self.incident: Any = None
+        self.incident: Incident | None = None
         self.stop_span: Any = None
         self.startup_span: Any = None
         self.teardown_span: Any = None
@@ -141,6 +144,8 @@ class Loop:
             await self._teardown()
         except trio.Cancelled:
             self.is_stopping = self.was_aborted = True
+            # whoever has cancelled all this watches over it
+            self.shutdowns.clear()
 
     async def _boot(self) -> None:
         try:
@@ -148,7 +153,7 @@ class Loop:
             if not hasattr(self.breaker, "may_restart"):
                 raise TypeError(f"breaker: {self.breaker_factory!r} made no breaker")
             await self.boot()
-        except StartupFailure as failure:
+        except (StartupFailure, Ignore) as failure:
             self.failure = failure.with_traceback(None)
             if self.tree.exit_exception is None:
                 self.is_stopping = True
@@ -177,6 +182,9 @@ class Loop:
             # user code runs in here: a breaker, a backoff, a predicate
             drop_own_frames(exception)
             path = getattr(argument, "path", self.path)
+            report = getattr(argument, "last_report", None)
+            if report is not None and exception.__context__ is None:
+                exception.__context__ = report.exception
             self.escalate(UnrecoverableFailure(path, root_cause_of(exception)), exception)
         except BaseException as exception:
             self.tree.exit(exception)
@@ -192,7 +200,7 @@ class Loop:
     def _teardown_parent(self) -> Any:
         if self.incident is not None:
             return self.incident.term
-        return self.own.wait_span or self.stop_span
+        return self.own.wait_span or self.own.span or self.stop_span
 
     def _unexpected(self, exception: BaseException) -> None:
         # Ctrl-C while the main task waits for its nursery, or a bug: neither may get lost
@@ -206,6 +214,7 @@ class Loop:
         for member in self.members:
             self.shut(member)
         self.messages.clear()
+        self.teller.teardown_ended(self)
         self.teller.system_stopped(self)
 
     # What anybody may ask of it
@@ -230,6 +239,7 @@ class Loop:
             self.own.abort()
         else:
             self.own.cancel()
+        self.own.watch_over()
 
     @property
     def _is_root(self) -> bool:
@@ -246,8 +256,9 @@ class Loop:
         if incarnation.awaited and incarnation.burden == "none":
             incarnation.awaited = False
             self.ring()
-        if member.attempt is not None:
-            self.teller.restart_succeeded(member)
+        if member.incident is not None:
+            self.teller.incident_closed(member.incident)
+            member.incident = None
         member.tell_watchers()
 
     def on_ended(self, member: Member, incarnation: Incarnation, report: TerminationReport) -> bool:
@@ -255,7 +266,7 @@ class Loop:
         self.shutdowns.forget(incarnation)
         self.teller.child_ended(member, incarnation, report)
         member.tell_watchers()
-        if incarnation.awaited:
+        if incarnation.awaited or report.burden != "none":
             self.ring()
             return False
         member.undecided = True
@@ -294,11 +305,13 @@ class Loop:
             member.breaker = member.child.breaker()
         return judge(member.child, report, member.breaker)
 
-    def conclude(self, member: Member, verdict: Verdict) -> None:
+    def conclude(self, member: Member, verdict: Verdict, incident: Incident | None) -> None:
         """Write down what has become of a child that is not going to be restarted."""
         member.undecided = False
+        member.incident = None
+        member.forget_value()
         if verdict is not Verdict.ESCALATE:
-            self.teller.restart_given_up(member)
+            self.teller.incident_closed(incident)
         if verdict is Verdict.SPENT:
             member.state = "stopped"
             self.members.drop(member)
@@ -307,21 +320,27 @@ class Loop:
         if verdict is Verdict.DISCARD:
             self.teller.child_discarded(member)
         if verdict is Verdict.ESCALATE:
-            self._escalate_unrecoverable(member)
+            self._escalate_unrecoverable(member, incident)
         member.tell_watchers()
+        self.member_ended(member)
 
-    def _escalate_unrecoverable(self, member: Member) -> None:
+    def member_ended(self, member: Member) -> None:
+        """A child has ended for good; its supervisor may want to end with it."""
+
+    def _escalate_unrecoverable(self, member: Member, incident: Incident | None) -> None:
         error = self.hook_errors.pop(member, None)
         report = member.last_report
         cause = error or (report.exception if report is not None else None)
         if error is not None and report is not None and error.__context__ is None:
             error.__context__ = report.exception
-        self.incident = self.incident or member.attempt
+        self.incident = self.incident or incident
         self.escalate(UnrecoverableFailure(member.path, root_cause_of(cause)), cause)
 
-    def refuse(self, member: Member, cause: BaseException | None) -> None:
+    def refuse(
+        self, member: Member, cause: BaseException | None, incident: Incident | None
+    ) -> None:
         """The breaker has said no: give up."""
-        self.incident = self.incident or member.attempt
+        self.incident = self.incident or incident
         error = TooManyRestarts(member.path, member.restarts, root_cause_of(cause))
         self.escalate(error, cause)
 
@@ -340,8 +359,10 @@ class Loop:
         timer = self.waits.pop(member, None)
         if timer is not None:
             timer.cancel()
-        if member.attempt is not None and member.attempt is not self.incident:
-            self.teller.restart_given_up(member)
+        incident, member.incident = member.incident, None
+        if incident is not self.incident:
+            self.teller.incident_closed(incident)
+        member.forget_value()
         if member.state not in ("done", "ignored"):
             member.state = "stopped"
         member.tell_watchers()

@@ -1,14 +1,14 @@
 """What a supervisor does about an end: the three strategies.
 
-`OneForOne` begins a restart and goes on. `GroupRestart` shuts down the siblings that go along, waits
-out the backoff, and replays the system; a failed attempt is tried again through the mailbox, so that
-stops and other ends are served in between.
+`OneForOne` begins a restart and goes on. `GroupRestart` shuts down the siblings that go along,
+waits out the backoff, and replays the system; a failed attempt is tried again through the mailbox,
+so that stops and other ends are served in between.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 import trio
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ._alarm import Timer
     from ._nursery import Member
     from ._supervisor import SystemLoop
+    from ._telemetry import Incident
 
 
 class OneForOne:
@@ -39,30 +40,31 @@ class OneForOne:
         was_started = report.started_at is not None
         if not was_started:
             if was_ignored(member):
-                loop.teller.restart_succeeded(member)
+                loop.teller.incident_closed(member.incident)
+                member.incident = None
                 loop.leave_out(member)
                 return
-            loop.teller.restart_failed(member, report.exception)
+            loop.teller.restart_failed(member.incident, report.exception)
         verdict = loop.judge(member)
-        if was_started:
-            loop.teller.terminated(member, verdict)
+        incident = loop.teller.terminated(member, verdict) if was_started else member.incident
         if verdict is Verdict.RESTART:
-            self._restart(member, at_once=was_started)
+            self._restart(member, incident, at_once=was_started)
         else:
-            loop.conclude(member, verdict)
+            loop.conclude(member, verdict, incident)
 
-    def _restart(self, member: Member, at_once: bool) -> None:
+    def _restart(self, member: Member, incident: Incident | None, at_once: bool) -> None:
         loop = self._loop
         member.undecided = False
         member.state = "restarting"
+        member.incident = incident
         report = member.last_report
         assert report is not None
         now = trio.current_time()
         delay = next_delay(member)
         allowed = loop.breaker.may_restart(member.key, now)
-        loop.teller.restart_decided(loop, member, allowed, delay)
+        loop.teller.restart_decided(loop, member, incident, allowed, delay)
         if not allowed:
-            loop.refuse(member, report.exception)
+            loop.refuse(member, report.exception, incident)
         elif delay > 0:
             due = now + delay
             loop.waits[member] = loop.tree.alarm.at(due, lambda: loop.post(self._over, member))
@@ -88,25 +90,30 @@ class OneForOne:
 class _Pending:
     """A replay to come: from which child on, not before when, and whose incident it cures."""
 
-    __slots__ = ("due", "pivot", "teller_member", "timer")
+    __slots__ = ("due", "incident", "pivot", "timer")
 
-    def __init__(self, pivot: Member, due: float) -> None:
+    def __init__(self, pivot: Member, incident: Incident | None) -> None:
         self.pivot = pivot
-        self.due = due
+        self.incident = incident
+        self.due = 0.0
         self.timer: Timer | None = None
-        # the child whose spans tell this restart
-        self.teller_member = pivot
+
+    def postpone(self, due: float) -> None:
+        """The later end of two waits counts."""
+        self.due = max(self.due, due)
 
 
 class GroupRestart:
     """A child is restarted together with its siblings: the later ones, or all."""
 
-    __slots__ = ("_all", "_loop", "_pending")
+    __slots__ = ("_all", "_joined", "_loop", "_pending")
 
     def __init__(self, loop: SystemLoop) -> None:
         self._loop = loop
         self._all = loop.strategy == "one_for_all"
         self._pending: _Pending | None = None
+        # those that ended by themselves while a sweep was on its way to them
+        self._joined: list[Member] = []
 
     async def decide(self, member: Member) -> None:
         """Act on an end, and on all others that have been seen with it."""
@@ -117,15 +124,17 @@ class GroupRestart:
         first = down[0]
         report = first.last_report
         assert report is not None
-        now = trio.current_time()
         delay = max(next_delay(other) for other in down)
-        allowed = loop.breaker.may_restart(first.key, now)
-        loop.teller.restart_decided(loop, first, allowed, delay)
+        allowed = loop.breaker.may_restart(first.key, trio.current_time())
+        incident, first.incident = first.incident, None
+        loop.teller.restart_decided(loop, first, incident, allowed, delay)
         if not allowed:
-            loop.refuse(first, report.exception)
+            loop.refuse(first, report.exception, incident)
             return
-        pending = self._join(first, self._earliest(down), now + delay)
-        await self._sweep(pending)
+        pending = self._join(self._earliest(down), incident)
+        self._only_one_incident(down)
+        delay = max(delay, await self._sweep(pending))
+        pending.postpone(trio.current_time() + delay)
         self._schedule(pending)
 
     # Who is down
@@ -146,14 +155,21 @@ class GroupRestart:
     def _wants_restart(self, member: Member) -> bool:
         loop = self._loop
         verdict = loop.judge(member)
-        loop.teller.terminated(member, verdict)
+        incident = loop.teller.terminated(member, verdict)
         if verdict is not Verdict.RESTART:
-            loop.conclude(member, verdict)
+            loop.conclude(member, verdict, incident)
             return False
         member.undecided = False
         member.state = "restarting"
+        member.incident = incident
         member.tell_watchers()
         return True
+
+    def _only_one_incident(self, members: Iterable[Member]) -> None:
+        """The restart is told by the incident of one of them; those of the others are over."""
+        for member in members:
+            self._loop.teller.incident_closed(member.incident)
+            member.incident = None
 
     def _earliest(self, members: Iterable[Member]) -> Member:
         wanted = set(members)
@@ -161,40 +177,46 @@ class GroupRestart:
 
     # Shutting down who goes along
 
-    def _join(self, first: Member, pivot: Member, due: float) -> _Pending:
+    def _join(self, pivot: Member, incident: Incident | None) -> _Pending:
         """One replay cures all that is down: from the earliest, after the longest wait."""
         pending = self._pending
         if pending is None:
-            self._pending = pending = _Pending(pivot, due)
-            pending.teller_member = first
+            self._pending = pending = _Pending(pivot, incident)
             return pending
         if pending.timer is not None:
             pending.timer.cancel()
         pending.pivot = self._earliest([pivot, pending.pivot])
-        pending.due = max(due, pending.due)
+        self._loop.teller.incident_closed(incident)
         return pending
 
-    async def _sweep(self, pending: _Pending) -> None:
-        """Shut down in reverse all that goes along, and all that proves to go along meanwhile."""
+    async def _sweep(self, pending: _Pending) -> float:
+        """Shut down in reverse all that goes along, and all that proves to go along meanwhile.
+
+        Answers the longest wait that those want which have ended by themselves meanwhile.
+        """
         loop = self._loop
+        delay = 0.0
         while True:
             targets = [member for member in self._after(pending.pivot) if is_up(member)]
             if targets:
-                loop.teller.sweep_began(loop, pending.teller_member)
+                loop.teller.sweep_began(loop, pending.incident)
                 await loop.shutdowns.each(targets, self._swept)
                 loop.teller.teardown_ended(loop)
-            more = self._judge_all(self._undecided())
+            more = [*self._judge_all(self._undecided()), *self._joined]
+            self._joined.clear()
             if not more or loop.is_stopping:
-                return
+                return delay
+            delay = max(delay, *(next_delay(member) for member in more))
+            self._only_one_incident(more)
             pending.pivot = self._earliest([pending.pivot, *more])
 
     def _after(self, pivot: Member) -> list[Member]:
-        """Those that go along with ``pivot``, the latest first; it is down itself."""
+        """Those that go along with ``pivot``, the latest first."""
         later = []
         for member in reversed(self._loop.members):
-            if member is not pivot:
+            if member is not pivot or member.is_alive:
                 later.append(member)
-            elif not self._all:
+            if member is pivot and not self._all:
                 break
         return later
 
@@ -204,10 +226,11 @@ class GroupRestart:
 
     def _swept(self, member: Member) -> None:
         if member.undecided:
-            self._wants_restart(member)
+            if self._wants_restart(member):
+                self._joined.append(member)
         elif member.state == "stopping":
             if member.child.restart == "temporary":
-                self._loop.conclude(member, Verdict.SPENT)
+                self._loop.conclude(member, Verdict.SPENT, None)
             else:
                 member.state = "restarting"
                 member.tell_watchers()
@@ -230,54 +253,63 @@ class GroupRestart:
 
     async def _replay(self, pending: _Pending) -> None:
         loop = self._loop
-        parent = loop.teller.attempt_span(pending.teller_member)
         try:
-            startup = await loop.run_system(parent)
+            startup = await loop.run_system(loop.teller.attempt_span(pending.incident))
         except Interrupted:
-            return  # the teardown that follows tells the rest
+            # the teardown that follows tells the rest
+            loop.teller.incident_closed(pending.incident)
         except StartupFailure as failure:
             await self._failed(pending, failure)
-            return
-        undeclared = [
-            member
-            for key, member in reversed(loop.members.declared.items())
-            if key not in startup.declared and is_up(member)
-        ]
-        if undeclared:
-            loop.teller.sweep_began(loop, pending.teller_member)
-            await loop.shutdowns.each(undeclared, loop.shut)
+        else:
+            await self._shut_down_undeclared(pending, startup.declared)
+            loop.teller.incident_closed(pending.incident)
+
+    async def _shut_down_undeclared(self, pending: _Pending, declared: Collection[str]) -> None:
+        loop = self._loop
+        members = loop.members.declared
+        extra = [member for key, member in reversed(members.items()) if key not in declared]
+        if any(is_up(member) for member in extra):
+            loop.teller.sweep_began(loop, pending.incident)
+            await loop.shutdowns.each(extra, loop.shut)
             loop.teller.teardown_ended(loop)
-        loop.teller.restart_succeeded(pending.teller_member)
+        for member in extra:
+            if member.state != "done":
+                del members[member.key]
 
     async def _failed(self, pending: _Pending, failure: StartupFailure) -> None:
         """An attempt has failed: it asks the breaker again, with the key that failed."""
         loop = self._loop
+        incident = pending.incident
         culprit = loop.last.failed if isinstance(failure, ChildFailure) else None
-        loop.teller.restart_failed(pending.teller_member, failure)
+        loop.teller.restart_failed(incident, failure)
         if culprit is not None:
-            verdict = loop.judge(culprit)
-            if verdict in (Verdict.ESCALATE, Verdict.DISCARD):
-                self._bring_back(culprit)
-                loop.conclude(culprit, verdict)
+            self._judge_culprit(culprit, incident)
         if loop.is_stopping:
             return
         member = culprit or pending.pivot
-        now = trio.current_time()
         delay = next_delay(member) if culprit is not None else 0.0
-        allowed = loop.breaker.may_restart(member.key, now)
-        loop.teller.restart_decided(loop, member, allowed, delay, pending.teller_member)
+        allowed = loop.breaker.may_restart(member.key, trio.current_time())
+        loop.teller.restart_decided(loop, member, incident, allowed, delay)
         if not allowed:
-            loop.incident = pending.teller_member.attempt
-            loop.refuse(member, failure.__cause__)
+            loop.refuse(member, failure.__cause__, incident)
             return
-        self._pending = _Pending(pending.pivot, now + delay)
-        self._pending.teller_member = pending.teller_member
+        again = self._join(pending.pivot, incident)
         if self._all:
-            await self._sweep(self._pending)
-        self._schedule(self._pending)
+            delay = max(delay, await self._sweep(again))
+        again.postpone(trio.current_time() + delay)
+        self._schedule(again)
+
+    def _judge_culprit(self, culprit: Member, incident: Incident | None) -> None:
+        loop = self._loop
+        verdict = loop.judge(culprit)
+        if verdict is Verdict.ESCALATE:
+            loop.conclude(culprit, verdict, incident)
+        elif verdict is Verdict.DISCARD:
+            self._bring_back(culprit)
+            loop.conclude(culprit, verdict, None)
 
     def _bring_back(self, member: Member) -> None:
-        """A newly declared key that failed was free again; what became of it is to be remembered."""
+        """A newly declared key that failed was free again; keep in mind what became of it."""
         self._loop.members.declared.setdefault(member.key, member)
 
 

@@ -10,7 +10,8 @@ from trio.lowlevel import enable_ki_protection
 
 from ._child import Child
 from ._context import current_incarnation, enter_context
-from ._nursery import Incarnation
+from ._errors import StartupFailure
+from ._incarnation import Incarnation
 from ._run_child import live
 from ._termination import TerminationReport
 from ._tree import Tree
@@ -31,7 +32,8 @@ async def run_root(
     """
     host = current_incarnation()
     tree = Tree(Child(name, supervisor), host)
-    tree.root.loop.on_value = on_started  # type: ignore[attr-defined]
+    ground: Any = tree.root.loop
+    ground.on_value = on_started
     if on_tree is not None:
         on_tree(tree)
     incarnation = tree.incarnation
@@ -51,6 +53,9 @@ async def run_root(
     report = tree.root.last_report
     assert report is not None
     failure = tree.exit_exception or report.exception
+    if ground.cancelled and isinstance(failure, StartupFailure):
+        # what the interrupted boot made of it is in the report and in the log
+        failure = None
     del tree, incarnation
     if failure is not None:
         try:
@@ -67,6 +72,7 @@ async def _watch(tree: Tree, around: trio.CancelScope) -> None:
         await trio.sleep_forever()
     except trio.Cancelled:
         incarnation = tree.incarnation
+        tree.root.loop.cancelled = True  # type: ignore[attr-defined]
         if not incarnation.ended:
             if _host_is_aborted(tree):
                 incarnation.abort()

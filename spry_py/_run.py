@@ -7,12 +7,13 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import trio
 from trio.lowlevel import enable_ki_protection
 
 from ._child import Child, Supervisor
+from ._errors import sole_leaf_of
 from ._handle import SystemHandle
 from ._root import run_root
 from ._run_child import without_cancelled
@@ -98,9 +99,10 @@ async def open_system(
             if outcome.tree is not None:
                 outcome.tree.incarnation.stop()
     except BaseExceptionGroup as group:
+        # the block's own failure is kept already: this is Ctrl-C, handed to the waiting main task
         rest = without_cancelled(group)
-        if rest is not None:
-            block_failure = block_failure or rest
+        if rest is not None and block_failure is None:
+            block_failure = sole_leaf_of(rest)
     await _raise(block_failure, outcome.failure)
     if outcome.handle is None:
         raise RuntimeError("the tree ended before it was started")
@@ -143,7 +145,7 @@ def run_tree(
     async def main() -> TerminationReport:
         def on_tree(tree: Tree) -> None:
             taken.tree = tree
-            tree.alarm.at(trio.current_time() + seconds, tree.incarnation.stop)
+            tree.alarm.at(trio.current_time() + seconds, taken.stop)
 
         with taken:
             return await run_root(supervisor, supervisor.name, on_started, on_tree)
@@ -154,13 +156,14 @@ def run_tree(
 class Signals:
     """SIGINT and SIGTERM, while a tree runs: stop, then abort, then leave."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_stop: Callable[[], object] = lambda: None) -> None:
         self.tree: Tree | None = None
         self.count = 0
         self.last = 0
+        self._on_stop = on_stop
         self._before: dict[int, Any] = {}
 
-    def __enter__(self) -> Signals:
+    def __enter__(self) -> Self:
         try:
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._take)
@@ -173,6 +176,12 @@ class Signals:
             signal.signal(number, handler)
         self._before.clear()
 
+    def stop(self) -> None:
+        """Stop the tree in order."""
+        self._on_stop()
+        if self.tree is not None:
+            self.tree.incarnation.stop()
+
     def _take(self, number: int, frame: FrameType | None) -> None:
         self.count += 1
         self.last = number
@@ -180,7 +189,7 @@ class Signals:
         if tree is None:
             return
         if self.count == 1:
-            tree.token.run_sync_soon(tree.incarnation.stop)
+            tree.token.run_sync_soon(self.stop)
         elif self.count == 2:
             tree.token.run_sync_soon(tree.incarnation.abort)
         else:

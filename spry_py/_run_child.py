@@ -16,7 +16,8 @@ from ._errors import RunTimeout, StartTimeout, Unresponsive, is_exit
 from ._termination import ABORTED, Failed, Normal, Reason, TerminationReport
 
 if TYPE_CHECKING:
-    from ._nursery import Incarnation, Member
+    from ._incarnation import Incarnation
+    from ._nursery import Member
 
 _NOTHING: Final = object()
 HOOK_SECONDS: Final = 5.0
@@ -24,7 +25,7 @@ _PACKAGE: Final = __file__.rpartition(os.sep)[0] + os.sep
 
 
 class LateStart(RuntimeError):
-    """``started()`` after the start was cancelled; no failure if the supervisor had cancelled it."""
+    """``started()`` after the start was cancelled; no failure if the supervisor did that."""
 
 
 @enable_ki_protection
@@ -41,7 +42,12 @@ async def live(incarnation: Incarnation) -> None:
     failure: BaseException | None = None
     try:
         with incarnation.scope:
-            result = await _enter(incarnation, member.child)
+            try:
+                result = await _enter(incarnation, member.child)
+            except BaseExceptionGroup as group:
+                if _holds_cancelled(group):
+                    raise
+                failure = group  # trio would hand on a copy of it
     except trio.Cancelled:
         incarnation.burden = "aborted"
     except BaseException as exception:
@@ -82,7 +88,7 @@ def _until_first_checkpoint(
     awaitable: Awaitable[object], incarnation: Incarnation
 ) -> Generator[Any, Any, object]:
     """Await, and note the first time the child gives control back to trio: it is started then."""
-    steps = _steps_of(awaitable)
+    incarnation.steps = steps = _steps_of(awaitable)
     try:
         trap = steps.send(None)
     except StopIteration as stop:
@@ -145,7 +151,9 @@ def _classify(
         if is_exit(failure):
             member.loop.tree.exit(failure)
             return Failed(failure)
-    cause = incarnation.cause or _limit_passed(incarnation, member.child)
+    cause = incarnation.cause
+    if cause is None and incarnation.burden == "none":
+        cause = limit_passed(incarnation)
     if cause is not None:
         if failure is not None and failure is not cause and cause.__context__ is None:
             cause.__context__ = failure
@@ -170,20 +178,22 @@ def _failed_or_late(incarnation: Incarnation, failure: BaseException) -> Reason:
     return Failed(failure)
 
 
-def _limit_passed(incarnation: Incarnation, child: Child[Any]) -> Exception | None:
+def limit_passed(incarnation: Incarnation) -> Exception | None:
     """The time limit whose deadline has cancelled the child, if one has."""
-    if incarnation.burden != "none" or not incarnation.scope.cancel_called:
+    scope, member = incarnation.scope, incarnation.member
+    if member is None or not scope.cancel_called or scope.deadline > trio.current_time():
         return None
-    path = incarnation.path
+    path, child = member.path, member.child
     if incarnation.started_at is None:
-        if incarnation.scope.deadline > trio.current_time():
-            return None
         return StartTimeout(f"child {path!r} was not started within {child.start_timeout:g} s")
-    if incarnation.scope.deadline > trio.current_time():
-        return None
     if incarnation.beat_by <= incarnation.run_until:
         return Unresponsive(f"child {path!r} sent no heartbeat for {child.heartbeat:g} s")
     return RunTimeout(f"child {path!r} ran longer than {child.run_timeout:g} s")
+
+
+def is_own(code: types.CodeType) -> bool:
+    """Whether this is code of ours, which would tell a user nothing."""
+    return code.co_filename.startswith(_PACKAGE)
 
 
 def drop_own_frames(exception: BaseException) -> None:
@@ -193,7 +203,7 @@ def drop_own_frames(exception: BaseException) -> None:
     every ended child alive.
     """
     traceback = exception.__traceback__
-    while traceback is not None and traceback.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+    while traceback is not None and is_own(traceback.tb_frame.f_code):
         traceback = traceback.tb_next
     exception.__traceback__ = traceback
 

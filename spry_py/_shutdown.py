@@ -1,23 +1,27 @@
 """Stopping children: ask, abort when their time is over, and name who does not end.
 
-One appointment with the tree's alarm watches over all children of a supervisor that have been asked:
-stopping a hundred thousand of them makes no more than one timer at a time.
+One appointment with the tree's alarm watches over all children of a supervisor that have been
+asked: stopping a hundred thousand of them makes no more than one timer at a time.
 """
 
 from __future__ import annotations
 
 import math
 import traceback
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from ._nursery import living_below
+from ._incarnation import living_below
+from ._run_child import is_own
 
 if TYPE_CHECKING:
+    from ._incarnation import Incarnation
     from ._loop import Loop
-    from ._nursery import Incarnation, Member
+    from ._nursery import Member
 
 STUCK_AFTER: Final = 1.0
 
@@ -35,11 +39,12 @@ class _Asked:
 class Shutdowns:
     """The children of one supervisor that have been asked to end and have not ended yet."""
 
-    __slots__ = ("_asked", "_loop", "_watch_at")
+    __slots__ = ("_asked", "_guarded", "_loop", "_watch_at")
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
         self._asked: dict[Incarnation, _Asked] = {}
+        self._guarded: set[Incarnation] = set()
         self._watch_at = math.inf
 
     def ask(self, member: Member) -> None:
@@ -54,9 +59,40 @@ class Shutdowns:
         else:
             self._abort(member, incarnation)
 
+    def watch(self, incarnation: Incarnation) -> None:
+        """A child has been cancelled by something else: report it if it does not end."""
+        if incarnation not in self._asked:
+            self._watch(incarnation, trio.current_time() + STUCK_AFTER)
+
+    def guard(self, incarnation: Incarnation) -> None:
+        """A child has a deadline: look after it when that has struck."""
+        if incarnation not in self._guarded:
+            self._guarded.add(incarnation)
+            self._guard_again(incarnation)
+
+    def _guard_again(self, incarnation: Incarnation) -> None:
+        when = incarnation.scope.deadline + STUCK_AFTER
+        self._loop.tree.alarm.at(when, lambda: self._after_deadline(incarnation))
+
+    def _after_deadline(self, incarnation: Incarnation) -> None:
+        if incarnation.ended or incarnation.scope.deadline == math.inf:
+            self._guarded.discard(incarnation)
+        elif incarnation.scope.deadline + STUCK_AFTER > trio.current_time():
+            self._guard_again(incarnation)
+        else:
+            self._guarded.discard(incarnation)
+            if incarnation not in self._asked:
+                self._watch(incarnation, trio.current_time())
+
+    def clear(self) -> None:
+        """Look after nobody any more."""
+        self._asked.clear()
+        self._guarded.clear()
+
     def forget(self, incarnation: Incarnation) -> None:
         """It has ended."""
         self._asked.pop(incarnation, None)
+        self._guarded.discard(incarnation)
 
     async def one(self, member: Member) -> None:
         """Stop a child, whatever it is doing, and wait until nothing of it is alive."""
@@ -125,7 +161,7 @@ def stuck_below(incarnation: Incarnation) -> list[tuple[str, str]]:
     inner = incarnation.inner
     suspects = [incarnation] if inner is None else [incarnation, *living_below(inner)]
     return [
-        (item.path, stack_of(item.task))
+        (item.path, stack_of(item))
         for item in suspects
         if item.task is not None and not _has_living_children(item)
     ]
@@ -136,13 +172,29 @@ def _has_living_children(incarnation: Incarnation) -> bool:
     return inner is not None and any(member.is_alive for member in inner.members)
 
 
-def stack_of(task: trio.lowlevel.Task) -> str:
-    """Where a task stands, as traceback text, the innermost frame last; nested tasks included."""
-    parts = []
-    pending = [task]
+def stack_of(incarnation: Incarnation) -> str:
+    """Where a child stands, as traceback text, the innermost frame last; nested tasks follow."""
+    assert incarnation.task is not None
+    parts = _lines(chain(incarnation.task.iter_await_frames(), _frames_of(incarnation.steps)))
+    pending = [incarnation.task]
     while pending:
-        item = pending.pop()
-        parts.extend(traceback.StackSummary.extract(item.iter_await_frames()).format())
-        for nursery in item.child_nurseries:
-            pending.extend(nursery.child_tasks)
+        for nursery in pending.pop().child_nurseries:
+            for task in nursery.child_tasks:
+                parts.append(f"  in its nested task {task.name}:\n")
+                parts.extend(_lines(task.iter_await_frames()))
+                pending.append(task)
     return "".join(parts)
+
+
+def _lines(frames: Iterable[tuple[FrameType, int]]) -> list[str]:
+    theirs = [pair for pair in frames if not is_own(pair[0].f_code)]
+    return traceback.StackSummary.extract(theirs).format()
+
+
+def _frames_of(steps: Any) -> Iterator[tuple[FrameType, int]]:
+    """The frames of a coroutine and of what it awaits, as far as Python shows them."""
+    while steps is not None:
+        frame = getattr(steps, "cr_frame", None) or getattr(steps, "gi_frame", None)
+        if frame is not None:
+            yield frame, frame.f_lineno
+        steps = getattr(steps, "cr_await", None) or getattr(steps, "gi_yieldfrom", None)

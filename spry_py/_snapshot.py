@@ -56,21 +56,21 @@ class ChildCounts:
 
 def info_of(member: Member) -> ChildInfo:
     """The present state of one member."""
-    return ChildInfo(*_fields_of(member))
+    return ChildInfo(**_fields_of(member))
 
 
-def _fields_of(member: Member) -> tuple[Any, ...]:
-    return (
-        member.key,
-        member.path,
-        member.kind,
-        member.status,
-        member.number,
-        member.restarts,
-        member.child.restart,
-        member.value,
-        member.last_report,
-    )
+def _fields_of(member: Member) -> dict[str, Any]:
+    return {
+        "key": member.key,
+        "path": member.path,
+        "kind": member.kind,
+        "status": member.status,
+        "incarnation": member.number,
+        "restarts": member.restarts,
+        "restart": member.child.restart,
+        "value": member.value,
+        "last_report": member.last_report,
+    }
 
 
 def snapshot_of(root: Member) -> Snapshot:
@@ -82,7 +82,7 @@ def snapshot_of(root: Member) -> Snapshot:
     done: dict[Member, Snapshot] = {}
     for member in reversed(order):
         below = tuple(done.pop(child) for child in member.inner.members) if member.inner else ()
-        done[member] = Snapshot(*_fields_of(member), children=below)
+        done[member] = Snapshot(**_fields_of(member), children=below)
     return done[root]
 
 

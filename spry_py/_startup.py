@@ -29,7 +29,7 @@ from ._run_child import drop_own_frames, without_cancelled
 from ._scope import Scope
 
 if TYPE_CHECKING:
-    from ._nursery import Incarnation
+    from ._incarnation import Incarnation
     from ._supervisor import SystemLoop
 
 _STOPPING = (Interrupted, SupervisorStopped)
@@ -38,12 +38,15 @@ _STOPPING = (Interrupted, SupervisorStopped)
 class Startup:
     """One run of a system function."""
 
-    __slots__ = ("_cancel_scope", "_loop", "declared", "failed")
+    __slots__ = ("_cancel_scope", "_inserted", "_loop", "declared", "failed")
 
     def __init__(self, loop: SystemLoop) -> None:
         self._loop = loop
         self._cancel_scope = trio.CancelScope()
-        self.declared: set[str] = set()
+        # in the order of declaration
+        self.declared: dict[str, None] = {}
+        # new keys among old ones, each with the key it was declared behind
+        self._inserted: dict[str, str | None] = {}
         # the child whose start has failed last
         self.failed: Member | None = None
 
@@ -72,6 +75,8 @@ class Startup:
                 raise
         finally:
             scope.close()
+            if self._inserted:
+                loop.members.move_behind(self._inserted)
         if error is not None:
             self._fail(error)
         if loop.is_stopping:
@@ -100,7 +105,7 @@ class Startup:
             raise Interrupted(f"the startup of {path!r} was interrupted: the program is ending")
         if self._loop.is_stopping and all(isinstance(x, _STOPPING) for x in leaves_of(error)):
             return
-        if isinstance(error, StartupFailure):
+        if isinstance(error, StartupFailure | Ignore):
             raise error
         raise NonChildFailure(path) from error
 
@@ -151,11 +156,14 @@ class Startup:
     def _declare(self, child: Child[Any]) -> Member | None:
         """The member of that key, known or new; ``None`` for one that a replay leaves out."""
         members = self._loop.members
-        self.declared.add(child.key)
+        before = next(reversed(self.declared), None)
+        self.declared[child.key] = None
         member = members.declared.get(child.key)
         if member is None and child.key in members.added:
             member = members.declared[child.key] = members.added.pop(child.key)
         if member is None and child.key not in members.gone:
+            if members.declared and before != next(reversed(members.declared)):
+                self._inserted[child.key] = before
             member = members.declared[child.key] = Member(self._loop, child)
         return member
 
@@ -195,20 +203,27 @@ class Startup:
                 await loop.pause()
         except trio.Cancelled:
             if not loop.is_stopping:
-                with trio.CancelScope(shield=True):
-                    await self._take_back(members)
-                for member in members:
-                    self._free(member)
+                await self._take_back(members)
                 raise
+        if loop.is_stopping and any(member.is_alive for member in members):
+            # they are the last ones: it is their turn, and what the system function holds for
+            # them must not be let go of before they have ended
+            await self._shut_down(members)
 
     async def _take_back(self, members: list[Member]) -> None:
         """Shut down in reverse what has been started together; the keys are free again."""
-        loop = self._loop
         failed = [member for member in members if _has_failed(member)]
-        await loop.shutdowns.each(list(reversed(members)), loop.shut)
+        await self._shut_down(members)
         for member in members:
             if member not in failed:
                 self._free(member)
+
+    async def _shut_down(self, members: list[Member]) -> None:
+        loop = self._loop
+        loop.teller.teardown_began(loop, loop.startup_span)
+        with trio.CancelScope(shield=True):
+            await loop.shutdowns.each(list(reversed(members)), loop.shut)
+        loop.teller.teardown_ended(loop)
 
     def _result(self, member: Member, incarnation: Incarnation) -> Any:
         """The started value, or the failure of a start that is over."""
@@ -222,7 +237,6 @@ class Startup:
             loop.leave_out(member)
             return None
         self.failed = member
-        loop.teller.start_failed(member)
         error = start_error(member)
         self._free(member)
         raise error
@@ -230,14 +244,14 @@ class Startup:
     def _raise_if_interrupted(self, members: list[Member]) -> None:
         loop = self._loop
         for member in members:
-            if loop.is_stopping and (member.is_alive or not _has_failed(member)):
+            if loop.is_stopping and not _has_failed_by_itself(member):
                 raise Interrupted(
                     f"the start of {member.path!r} was interrupted: {loop.path!r} is being stopped"
                 )
 
     def _free(self, member: Member) -> None:
         """A start that came to nothing leaves the key to whoever wants it next."""
-        self.declared.discard(member.key)
+        self.declared.pop(member.key, None)
         if member.number == 1:
             self._loop.members.declared.pop(member.key, None)
         member.state = "stopped"
@@ -260,6 +274,11 @@ def _are_starting(members: list[Member]) -> bool:
 def _was_ignored(member: Member) -> bool:
     exception = member.last_report.exception if member.last_report is not None else None
     return exception is not None and isinstance(sole_leaf_of(exception), Ignore)
+
+
+def _has_failed_by_itself(member: Member) -> bool:
+    report = member.last_report
+    return _has_failed(member) and report is not None and report.burden == "none"
 
 
 def _has_failed(member: Member) -> bool:

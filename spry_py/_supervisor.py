@@ -23,7 +23,8 @@ from ._startup import Startup
 if TYPE_CHECKING:
     from trio import TaskStatus
 
-    from ._nursery import Incarnation, Member
+    from ._incarnation import Incarnation
+    from ._nursery import Member
 
 System: TypeAlias = Callable[[Scope], Awaitable[None]]
 """An async function that declares children."""
@@ -101,6 +102,7 @@ class SystemLoop(Loop):
         self.system = supervisor.system
         self.strategy = supervisor.strategy
         self.breaker_factory = supervisor.breaker
+        self._auto_shutdown = supervisor.auto_shutdown
         self._restart: OneForOne | GroupRestart
         if supervisor.strategy == "one_for_one":
             self._restart = OneForOne(self)
@@ -110,6 +112,22 @@ class SystemLoop(Loop):
 
     async def boot(self) -> None:
         await self.run_system(self.teller.boot_parent(self))
+        if self._auto_shutdown == "when_empty":
+            self.post(self._end_if_empty, None)
+
+    def member_ended(self, member: Member) -> None:
+        """End with the children, as ``auto_shutdown`` says."""
+        if self._auto_shutdown == "when_empty":
+            self.post(self._end_if_empty, None)
+        elif member.child.significant and self._auto_shutdown != "never":
+            others = (other for other in self.members if other.child.significant)
+            if self._auto_shutdown == "any_significant" or all(map(is_over, others)):
+                self.is_stopping = True
+
+    async def _end_if_empty(self, _: None) -> None:
+        # an end that is still to be decided about lies behind this message in the mailbox
+        if all(map(is_over, self.members)):
+            self.is_stopping = True
 
     async def run_system(self, parent: Any) -> Startup:
         """Run the system function; raises the `StartupFailure` it ends with."""
@@ -139,10 +157,15 @@ class SystemLoop(Loop):
         """Its start raised `Ignore`."""
         member.undecided = False
         if member.child.restart == "temporary":
-            self.conclude(member, Verdict.SPENT)
+            self.conclude(member, Verdict.SPENT, None)
         member.state = "ignored"
         self.teller.start_ignored(member)
         member.tell_watchers()
+
+
+def is_over(member: Member) -> bool:
+    """Whether it neither runs nor waits to be restarted."""
+    return not member.is_alive and not member.undecided and member.state != "restarting"
 
 
 def _name_of(system: object) -> str:

@@ -8,30 +8,36 @@ and none for a child's lifetime, since a span that never ends is never exported.
 from __future__ import annotations
 
 import logging
+import os
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, Span, SpanContext, Status, StatusCode
 
+from ._attributes import (
+    Attributes,
+    child_attributes,
+    report_attributes,
+    system_attributes,
+    type_name,
+)
 from ._errors import Escalation, Ignore, Interrupted, StartupFailure, sole_leaf_of, tell
 from ._logs import is_on, log
 from ._policy import Verdict
 
 if TYPE_CHECKING:
+    from ._incarnation import Incarnation
     from ._loop import Loop
-    from ._nursery import Incarnation, Member
+    from ._nursery import Member
     from ._termination import TerminationReport
 
-Attributes: TypeAlias = dict[str, Any]
-
 EMPTY: Final = Context()
-_REASONS: Final = {"Normal": "normal", "Aborted": "aborted", "Failed": "failed"}
 
 
 def library_version() -> str:
@@ -57,12 +63,15 @@ class Incident:
 class Teller:
     """Tells the facts of one tree. `None` stands for a span wherever nothing is recorded."""
 
-    __slots__ = ("_tracer", "is_tracing")
+    __slots__ = ("_records_events", "_tracer", "is_tracing")
 
     def __init__(self) -> None:
         provider = trace.get_tracer_provider()
         idle = (trace.ProxyTracerProvider, trace.NoOpTracerProvider)
         self.is_tracing = not isinstance(provider, idle)
+        # set to "logs", exceptions go to the log alone; "logs/dup": to both
+        opt_in = os.environ.get("OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN", "")
+        self._records_events = "logs" not in [word.strip() for word in opt_in.split(",")]
         self._tracer = trace.get_tracer("spry_py", library_version())
 
     # The context that children are born in
@@ -114,8 +123,7 @@ class Teller:
 
     def system_stopped(self, loop: Loop) -> None:
         incident = loop.incident
-        if incident is not None:
-            _end(incident.term)
+        self.incident_closed(incident)
         if _is_root(loop) and loop.failure is None:
             self._log(loop.path, logging.INFO, "stopped", system_attributes(loop), None)
 
@@ -123,8 +131,7 @@ class Teller:
 
     def child_starting(self, member: Member, incarnation: Incarnation) -> None:
         if self.is_tracing:
-            attempt = member.attempt
-            parent = member.loop.startup_span or (attempt and attempt.trying)
+            parent = member.loop.startup_span or self.attempt_span(member.incident)
             links = _links(("restart_of", member.start_span))
             span = self._span("spry.child.start", parent, child_attributes(member), links)
             incarnation.span = span
@@ -137,9 +144,6 @@ class Teller:
         if is_on(member.loop.path, logging.INFO):
             which = f" (incarnation {incarnation.number})" if incarnation.number > 1 else ""
             self._log_child(member, logging.INFO, f"started{which}", span)
-
-    def start_failed(self, member: Member) -> None:
-        """A failed start is going to be raised out of the call that waits for it."""
 
     def start_ignored(self, member: Member) -> None:
         self._log_child(member, logging.INFO, "left out: its start raised Ignore", None)
@@ -171,34 +175,34 @@ class Teller:
             why = tell(exception) if exception is not None else "it was cancelled"
             span.set_status(Status(StatusCode.ERROR, why))
             if exception is not None:
-                _record(span, exception)
+                self._record(span, exception)
             span.end()
         why = tell(exception) if exception is not None else "it was cancelled"
         self._log_child(member, logging.ERROR, f"failed to start: {why}", span, exception)
 
     def _tell_asked_end(self, member: Member, report: TerminationReport, wait: Span | None) -> None:
         if wait is None:
-            wait = self._wait_span(member, member.loop.own.wait_span)
+            wait = self._wait_span(member, member.loop.teardown_span or member.loop.own.wait_span)
         wait.set_attributes(report_attributes(report))
         exception = report.exception
         if exception is not None:
             wait.set_status(Status(StatusCode.ERROR, tell(exception)))
-            _record(wait, exception)
+            self._record(wait, exception)
         wait.end()
 
-    def terminated(self, member: Member, verdict: Verdict) -> None:
+    def terminated(self, member: Member, verdict: Verdict) -> Incident:
         """A child has ended by itself; its incident stays open while something is done about it."""
         report = member.last_report
         assert report is not None
         span = self._term(member, report, verdict is Verdict.RESTART) if self.is_tracing else None
         self._log_end(member, report, span)
-        member.attempt = Incident(span)
+        return Incident(span)
 
     def ended_unasked(self, member: Member) -> None:
         """A child has ended by itself, and nothing is going to be done about it any more."""
         report = member.last_report
         if report is not None and report.started_at is not None:
-            self.terminated(member, Verdict.DOWN)
+            self.incident_closed(self.terminated(member, Verdict.DOWN))
 
     def _term(self, member: Member, report: TerminationReport, wanted: bool) -> Span:
         inner = member.inner
@@ -210,7 +214,7 @@ class Teller:
         exception = report.exception
         if exception is not None:
             span.set_status(Status(StatusCode.ERROR, tell(exception)))
-            _record(span, exception)
+            self._record(span, exception)
         return span
 
     def child_discarded(self, member: Member) -> None:
@@ -219,8 +223,10 @@ class Teller:
     # A child is stopped
 
     def child_asked(self, member: Member, incarnation: Incarnation) -> None:
-        if self.is_tracing:
-            incarnation.wait_span = self._wait_span(member, member.loop.teardown_span)
+        if self.is_tracing and incarnation.wait_span is None:
+            loop = member.loop
+            parent = loop.teardown_span or loop.startup_span
+            incarnation.wait_span = self._wait_span(member, parent)
 
     def child_settling(self, member: Member, incarnation: Incarnation) -> None:
         """Asked to finish; told by its wait span and by its end."""
@@ -252,22 +258,23 @@ class Teller:
         span, loop.teardown_span = loop.teardown_span, None
         _end(span)
 
-    def sweep_began(self, loop: Loop, member: Member) -> None:
-        """Siblings go along with ``member``."""
-        self.teardown_began(loop, member.attempt.trying if member.attempt else None)
+    def sweep_began(self, loop: Loop, incident: Incident | None) -> None:
+        """Siblings go along with the child of ``incident``."""
+        self.teardown_began(loop, self.attempt_span(incident))
+
+    def subtree_aborted(self, loop: Loop) -> None:
+        """A supervisor is being cancelled with all that lives below it."""
+        if loop.teardown_span is None:
+            self.teardown_began(loop, loop.own.wait_span or loop.own.span or loop.stop_span)
 
     # A child is restarted
 
     def restart_decided(
-        self,
-        loop: Loop,
-        member: Member,
-        allowed: bool,
-        delay: float,
-        incident_of: Member | None = None,
+        self, loop: Loop, member: Member, incident: Incident | None, allowed: bool, delay: float
     ) -> None:
         """The breaker has answered for ``member``."""
-        incident = (incident_of or member).attempt
+        if incident is None:
+            return
         incident.attempt += 1
         if self.is_tracing:
             attributes = system_attributes(loop) | {
@@ -286,23 +293,18 @@ class Teller:
             text = f"will be restarted {when} (attempt {incident.attempt})"
             self._log_child(member, logging.WARNING, text, incident.trying)
 
-    def attempt_span(self, member: Member) -> Span | None:
+    def attempt_span(self, incident: Incident | None) -> Span | None:
         """The span of the restart under way."""
-        trying: Span | None = member.attempt.trying if member.attempt is not None else None
-        return trying
+        return incident.trying if incident is not None else None
 
-    def restart_failed(self, member: Member, error: BaseException | None) -> None:
-        trying = member.attempt.trying
-        if trying is not None:
-            trying.set_status(Status(StatusCode.ERROR, tell(error)))
-            trying.end()
-            member.attempt.trying = None
+    def restart_failed(self, incident: Incident | None, error: BaseException | None) -> None:
+        if incident is not None and incident.trying is not None:
+            incident.trying.set_status(Status(StatusCode.ERROR, tell(error)))
+            incident.trying.end()
+            incident.trying = None
 
-    def restart_succeeded(self, member: Member) -> None:
-        self.restart_given_up(member)
-
-    def restart_given_up(self, member: Member) -> None:
-        incident, member.attempt = member.attempt, None
+    def incident_closed(self, incident: Incident | None) -> None:
+        """Cured, or given up: nothing more is going to be done about it."""
         if incident is not None:
             _end(incident.trying)
             _end(incident.term)
@@ -323,6 +325,21 @@ class Teller:
     ) -> Span:
         around = EMPTY if parent is None else trace.set_span_in_context(parent, EMPTY)
         return self._tracer.start_span(name, around, attributes=attributes, links=links)
+
+    def _record(self, span: Span, exception: BaseException) -> None:
+        if not self._records_events or not span.is_recording():
+            return
+        # an escalation is told by its text; what caused it has been recorded at its own termination
+        chain = not isinstance(exception, Escalation | StartupFailure)
+        text = "".join(traceback.format_exception(exception, chain=chain))
+        span.add_event(
+            "exception",
+            {
+                "exception.type": type_name(exception),
+                "exception.message": str(sole_leaf_of(exception)),
+                "exception.stacktrace": text,
+            },
+        )
 
     def _wait_span(self, member: Member, parent: Span | None) -> Span:
         links = _links(("terminates", member.start_span))
@@ -376,59 +393,6 @@ class Teller:
         # the traceback of what a supervisor passes on was logged where it was raised
         passed_on = isinstance(exception, Escalation | StartupFailure)
         log(path, level, f"{path} {text}", fields, None if passed_on else exception)
-
-
-def system_attributes(loop: Loop) -> Attributes:
-    """What all spans carry."""
-    return {"spry.system.path": loop.path, "spry.system.incarnation": loop.own.number}
-
-
-def child_attributes(member: Member) -> Attributes:
-    """What all spans about one child carry."""
-    return {
-        "spry.system.path": member.loop.path,
-        "spry.system.incarnation": member.loop.own.number,
-        "spry.child.key": member.key,
-        "spry.child.path": member.path,
-        "spry.child.incarnation": member.number,
-        "spry.child.kind": member.kind,
-        "spry.restart.type": member.child.restart,
-    }
-
-
-def report_attributes(report: TerminationReport) -> Attributes:
-    """What a termination span carries."""
-    attributes: Attributes = {
-        "spry.termination.reason": _REASONS[type(report.reason).__name__],
-        "spry.termination.burden": report.burden,
-        "spry.child.lifetime": report.lifetime or 0.0,
-    }
-    if report.exception is not None:
-        attributes["error.type"] = type_name(report.exception)
-    return attributes
-
-
-def type_name(exception: BaseException) -> str:
-    """The full name of an exception's type; of the leaf's, for a group of one."""
-    kind = type(sole_leaf_of(exception))
-    module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
-    return module + kind.__qualname__
-
-
-def _record(span: Span, exception: BaseException) -> None:
-    if not span.is_recording():
-        return
-    # an escalation is told by its text; what caused it has been recorded at its own termination
-    chain = not isinstance(exception, Escalation | StartupFailure)
-    text = "".join(traceback.format_exception(exception, chain=chain))
-    span.add_event(
-        "exception",
-        {
-            "exception.type": type_name(exception),
-            "exception.message": str(sole_leaf_of(exception)),
-            "exception.stacktrace": text,
-        },
-    )
 
 
 def _links(*pairs: tuple[str, SpanContext | None]) -> list[Link]:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from ._alarm import Alarm
-from ._nursery import Incarnation, Member
+from ._incarnation import Incarnation
+from ._nursery import Member
+from ._shutdown import Shutdowns
 from ._telemetry import Teller
 
 if TYPE_CHECKING:
@@ -62,6 +64,10 @@ class Ground:
         # the child of another tree in whose code this one was opened
         self.own = host
         self.has_ended = False
+        self.cancelled = False
+        self.teardown_span = self.startup_span = None
+        loop: Any = self
+        self.shutdowns = Shutdowns(loop)
         self.on_value: Callable[[Any], object] | None = None
 
     def on_started(self, member: Member, incarnation: Incarnation) -> None:
@@ -70,6 +76,7 @@ class Ground:
         member.tell_watchers()
 
     def on_ended(self, member: Member, incarnation: Incarnation, report: TerminationReport) -> bool:
+        self.shutdowns.forget(incarnation)
         member.state = "stopped"
         self.has_ended = True
         member.tell_watchers()

@@ -1,0 +1,7 @@
+"""``python -m spry_py``."""
+
+import sys
+
+from ._cli import main
+
+sys.exit(main())

@@ -1,0 +1,53 @@
+"""The names and values that spans and log records carry, the same in both."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from ._errors import sole_leaf_of
+
+if TYPE_CHECKING:
+    from ._loop import Loop
+    from ._nursery import Member
+    from ._termination import TerminationReport
+
+Attributes: TypeAlias = dict[str, Any]
+
+_REASONS: Final = {"Normal": "normal", "Aborted": "aborted", "Failed": "failed"}
+
+
+def system_attributes(loop: Loop) -> Attributes:
+    """What all spans carry."""
+    return {"spry.system.path": loop.path, "spry.system.incarnation": loop.own.number}
+
+
+def child_attributes(member: Member) -> Attributes:
+    """What all spans about one child carry."""
+    return {
+        "spry.system.path": member.loop.path,
+        "spry.system.incarnation": member.loop.own.number,
+        "spry.child.key": member.key,
+        "spry.child.path": member.path,
+        "spry.child.incarnation": member.number,
+        "spry.child.kind": member.kind,
+        "spry.restart.type": member.child.restart,
+    }
+
+
+def report_attributes(report: TerminationReport) -> Attributes:
+    """What a termination span carries."""
+    attributes: Attributes = {
+        "spry.termination.reason": _REASONS[type(report.reason).__name__],
+        "spry.termination.burden": report.burden,
+        "spry.child.lifetime": report.lifetime or 0.0,
+    }
+    if report.exception is not None:
+        attributes["error.type"] = type_name(report.exception)
+    return attributes
+
+
+def type_name(exception: BaseException) -> str:
+    """The full name of an exception's type; of the leaf's, for a group of one."""
+    kind = type(sole_leaf_of(exception))
+    module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+    return module + kind.__qualname__

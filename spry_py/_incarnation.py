@@ -1,0 +1,263 @@
+"""One run of a key: what its own code says, and what its supervisor does to it.
+
+An incarnation hands its end to its member and then lets go of it, so that a traceback kept by a
+report never keeps the tree alive.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+import trio
+
+from ._context import current_incarnation
+from ._run_child import LateStart, limit_passed
+from ._termination import Burden
+
+if TYPE_CHECKING:
+    from ._loop import Loop
+    from ._nursery import Member
+
+
+class Listener:
+    """What an incarnation has that wants to be asked before it is aborted."""
+
+    __slots__ = ("asked", "roots", "scopes", "stopping")
+
+    def __init__(self) -> None:
+        self.asked = trio.Event()
+        self.scopes: WeakSet[trio.CancelScope] = WeakSet()
+        # trees opened in the child's own code
+        self.roots: list[Incarnation] = []
+        # calls of stop() that this very child is waiting in: it cannot listen meanwhile
+        self.stopping = 0
+
+
+class Incarnation:
+    """One run of a key; also the ``task_status`` that its start function is given."""
+
+    __slots__ = (
+        "awaited",
+        "beat_by",
+        "burden",
+        "cause",
+        "listener",
+        "member",
+        "number",
+        "run_until",
+        "scope",
+        "span",
+        "started_at",
+        "steps",
+        "task",
+        "value",
+        "wait_span",
+        "where",
+    )
+
+    def __init__(self, member: Member, deadline: float) -> None:
+        self.member: Member | None = member
+        self.number = member.number
+        self.scope = trio.CancelScope(deadline=deadline)
+        self.started_at: float | None = None
+        self.value: Any = None
+        self.burden: Burden = "none"
+        # why it was cancelled, when that makes it failed
+        self.cause: Exception | None = None
+        # somebody waits for the next thing to happen and will decide about it; the loop must not
+        self.awaited = False
+        self.listener: Listener | None = None
+        self.task: trio.lowlevel.Task | None = None
+        # the coroutine of a child that takes no task_status: its task does not show it
+        self.steps: Any = None
+        self.run_until = self.beat_by = math.inf
+        self.where: tuple[str, str] | None = None
+        self.span: Any = None
+        self.wait_span: Any = None
+
+    @property
+    def ended(self) -> bool:
+        return self.member is None
+
+    @property
+    def key(self) -> str:
+        return self.member.key if self.member is not None else self.where[0]  # type: ignore[index]
+
+    @property
+    def path(self) -> str:
+        return self.member.path if self.member is not None else self.where[1]  # type: ignore[index]
+
+    @property
+    def inner(self) -> Loop | None:
+        """The loop of a child supervisor, while this is the incarnation that runs it."""
+        inner = self.member.inner if self.member is not None else None
+        return inner if inner is not None and inner.own is self else None
+
+    # What the child's own code says
+
+    @trio.lowlevel.enable_ki_protection
+    def started(self, value: Any = None) -> None:
+        """Say that the child is up; ``value`` goes to whoever started it.
+
+        Raises `RuntimeError` if the child has said so before, or after its start was cancelled.
+        """
+        member = self.member
+        if self.started_at is not None:
+            raise RuntimeError(f"child {self.path!r} called task_status.started() twice")
+        if member is None:
+            raise RuntimeError(f"child {self.path!r} called task_status.started() after its end")
+        if self.scope.cancel_called:
+            raise LateStart(
+                f"child {self.path!r} called task_status.started() after its start was cancelled; "
+                "let trio.Cancelled pass (clean up in a finally block) instead of going on"
+            )
+        self.value = value
+        self.started_at = now = trio.current_time()
+        child = member.child
+        if self.scope.deadline < math.inf or child.run_timeout < math.inf:
+            self.run_until = now + child.run_timeout
+            self._set_deadline(min(self.run_until, self.beat_by))
+        elif self.beat_by < math.inf:
+            self._set_deadline(self.beat_by)
+        member.loop.on_started(member, self)
+
+    def listen(self) -> Listener:
+        """From now on the child is asked to settle before it is aborted."""
+        if self.listener is None:
+            self.listener = Listener()
+            if self.burden != "none":
+                self.listener.asked.set()
+        return self.listener
+
+    @property
+    def is_listening(self) -> bool:
+        return self.inner is not None or self._would_hear
+
+    @property
+    def _would_hear(self) -> bool:
+        return self.listener is not None and not self.listener.stopping
+
+    def beat(self) -> None:
+        member = self.member
+        if member is None or member.child.heartbeat == math.inf or self.burden != "none":
+            return
+        self.beat_by = trio.current_time() + member.child.heartbeat
+        if self.started_at is not None:
+            self._set_deadline(min(self.run_until, self.beat_by))
+
+    def _set_deadline(self, deadline: float) -> None:
+        if self.burden == "none":
+            self.scope.deadline = deadline
+            if self.member is not None:
+                self.member.loop.shutdowns.guard(self)
+
+    def fail(self, cause: Exception) -> None:
+        """Cancel the child; it ends failed with ``cause`` whatever it makes of that."""
+        if self.member is not None and self.cause is None:
+            self.cause = cause
+            self.cancel()
+            self.watch_over()
+
+    def watch_over(self) -> None:
+        """It has been cancelled: see to it that somebody hears if it does not end."""
+        if self.member is not None:
+            self.member.loop.shutdowns.watch(self)
+
+    def note_limit(self) -> None:
+        """If a time limit has struck already, that is why it ends, whatever comes now."""
+        if self.scope.deadline < math.inf and self.cause is None and self.burden == "none":
+            self.cause = limit_passed(self)
+
+    def call_soon(self, function: Callable[..., object], *args: object) -> None:
+        """Call now if this is trio's thread, soon if it is another one, never after the end."""
+        member = self.member
+        if member is None:
+            return
+        token = member.loop.tree.token
+        try:
+            here = trio.lowlevel.current_trio_token() is token
+        except RuntimeError:
+            here = False
+        if here:
+            function(*args)
+        else:
+            token.run_sync_soon(function, *args)
+
+    # What its supervisor does to it
+
+    def settle(self) -> None:
+        """Ask the child to finish; its own time limits no longer count."""
+        self.note_limit()
+        self.burden = "settling"
+        if self.scope.deadline < math.inf:
+            self.scope.deadline = math.inf
+        if self.inner is not None:
+            self.inner.request_stop()
+        if self.listener is not None:
+            self.listener.asked.set()
+            for scope in list(self.listener.scopes):
+                scope.cancel(reason="the child is settling")
+            for root in self.listener.roots:
+                root.stop()
+
+    def stop(self) -> None:
+        """Ask it to finish, unless that has been done."""
+        if self.burden == "none":
+            self.settle()
+
+    def abort(self) -> None:
+        """Cancel the child, and with it all that lives below it."""
+        self.note_limit()
+        self.burden = "aborted"
+        self.cancel()
+
+    def cancel(self) -> None:
+        """Cancel the child's scope, and with it all that lives below it."""
+        if self.inner is not None:
+            abort_below(self.inner)
+        if self.listener is not None:
+            for root in self.listener.roots:
+                root.abort()
+        self.scope.cancel()
+
+
+def living_below(loop: Loop) -> Iterator[Incarnation]:
+    """All living incarnations of a supervisor's subtree; a loop, for trees may be deep."""
+    pending = [loop]
+    while pending:
+        for member in pending.pop().members:
+            incarnation = member.incarnation
+            if incarnation is not None and not incarnation.ended:
+                yield incarnation
+                if incarnation.inner is not None:
+                    pending.append(incarnation.inner)
+
+
+def abort_below(loop: Loop) -> None:
+    """Mark a subtree that is being cancelled whole, and abort the trees opened in its children."""
+    loop.teller.subtree_aborted(loop)
+    for incarnation in living_below(loop):
+        member = incarnation.member
+        assert member is not None
+        loop.teller.child_asked(member, incarnation)
+        incarnation.note_limit()
+        incarnation.burden = "aborted"
+        if incarnation.inner is not None:
+            loop.teller.subtree_aborted(incarnation.inner)
+        if incarnation.listener is not None:
+            for root in incarnation.listener.roots:
+                root.abort()
+
+
+def caller_inside(loop: Loop) -> Incarnation | None:
+    """The calling child, if it lives below ``loop``."""
+    incarnation = caller = current_incarnation()
+    while incarnation is not None and incarnation.member is not None:
+        above = incarnation.member.loop
+        if above is loop:
+            return caller
+        incarnation = above.own
+    return None

@@ -1,0 +1,364 @@
+"""Reads whole trees of spans, and builds the trees that section 5 of the design asks for.
+
+A span is read as a nested tuple, so that a test compares the whole incident with one `==`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TypeVar
+
+import trio
+import trio.testing
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
+from opentelemetry.trace import Link, SpanKind, StatusCode
+
+T = TypeVar("T")
+
+SYSTEM = {"spry.system.path", "spry.system.incarnation"}
+CHILD = SYSTEM | {
+    "spry.child.key",
+    "spry.child.path",
+    "spry.child.incarnation",
+    "spry.child.kind",
+    "spry.restart.type",
+}
+ENDED = CHILD | {
+    "spry.termination.reason",
+    "spry.termination.burden",
+    "spry.child.lifetime",
+}
+TRIED = SYSTEM | {
+    "spry.restart.strategy",
+    "spry.restart.allowed",
+    "spry.restart.attempt",
+    "spry.restart.delay",
+}
+# What each span carries always; `error.type` comes on top where something failed.
+VOCABULARY = {
+    "spry.startup": SYSTEM,
+    "spry.child.start": CHILD,
+    "spry.term": ENDED | {"spry.restart.wanted"},
+    "spry.try_restart": TRIED,
+    "spry.teardown": SYSTEM,
+    "spry.wait_for_termination": ENDED,
+}
+LINKS = {"restart_of": {"spry.startup", "spry.child.start"}, "terminates": {"spry.child.start"}}
+
+
+class Seen(NamedTuple):
+    name: str
+    attributes: dict[str, Any]
+    links: tuple[str, ...]
+    status: str
+    events: tuple[tuple[str, ...], ...]
+    children: tuple[Seen, ...]
+
+
+class Recorder(SpanProcessor):
+    """Every span of one test, in the order in which they began."""
+
+    def __init__(self) -> None:
+        self.begun: list[ReadableSpan] = []
+        self.ended: list[int] = []
+        self.late: list[tuple[str, str]] = []
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        parent = self.find(span.parent.span_id) if span.parent is not None else None
+        if parent is not None and is_ours(parent) and id_of(parent) in self.ended:
+            self.late.append((label(parent), label(span)))
+        self.begun.append(span)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        self.ended.append(id_of(span))
+
+    def find(self, span_id: int) -> ReadableSpan | None:
+        return next((span for span in self.begun if id_of(span) == span_id), None)
+
+    def named(self, name: str) -> list[ReadableSpan]:
+        return [span for span in self.begun if span.name == name]
+
+    def trees(self, *names: str) -> list[Seen]:
+        """The traces in the order in which they began; with names, those whose root has one."""
+        roots = [span for span in self.begun if span.parent is None]
+        return [self._read(root) for root in roots if not names or root.name in names]
+
+    def _read(self, span: ReadableSpan) -> Seen:
+        below = [s for s in self.begun if s.parent and s.parent.span_id == id_of(span)]
+        return Seen(
+            span.name,
+            dict(span.attributes or {}),
+            tuple(self._link(link) for link in span.links),
+            span.status.status_code.name.lower(),
+            tuple(read_event(event.name, event.attributes or {}) for event in span.events),
+            tuple(self._read(child) for child in below),
+        )
+
+    def _link(self, link: Link) -> str:
+        target = self.find(link.context.span_id)
+        what = (link.attributes or {}).get("spry.link")
+        return f"{what} {label(target) if target else '?'}"
+
+    def check(self) -> None:
+        """The laws that hold for every span, whatever the story was."""
+        assert [pair for pair in self.late if not both_are_terms(*pair)] == []
+        assert sorted(self.ended) == sorted(id_of(span) for span in self.begun)
+        for span in filter(is_ours, self.begun):
+            self._check_one(span)
+
+    def _check_one(self, span: ReadableSpan) -> None:
+        assert span.kind is SpanKind.INTERNAL
+        has_failed = (span.attributes or {}).get("spry.termination.reason") == "failed"
+        expected = VOCABULARY[span.name] | ({"error.type"} if has_failed else set())
+        assert set(span.attributes or {}) == expected, label(span)
+        is_error = span.status.status_code is StatusCode.ERROR
+        assert bool(span.status.description) == is_error, label(span)
+        for link in span.links:
+            target = self.find(link.context.span_id)
+            assert target is not None, label(span)
+            assert target.name in LINKS[str((link.attributes or {})["spry.link"])]
+
+
+def id_of(span: ReadableSpan) -> int:
+    assert span.context is not None
+    return int(span.context.span_id)
+
+
+def trace_of(span: ReadableSpan) -> int:
+    assert span.context is not None
+    return int(span.context.trace_id)
+
+
+def is_ours(span: ReadableSpan) -> bool:
+    return span.instrumentation_scope is not None and span.instrumentation_scope.name == "spry_py"
+
+
+def label(span: ReadableSpan) -> str:
+    attributes = span.attributes or {}
+    side = "child" if "spry.child.path" in attributes else "system"
+    path, number = attributes.get(f"spry.{side}.path"), attributes.get(f"spry.{side}.incarnation")
+    return f"{span.name} {path}#{number}"
+
+
+def both_are_terms(*labels: str) -> bool:
+    return all(text.startswith("spry.term ") for text in labels)
+
+
+def read_event(name: str, attributes: Mapping[str, Any]) -> tuple[str, ...]:
+    if name != "exception":
+        return (name, *(f"{key}={attributes[key]}" for key in sorted(attributes)))
+    assert attributes["exception.stacktrace"]
+    return (name, attributes["exception.type"], attributes["exception.message"])
+
+
+class _Relay(SpanProcessor):
+    """OpenTelemetry lets a process set its provider once; each test still gets its own recorder."""
+
+    target: Recorder | None = None
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        if self.target is not None:
+            self.target.on_start(span, parent_context)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        if self.target is not None:
+            self.target.on_end(span)
+
+
+_relay: list[_Relay] = []
+
+
+@contextmanager
+def recording() -> Iterator[Recorder]:
+    """Collects the spans of the block, and holds them to the laws when it is over."""
+    if not _relay:
+        _relay.append(_Relay())
+        provider = TracerProvider()
+        provider.add_span_processor(_relay[0])
+        trace.set_tracer_provider(provider)
+    recorder = _relay[0].target = Recorder()
+    try:
+        yield recorder
+    finally:
+        _relay[0].target = None
+    recorder.check()
+
+
+def play(story: Callable[[], Any], seconds: float = 1e6) -> Any:
+    """Runs a story on virtual time; one that hangs fails when `seconds` of it are over."""
+
+    async def bounded() -> Any:
+        with trio.fail_after(seconds):
+            return await story()
+
+    return trio.run(bounded, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+# What the design asks for, in its own words. Paths name a child, or for startup, try_restart and
+# teardown the system; `#2` after a path is its incarnation, and without one it is the first.
+
+
+def split(path: str) -> tuple[str, int]:
+    name, _, number = path.partition("#")
+    return name, int(number or 1)
+
+
+def of_system(path: str) -> dict[str, Any]:
+    name, number = split(path)
+    return {"spry.system.path": name, "spry.system.incarnation": number}
+
+
+def of_child(path: str, system: int, kind: str, restart: str) -> dict[str, Any]:
+    name, number = split(path)
+    above, _, key = name.rpartition("/")
+    return of_system(f"{above}#{system}") | {
+        "spry.child.key": key,
+        "spry.child.path": name,
+        "spry.child.incarnation": number,
+        "spry.child.kind": kind,
+        "spry.restart.type": restart,
+    }
+
+
+def of_end(reason: str, burden: str, lifetime: float, raised: str | None) -> dict[str, Any]:
+    error = {} if raised is None else {"error.type": raised.partition(":")[0]}
+    return error | {
+        "spry.termination.reason": reason,
+        "spry.termination.burden": burden,
+        "spry.child.lifetime": lifetime,
+    }
+
+
+def exception(raised: str | None) -> tuple[tuple[str, ...], ...]:
+    if raised is None:
+        return ()
+    name, _, text = raised.partition(": ")
+    return (("exception", name, text),)
+
+
+def status(failed: bool) -> str:
+    return "error" if failed else "unset"
+
+
+def startup(path: str, *below: Seen, replaces: str | None = None, failed: bool = False) -> Seen:
+    links = () if replaces is None else (f"restart_of spry.startup {replaces}",)
+    return Seen("spry.startup", of_system(path), links, status(failed), (), below)
+
+
+def start(
+    path: str,
+    *below: Seen,
+    system: int = 1,
+    kind: str = "worker",
+    restart: str = "permanent",
+    raised: str | None = None,
+    replaces: str | None = None,
+) -> Seen:
+    """A start; from the second incarnation on it links to the one before."""
+    name, number = split(path)
+    if replaces is None and number > 1:
+        replaces = f"{name}#{number - 1}"
+    links = () if replaces is None else (f"restart_of spry.child.start {replaces}",)
+    attributes = of_child(path, system, kind, restart)
+    return Seen(
+        "spry.child.start", attributes, links, status(raised is not None), exception(raised), below
+    )
+
+
+def ended(
+    name: str,
+    path: str,
+    below: tuple[Seen, ...],
+    *,
+    reason: str,
+    burden: str,
+    lifetime: float,
+    system: int,
+    kind: str,
+    restart: str,
+    raised: str | None,
+    extra: dict[str, Any],
+) -> Seen:
+    bare, number = split(path)
+    attributes = of_child(path, system, kind, restart) | extra
+    attributes |= of_end(reason, burden, lifetime, raised)
+    links = (f"terminates spry.child.start {bare}#{number}",)
+    return Seen(name, attributes, links, status(reason == "failed"), exception(raised), below)
+
+
+def term(
+    path: str,
+    *below: Seen,
+    reason: str = "failed",
+    burden: str = "none",
+    lifetime: float = 1.0,
+    wanted: bool = True,
+    system: int = 1,
+    kind: str = "worker",
+    restart: str = "permanent",
+    raised: str | None = None,
+) -> Seen:
+    return ended(
+        "spry.term",
+        path,
+        below,
+        reason=reason,
+        burden=burden,
+        lifetime=lifetime,
+        system=system,
+        kind=kind,
+        restart=restart,
+        raised=raised,
+        extra={"spry.restart.wanted": wanted},
+    )
+
+
+def wait(
+    path: str,
+    *below: Seen,
+    reason: str = "aborted",
+    burden: str = "aborted",
+    lifetime: float = 1.0,
+    system: int = 1,
+    kind: str = "worker",
+    restart: str = "permanent",
+    raised: str | None = None,
+) -> Seen:
+    return ended(
+        "spry.wait_for_termination",
+        path,
+        below,
+        reason=reason,
+        burden=burden,
+        lifetime=lifetime,
+        system=system,
+        kind=kind,
+        restart=restart,
+        raised=raised,
+        extra={},
+    )
+
+
+def try_restart(
+    path: str,
+    *below: Seen,
+    strategy: str = "one_for_one",
+    allowed: bool = True,
+    attempt: int = 1,
+    delay: float = 0.0,
+    failed: bool = False,
+) -> Seen:
+    attributes = of_system(path) | {
+        "spry.restart.strategy": strategy,
+        "spry.restart.allowed": allowed,
+        "spry.restart.attempt": attempt,
+        "spry.restart.delay": delay,
+    }
+    return Seen("spry.try_restart", attributes, (), status(failed or not allowed), (), below)
+
+
+def teardown(path: str, *below: Seen, late: bool = False) -> Seen:
+    return Seen("spry.teardown", of_system(path), (), status(late), (), below)

@@ -1,0 +1,251 @@
+"""What the stories of this suite share: virtual time, a record of facts, and actors.
+
+A story is a test on virtual time: it arranges a tree, lets time pass, and compares everything
+that happened with what should have happened. All times are seconds on trio's clock.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Awaitable, Callable, Container, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, NoReturn, ParamSpec
+
+import trio
+from trio.testing import MockClock
+
+from spry_py import Child, cancel_on_settle
+
+P = ParamSpec("P")
+Facts = list[tuple[float, str]]
+Restart = Literal["permanent", "transient", "temporary"]
+Strategy = Literal["one_for_one", "rest_for_one", "one_for_all"]
+
+
+class Boom(Exception):
+    """What breaks in these stories."""
+
+
+class NeverShown(Exception):
+    """Stands for an interrupt that would have ended the whole test session."""
+
+
+def _inside_trio(
+    test: Callable[P, Awaitable[None]], limit: float, clock: Callable[[], MockClock | None]
+) -> Callable[P, None]:
+    @functools.wraps(test)
+    def tell(*args: P.args, **kwargs: P.kwargs) -> None:
+        async def main() -> None:
+            before = trio.lowlevel.current_statistics().tasks_living
+            with trio.fail_after(limit):
+                await test(*args, **kwargs)
+            after = trio.lowlevel.current_statistics().tasks_living
+            assert after == before, "something was left running"
+
+        try:
+            trio.run(main, clock=clock())
+        except KeyboardInterrupt as interrupt:
+            raise NeverShown("the story let a KeyboardInterrupt out") from interrupt
+
+    return tell
+
+
+def story(test: Callable[P, Awaitable[None]]) -> Callable[P, None]:
+    """Run an async test on virtual time; it must end, and leave no task behind."""
+    return _inside_trio(test, 100_000.0, lambda: MockClock(autojump_threshold=0))
+
+
+def story_with_threads(test: Callable[P, Awaitable[None]]) -> Callable[P, None]:
+    """Run an async test on real time, since virtual time would run away from a thread."""
+    return _inside_trio(test, 20.0, lambda: None)
+
+
+class Record:
+    """The facts of one story, each with its time."""
+
+    def __init__(self) -> None:
+        self.facts: Facts = []
+
+    def __call__(self, fact: str) -> None:
+        self.facts.append((trio.current_time(), fact))
+
+    @property
+    def order(self) -> str:
+        """The facts alone, in their order, separated by blanks."""
+        return " ".join(fact for _, fact in self.facts)
+
+    def take(self) -> Facts:
+        """Hand over the facts so far, and forget them."""
+        taken, self.facts = self.facts, []
+        return taken
+
+    def take_order(self) -> str:
+        """Hand over the order of the facts so far, and forget them."""
+        return " ".join(fact for _, fact in self.take())
+
+
+class Actor:
+    """A child that does as it is told, and records what happens to it.
+
+    Its n-th run writes `~an` when it begins a start that takes time, `!an` when its start fails,
+    `+an` (with the values it was given) when it has started, and `-an` at its very end.
+    """
+
+    def __init__(
+        self,
+        record: Record,
+        key: str,
+        *,
+        start_takes: float = 0.0,
+        cleanup: float = 0.0,
+        listens: bool = False,
+        fails_starts: Container[int] = (),
+    ) -> None:
+        self.record = record
+        self.key = key
+        self.start_takes = start_takes
+        self.cleanup = cleanup
+        self.listens = listens
+        self.fails_starts = fails_starts
+        self.runs = 0
+        self.alive = 0
+        self._order: Callable[[], Any] = self._no_order
+        self._ordered = trio.Event()
+
+    def child(self, *args: Any, **options: Any) -> Child[Any]:
+        return Child(self.key, self.play, *args, **options)
+
+    async def play(
+        self, *given: Any, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED
+    ) -> Any:
+        self.runs += 1
+        fails = self.runs in self.fails_starts
+        me = f"{self.key}{self.runs}"
+        self.alive += 1
+        if self.alive > 1:
+            self.record(f"overlap of {self.key}")
+        self._ordered = trio.Event()
+        try:
+            await self._begin(me, fails)
+            values = ",".join(str(value) for value in given)
+            self.record(f"+{me}({values})" if given else f"+{me}")
+            task_status.started(me)
+            return await self._serve()
+        finally:
+            if not fails:
+                await self._end(me)
+            self.alive -= 1
+
+    async def _begin(self, me: str, fails: bool) -> None:
+        if self.start_takes:
+            self.record(f"~{me}")
+            await trio.sleep(self.start_takes)
+        if fails:
+            self.record(f"!{me}")
+            raise Boom(f"no start of {me}")
+
+    async def _serve(self) -> Any:
+        if not self.listens:
+            return await self._obey()
+        with cancel_on_settle():
+            return await self._obey()
+
+    async def _obey(self) -> Any:
+        await self._ordered.wait()
+        return self._order()
+
+    async def _end(self, me: str) -> None:
+        with trio.CancelScope(shield=True):
+            if self.cleanup:
+                await trio.sleep(self.cleanup)
+        self.record(f"-{me}")
+
+    def _no_order(self) -> NoReturn:
+        raise AssertionError("no order was given")
+
+    def die(self, error: BaseException | None = None) -> None:
+        """Let the present run raise the error (a new `Boom` unless given)."""
+        self._give(functools.partial(_raise, error or Boom(f"{self.key}{self.runs}")))
+
+    def stop(self, value: object = None) -> None:
+        """Let the present run return the value."""
+        self._give(lambda: value)
+
+    def _give(self, order: Callable[[], Any]) -> None:
+        self._order = order
+        self._ordered.set()
+
+
+def _raise(error: BaseException) -> NoReturn:
+    raise error
+
+
+def cast(record: Record, keys: str, **options: Any) -> Iterator[Actor]:
+    """One actor for each letter, all alike."""
+    return (Actor(record, key, **options) for key in keys)
+
+
+class Ledger:
+    """A breaker factory that records whom it was asked for, as `?key`."""
+
+    def __init__(self, record: Record, allows: int = 1000) -> None:
+        self.record = record
+        self.allows = allows
+        self.made = 0
+
+    def __call__(self) -> Page:
+        self.made += 1
+        return Page(self)
+
+
+class Page:
+    """The live breaker of a ledger: it allows so many restarts, then none."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._left = ledger.allows
+
+    def may_restart(self, key: str, now: float) -> bool:
+        assert now == trio.current_time()
+        self._left -= 1
+        self._ledger.record(f"?{key}" if self._left >= 0 else f"?{key}:no")
+        return self._left >= 0
+
+
+def told_by(error: BaseException) -> Iterator[BaseException]:
+    """The error and everything it carries: leaves of groups, causes, contexts."""
+    seen: set[int] = set()
+    todo = [error]
+    while todo:
+        one = todo.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        todo.extend(link for link in (one.__cause__, one.__context__) if link is not None)
+        if isinstance(one, BaseExceptionGroup):
+            todo.extend(one.exceptions)
+
+
+class _Listener(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.heard: list[tuple[float, str, str]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        everything = " ".join(f"{name}={value}" for name, value in vars(record).items())
+        text = f"{record.getMessage()} {everything}"
+        self.heard.append((trio.current_time(), record.name, text))
+
+
+@contextmanager
+def warnings_of(path: str) -> Iterator[list[tuple[float, str, str]]]:
+    """What is logged as a warning or worse about a path: time, logger, text."""
+    logger = logging.getLogger(f"spry_py.{path.replace('/', '.')}")
+    listener = _Listener()
+    logger.addHandler(listener)
+    try:
+        yield listener.heard
+    finally:
+        logger.removeHandler(listener)

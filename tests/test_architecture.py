@@ -1,0 +1,112 @@
+"""The layer law of section 6: a file imports only from the lines above its own."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import spry_py
+
+# The order of the house: a file imports only from the lines above it, or from its left.
+LAYERS = (
+    ("_check", "_errors", "_child", "_termination"),
+    ("_breaker", "_backoff", "_policy"),
+    ("_logs", "_telemetry"),
+    ("_alarm", "_context", "_run_child", "_nursery"),
+    ("_snapshot", "_handle"),
+    ("_tree", "_shutdown", "_loop", "_scope", "_startup"),
+    ("_restart", "_root", "_supervisor"),
+    ("_run",),
+    ("__init__",),
+    ("_cli", "__main__"),
+)
+ORDER = [name for layer in LAYERS for name in layer]
+PURE = {name for layer in LAYERS[:2] for name in layer}
+ONLY_IN = {
+    "trio": set(ORDER) - PURE,
+    "opentelemetry": {"_telemetry"},
+    "tenacity": {"_backoff"},
+}
+MOST_LINES = 400
+
+HOUSE = Path(spry_py.__file__).parent
+FILES = sorted(HOUSE.glob("*.py"))
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Every module that the file imports when it runs, inside functions too, by absolute name."""
+    pending: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from from_one(node)
+        else:
+            pending.extend(below(node))
+
+
+def below(node: ast.AST) -> list[ast.AST]:
+    """What is inside, but for names that only a type checker ever sees."""
+    if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+        return list(node.orelse)
+    return list(ast.iter_child_nodes(node))
+
+
+def from_one(node: ast.ImportFrom) -> Iterator[str]:
+    module = ".".join(filter(None, ["spry_py" if node.level else "", node.module or ""]))
+    if module == "spry_py":
+        for alias in node.names:
+            is_file = (HOUSE / f"{alias.name}.py").exists()
+            yield f"spry_py.{alias.name}" if is_file else "spry_py.__init__"
+    else:
+        yield module
+
+
+def siblings(path: Path) -> set[str]:
+    return {name.split(".")[1] for name in imported(path) if name.startswith("spry_py.")}
+
+
+def test_every_file_has_its_place() -> None:
+    assert sorted(path.stem for path in FILES) == sorted(ORDER)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_file_imports_only_from_above(path: Path) -> None:
+    above = set(ORDER[: ORDER.index(path.stem)])
+    assert siblings(path) - above == set()
+
+
+def test_the_public_face_shows_the_same_map() -> None:
+    words = (spry_py.__doc__ or "").split()
+    shown = [word for word in words if word.startswith("_")]
+    assert shown == [name for name in ORDER if name in shown]
+    assert {"_errors", "_policy", "_nursery", "_supervisor", "_run"} <= set(shown)
+
+
+@pytest.mark.parametrize("package", ONLY_IN)
+def test_what_is_foreign_stays_where_it_belongs(package: str) -> None:
+    users = {
+        path.stem for path in FILES if any(name.split(".")[0] == package for name in imported(path))
+    }
+    assert users - ONLY_IN[package] == set()
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_no_file_is_longer_than_a_reader_can_bear(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
+
+
+def test_the_public_face_holds_imports_and_nothing_else() -> None:
+    body = ast.parse((HOUSE / "__init__.py").read_text(encoding="utf-8")).body
+    assert ast.get_docstring(ast.Module(body, []))
+    kinds = {type(node) for node in body[1:]}
+    assert kinds <= {ast.ImportFrom, ast.Import, ast.Assign}
+
+
+def test_the_public_face_is_complete() -> None:
+    assert sorted(set(spry_py.__all__)) == sorted(spry_py.__all__)
+    assert [name for name in spry_py.__all__ if not hasattr(spry_py, name)] == []

@@ -1,0 +1,149 @@
+"""Stopping a tree from unusual places, and trees that are embedded by hand."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from spry_py import (
+    Child,
+    ChildFailure,
+    Scope,
+    SystemHandle,
+    SystemSupervisor,
+    TerminationReport,
+    current_context,
+    open_system,
+)
+from stories import Actor, Record, cast, story
+
+
+@story
+async def test_stop_called_by_the_system_function_in_a_replay() -> None:
+    record = Record()
+    a, b = cast(record, "ab")
+    trees: list[SystemHandle] = []
+
+    async def system(scope: Scope) -> None:
+        await scope.start(a.child())
+        if trees:
+            await trees[0].stop()
+            record("never")
+        await scope.start(b.child())
+
+    async with open_system(system) as tree:
+        trees.append(tree)
+        a.die()
+        await tree.wait()
+    assert record.order == "+a1 +b1 -a1 -b1 +a2 -a2"
+
+
+@story
+async def test_stop_called_by_on_termination() -> None:
+    record = Record()
+    a, b = cast(record, "ab")
+    trees: list[SystemHandle] = []
+
+    async def leave(report: TerminationReport) -> None:
+        await trees[0].stop()
+
+    async with open_system([a.child(), b.child(on_termination=leave)]) as tree:
+        trees.append(tree)
+        b.die()
+        await tree.wait()
+    assert record.facts == [(0, "+a1"), (0, "+b1"), (0, "-b1"), (0, "-a1")]
+
+
+@story
+async def test_stop_of_a_subsystem_called_by_its_own_child() -> None:
+    record = Record()
+    a, b = cast(record, "ab")
+    subs: list[SystemHandle] = []
+
+    async def leaver() -> None:
+        await trio.sleep(1)
+        try:
+            await subs.pop().stop()
+        finally:
+            record("leaver ends")
+
+    async def top(scope: Scope) -> None:
+        await scope.start(a.child())
+        sub = SystemSupervisor([b.child(), Child("leaver", leaver, shutdown=50)])
+        subs.append(await scope.start(Child("sub", sub, restart="transient")))
+
+    async with open_system(top) as tree:
+        await trio.sleep(2)
+        assert tree.child("sub").status == "done"
+    assert record.facts == [
+        (0, "+a1"),
+        (0, "+b1"),
+        (1, "leaver ends"),
+        (1, "-b1"),
+        (2, "-a1"),
+    ]
+
+
+@story
+async def test_a_child_that_settles_and_then_stops_its_tree_does_not_wait_for_itself() -> None:
+    record = Record()
+    (a,) = cast(record, "a")
+    trees: list[SystemHandle] = []
+
+    async def leaver() -> None:
+        await current_context().settled()
+        try:
+            await trees[0].stop()
+        finally:
+            record("leaver ends")
+
+    async with open_system([a.child(), Child("leaver", leaver, shutdown=50)]) as tree:
+        trees.append(tree)
+        await trio.sleep(1)
+    assert record.facts == [(0, "+a1"), (1, "leaver ends"), (1, "-a1")]
+
+
+# Embedded by hand
+
+
+@story
+async def test_a_failing_first_start_comes_out_of_nursery_start() -> None:
+    record = Record()
+    a = Actor(record, "a")
+    b = Actor(record, "b", fails_starts=(1,))
+    async with trio.open_nursery() as nursery:
+        with pytest.raises(ChildFailure) as caught:
+            await nursery.start(SystemSupervisor([a.child(), b.child()], name="top"))
+    assert caught.value.path == "top/b"
+    assert record.order == "+a1 !b1 -a1"
+
+
+@story
+async def test_a_startup_cancelled_inside_nursery_start_is_stopped_in_order() -> None:
+    record = Record()
+    a = Actor(record, "a", cleanup=1)
+    b = Actor(record, "b", start_takes=9, cleanup=1)
+    async with trio.open_nursery() as nursery:
+        with trio.move_on_after(1) as scope:
+            await nursery.start(SystemSupervisor([a.child(), b.child()]))
+        record("given up")
+    assert scope.cancelled_caught
+    assert record.facts == [(0, "+a1"), (0, "~b1"), (2, "-b1"), (3, "-a1"), (3, "given up")]
+
+
+@story
+async def test_a_wrapper_around_a_supervisor_is_a_child_whose_tree_is_its_own() -> None:
+    record = Record()
+    a, b = cast(record, "ab")
+    c = Actor(record, "c", listens=True, cleanup=2)
+
+    async def wrapped(*, task_status: trio.TaskStatus[SystemHandle]) -> None:
+        await SystemSupervisor([b.child(), c.child()], name="inner")(task_status=task_status)
+
+    async with open_system([a.child(), Child("wrapped", wrapped, shutdown=9)], name="top") as tree:
+        inner = tree.child("wrapped").value
+        assert isinstance(inner, SystemHandle)
+        assert (inner.path, tree.child("wrapped").kind) == ("inner", "worker")
+        record.take()
+        await trio.sleep(1)
+    assert record.facts == [(3, "-c1"), (3, "-b1"), (3, "-a1")]

@@ -1,0 +1,368 @@
+"""KeyboardInterrupt, SystemExit and their like: the whole tree stops in order, and they go on."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+
+import pytest
+import trio
+
+from spry_py import Child, Scope, SystemSupervisor, TerminationReport, open_system
+from stories import Actor, Boom, Ledger, Record, cast, story, told_by
+
+
+class OwnExit(BaseException):
+    """An exception that is no `Exception`."""
+
+
+EXITS: dict[str, Callable[[], BaseException]] = {
+    "KeyboardInterrupt": KeyboardInterrupt,
+    "SystemExit": lambda: SystemExit(3),
+    "own": OwnExit,
+    "group": lambda: BaseExceptionGroup("both", [Boom("other"), KeyboardInterrupt()]),
+}
+
+
+@trio.lowlevel.enable_ki_protection
+def interrupt() -> None:
+    """Ctrl-C at a moment when trio can only deliver it to the main task."""
+    signal.raise_signal(signal.SIGINT)
+
+
+async def interrupt_at(time: float) -> None:
+    await trio.sleep_until(time)
+    interrupt()
+
+
+@pytest.mark.parametrize("which", EXITS)
+@pytest.mark.parametrize("strategy", ["one_for_one", "rest_for_one", "one_for_all"])
+@story
+async def test_raised_in_a_child_it_stops_the_root_and_surfaces_unchanged(
+    strategy: str, which: str
+) -> None:
+    record = Record()
+    error = EXITS[which]()
+    a, b, c = cast(record, "abc", cleanup=1)
+    children = [a.child(), b.child(restart="temporary"), c.child()]
+    with pytest.raises(BaseException) as caught:  # noqa: PT011
+        async with open_system(children, strategy=strategy, breaker=Ledger(record)):
+            record.take()
+            b.die(error)
+            await trio.sleep_forever()
+    assert caught.value is error
+    assert record.facts == [(1, "-b1"), (2, "-c1"), (3, "-a1")]
+
+
+@pytest.mark.parametrize("which", EXITS)
+@story
+async def test_from_deep_inside_it_stops_in_the_order_of_the_whole_tree(which: str) -> None:
+    record = Record()
+    error = EXITS[which]()
+    a, b, c, d = cast(record, "abcd", cleanup=1)
+    inner = SystemSupervisor([b.child(), c.child()])
+    sub = SystemSupervisor([Child("inner", inner)])
+    with pytest.raises(BaseException) as caught:  # noqa: PT011
+        async with open_system([a.child(), Child("sub", sub), d.child()]):
+            record.take()
+            b.die(error)
+            await trio.sleep_forever()
+    assert caught.value is error
+    assert record.facts == [(1, "-b1"), (2, "-d1"), (3, "-c1"), (4, "-a1")]
+
+
+@story
+async def test_until_its_turn_comes_each_subsystem_goes_on_serving() -> None:
+    record = Record()
+    a, b, c = cast(record, "abc")
+    d = Actor(record, "d", listens=True, cleanup=4)
+    sub = SystemSupervisor([b.child(), c.child()], strategy="one_for_one", breaker=Ledger(record))
+    children = [a.child(), Child("sub", sub), d.child()]
+
+    async def kill_c() -> None:
+        await trio.sleep(2)
+        c.die()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(kill_c)
+        with pytest.raises(KeyboardInterrupt):
+            async with open_system(children, strategy="one_for_one", breaker=Ledger(record)):
+                record.take()
+                b.die(KeyboardInterrupt())
+                await trio.sleep_forever()
+    assert record.facts == [
+        (0, "-b1"),
+        (2, "-c1"),
+        (2, "?c"),
+        (2, "+c2"),
+        (4, "-d1"),
+        (4, "-c2"),
+        (4, "-a1"),
+    ]
+
+
+@pytest.mark.parametrize("which", EXITS)
+@story
+async def test_raised_during_clean_up_it_surfaces_and_the_rest_still_stops(which: str) -> None:
+    record = Record()
+    error = EXITS[which]()
+    a, c = cast(record, "ac")
+
+    async def sour() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            record("sour")
+            raise error
+
+    sub = SystemSupervisor([Child("sour", sour)])
+    with pytest.raises(BaseException) as caught:  # noqa: PT011
+        async with open_system([a.child(), Child("sub", sub), c.child()]):
+            pass
+    assert caught.value is error
+    assert record.order == "+a1 +c1 -c1 sour -a1"
+
+
+@pytest.mark.parametrize("which", EXITS)
+@pytest.mark.parametrize("depth", [0, 1, 2])
+@story
+async def test_raised_in_a_first_start_it_surfaces_unchanged(depth: int, which: str) -> None:
+    record = Record()
+    error = EXITS[which]()
+    a, b = cast(record, "ab")
+
+    async def broken(*, task_status: trio.TaskStatus[None]) -> None:
+        await trio.sleep(1)
+        raise error
+
+    bad = Child("broken", broken)
+    for level in range(depth):
+        bad = Child(f"level{level}", SystemSupervisor([bad]))
+    with pytest.raises(BaseException) as caught:  # noqa: PT011
+        async with open_system([a.child(), b.child(), bad]):
+            record("never")
+    assert caught.value is error
+    assert record.facts == [(0, "+a1"), (0, "+b1"), (1, "-b1"), (1, "-a1")]
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@story
+async def test_raised_by_a_system_function_it_surfaces_unchanged(nested: bool) -> None:
+    record = Record()
+    (a,) = cast(record, "a")
+    error = SystemExit(2)
+
+    async def system(scope: Scope) -> None:
+        await scope.start(a.child())
+        raise error
+
+    tree = [Child("sub", SystemSupervisor(system))] if nested else system
+    with pytest.raises(SystemExit) as caught:
+        async with open_system(tree):
+            record("never")
+    assert caught.value is error
+    assert record.order == "+a1 -a1"
+
+
+@pytest.mark.parametrize("strategy", ["one_for_one", "rest_for_one", "one_for_all"])
+@story
+async def test_raised_in_a_restart_it_surfaces_unchanged(strategy: str) -> None:
+    record = Record()
+    error = KeyboardInterrupt()
+    (a,) = cast(record, "a")
+    runs = 0
+
+    async def second_time(*, task_status: trio.TaskStatus[None]) -> None:
+        nonlocal runs
+        runs += 1
+        await trio.sleep(1)
+        if runs == 2:
+            raise error
+        task_status.started()
+        await trio.sleep(1)
+
+    children = [a.child(), Child("b", second_time)]
+    with pytest.raises(KeyboardInterrupt) as caught:
+        async with open_system(children, strategy=strategy):
+            await trio.sleep(9)
+    assert caught.value is error
+    assert runs == 2
+    again = " -a1 +a2 -a2" if strategy == "one_for_all" else " -a1"
+    assert record.order == f"+a1{again}"
+
+
+@story
+async def test_raised_by_on_termination_it_surfaces() -> None:
+    record = Record()
+    a, b = cast(record, "ab")
+    error = SystemExit(1)
+
+    async def leave(report: TerminationReport) -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as caught:
+        async with open_system([a.child(), b.child(on_termination=leave)]):
+            b.die()
+            await trio.sleep(9)
+    assert caught.value is error
+    assert record.order == "+a1 +b1 -b1 -a1"
+
+
+@story
+async def test_raised_by_the_block_it_surfaces_after_the_tree_has_stopped() -> None:
+    record = Record()
+    a, b = cast(record, "ab", cleanup=1)
+    error = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt) as caught:
+        async with open_system([a.child(), b.child()]):
+            raise error
+    assert caught.value is error
+    assert record.facts == [(0, "+a1"), (0, "+b1"), (1, "-b1"), (2, "-a1")]
+
+
+@story
+async def test_raised_in_a_tree_inside_a_child_it_stops_that_tree_first() -> None:
+    record = Record()
+    a, b, c, d = cast(record, "abcd", cleanup=1)
+    error = KeyboardInterrupt()
+
+    async def own(*, task_status: trio.TaskStatus[None]) -> None:
+        async with open_system([c.child(), d.child()]) as tree:
+            task_status.started()
+            await tree.wait()
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        async with open_system([a.child(), Child("own", own), b.child()]):
+            record.take()
+            d.die(error)
+            await trio.sleep_forever()
+    assert caught.value is error
+    assert record.facts == [(1, "-d1"), (2, "-c1"), (3, "-b1"), (4, "-a1")]
+
+
+@story
+async def test_it_wins_over_a_failure_of_the_tree_at_the_same_time() -> None:
+    record = Record()
+    a, b = cast(record, "ab")
+    error = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt) as caught:
+        async with open_system([a.child(), b.child()], breaker=Ledger(record, allows=0)):
+            a.die(error)
+            b.die()
+            await trio.sleep_forever()
+    assert caught.value is error
+
+
+# Ctrl-C, as trio delivers it
+
+
+@story
+async def test_ctrl_c_in_a_childs_own_code() -> None:
+    record = Record()
+    a, c = cast(record, "ac", cleanup=1)
+
+    async def child() -> None:
+        await trio.sleep(1)
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        async with open_system([a.child(), Child("b", child), c.child()]):
+            await trio.sleep_forever()
+    assert record.facts[2:] == [(2, "-c1"), (3, "-a1")]
+
+
+@story
+async def test_ctrl_c_delivered_to_the_block() -> None:
+    record = Record()
+    a, b = cast(record, "ab", cleanup=1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(interrupt_at, 1)
+        with pytest.raises(KeyboardInterrupt):
+            async with open_system([a.child(), b.child()]):
+                await trio.sleep_forever()
+    assert record.facts[2:] == [(2, "-b1"), (3, "-a1")]
+
+
+@story
+async def test_ctrl_c_delivered_during_the_first_startup() -> None:
+    record = Record()
+    a = Actor(record, "a", cleanup=1)
+    b = Actor(record, "b", start_takes=9, cleanup=1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(interrupt_at, 1)
+        with pytest.raises(KeyboardInterrupt):
+            async with open_system([a.child(), b.child()]):
+                record("never")
+    assert record.facts == [(0, "+a1"), (0, "~b1"), (2, "-b1"), (3, "-a1")]
+
+
+@story
+async def test_ctrl_c_delivered_during_the_teardown() -> None:
+    record = Record()
+    a, b, c = cast(record, "abc", listens=True, cleanup=2)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(interrupt_at, 1)
+        with pytest.raises(KeyboardInterrupt):
+            async with open_system([a.child(), b.child(), c.child()]):
+                record.take()
+    assert record.facts == [(2, "-c1"), (4, "-b1"), (6, "-a1")]
+
+
+@pytest.mark.parametrize("strategy", ["one_for_one", "rest_for_one", "one_for_all"])
+@story
+async def test_ctrl_c_delivered_during_a_restart(strategy: str) -> None:
+    record = Record()
+    a = Actor(record, "a")
+    b = Actor(record, "b", start_takes=4)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(interrupt_at, 6)
+        with pytest.raises(KeyboardInterrupt):
+            async with open_system([a.child(), b.child()], strategy=strategy):
+                b.die()
+                await trio.sleep_forever()
+    again = "-a1 +a2 ~b2 -b2 -a2" if strategy == "one_for_all" else "~b2 -b2 -a1"
+    assert record.order == f"+a1 ~b1 +b1 -b1 {again}"
+
+
+@story
+async def test_ctrl_c_delivered_to_a_supervisor_awaited_by_the_main_task() -> None:
+    record = Record()
+    a, b = cast(record, "ab", cleanup=1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(interrupt_at, 1)
+        with pytest.raises(KeyboardInterrupt):
+            await SystemSupervisor([a.child(), b.child()])()
+    assert record.facts == [(0, "+a1"), (0, "+b1"), (2, "-b1"), (3, "-a1")]
+
+
+@story
+async def test_ctrl_c_a_second_time_does_not_disturb_the_order() -> None:
+    record = Record()
+    a, b, c = cast(record, "abc", listens=True, cleanup=2)
+    async with trio.open_nursery() as nursery:
+        for time in (1, 2.5):
+            nursery.start_soon(interrupt_at, time)
+        with pytest.raises(BaseException) as caught:  # noqa: PT011
+            async with open_system([a.child(), b.child(), c.child()]):
+                record.take()
+                await trio.sleep_forever()
+    found = caught.value
+    leaves = found.exceptions if isinstance(found, BaseExceptionGroup) else (found,)
+    assert {type(leaf) for leaf in leaves} == {KeyboardInterrupt}
+    assert record.facts == [(3, "-c1"), (5, "-b1"), (7, "-a1")]
+
+
+@story
+async def test_ctrl_c_delivered_while_the_tree_of_a_failed_block_stops_is_not_lost() -> None:
+    record = Record()
+    a, b = cast(record, "ab", listens=True, cleanup=2)
+    error = Boom("of the block")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(interrupt_at, 1)
+        with pytest.raises(BaseException) as caught:  # noqa: PT011
+            async with open_system([a.child(), b.child()]):
+                raise error
+    told = list(told_by(caught.value))
+    assert error in told
+    assert any(isinstance(one, KeyboardInterrupt) for one in told)
+    assert record.facts[2:] == [(2, "-b1"), (4, "-a1")]

@@ -1,0 +1,207 @@
+"""Section 5: one log record per fact, under the path, with the names of the spans as fields."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import trio
+
+from spans import play, recording
+from spry_py import (
+    Child,
+    Ignore,
+    NeverRestart,
+    SpryError,
+    SystemSupervisor,
+    TooManyRestarts,
+    current_context,
+)
+from traced import BEFORE_STARTED, crash, fails, forever, idle, lives, shop, supervisor, tell
+
+Told = tuple[str, str]
+
+
+class Book(logging.Handler):
+    """Keeps every record of the library."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+    def told(self, *levels: str) -> list[Told]:
+        """Level and logger of every record, in order; with levels, those alone."""
+        kept = [record for record in self.records if not levels or record.levelname in levels]
+        return [(record.levelname, record.name) for record in kept]
+
+    def one(self, level: str) -> logging.LogRecord:
+        (only,) = [record for record in self.records if record.levelname == level]
+        return only
+
+
+@contextmanager
+def kept(level: int = logging.INFO) -> Iterator[Book]:
+    logger, book = logging.getLogger("spry_py"), Book()
+    before, spreads = logger.level, logger.propagate
+    logger.addHandler(book)
+    logger.setLevel(level)
+    logger.propagate = False
+    try:
+        yield book
+    finally:
+        logger.removeHandler(book)
+        logger.setLevel(before)
+        logger.propagate = spreads
+
+
+def logs(tree: SystemSupervisor, until: float = 5.0) -> Book:
+    with kept() as book:
+        tell(tree, until)
+    return book
+
+
+def fields(record: logging.LogRecord) -> dict[str, Any]:
+    return {key: value for key, value in vars(record).items() if "." in key}
+
+
+def test_boot_and_stop_of_a_nested_tree() -> None:
+    book = logs(shop(Child("db", idle), Child("web", supervisor(Child("api", idle)))))
+    assert book.told() == [
+        ("INFO", "spry_py.shop.db"),
+        ("INFO", "spry_py.shop.web.api"),
+        ("INFO", "spry_py.shop.web"),
+        ("INFO", "spry_py.shop"),
+        ("INFO", "spry_py.shop.web.api"),
+        ("INFO", "spry_py.shop.web"),
+        ("INFO", "spry_py.shop.db"),
+        ("INFO", "spry_py.shop"),
+    ]
+    assert ["started" in record.getMessage() for record in book.records] == [True] * 4 + [False] * 4
+    assert ["stopped" in record.getMessage() for record in book.records] == [False] * 4 + [True] * 4
+
+
+def test_a_crash_is_told_once_with_its_traceback_and_the_restart_as_a_warning() -> None:
+    book = logs(shop(Child("a", lives(crash())), Child("b", idle)))
+    assert book.told()[3:6] == [
+        ("ERROR", "spry_py.shop.a"),
+        ("WARNING", "spry_py.shop.a"),
+        ("INFO", "spry_py.shop.a"),
+    ]
+    failed = book.one("ERROR")
+    assert failed.exc_info is not None
+    assert isinstance(failed.exc_info[1], ValueError)
+    assert [bool(record.exc_info) for record in book.records].count(True) == 1
+
+
+def test_every_message_names_the_path() -> None:
+    book = logs(shop(Child("a", lives(crash())), Child("b", idle)))
+    paths = [record.name.removeprefix("spry_py.").replace(".", "/") for record in book.records]
+    missing = [
+        record.getMessage()
+        for path, record in zip(paths, book.records, strict=True)
+        if path not in record.getMessage()
+    ]
+    assert (missing, len(paths)) == ([], 9)
+
+
+def test_fields_carry_the_names_of_the_spans() -> None:
+    failed = logs(shop(Child("a", lives(crash())), Child("b", idle))).one("ERROR")
+    assert fields(failed) == {
+        "spry.system.path": "shop",
+        "spry.system.incarnation": 1,
+        "spry.child.key": "a",
+        "spry.child.path": "shop/a",
+        "spry.child.incarnation": 1,
+        "spry.child.kind": "worker",
+        "spry.restart.type": "permanent",
+        "spry.termination.reason": "failed",
+        "spry.termination.burden": "none",
+        "spry.child.lifetime": 1.0,
+        "error.type": "ValueError",
+    }
+
+
+def test_records_name_the_trace_and_the_span_they_belong_to() -> None:
+    with kept() as book, recording() as spans:
+        play(lambda: until_cured(shop(Child("a", lives(crash())))))
+    (term,) = spans.named("spry.term")
+    assert term.context is not None
+    failed = book.one("ERROR")
+    assert vars(failed)["trace_id"] == f"{term.context.trace_id:032x}"
+    assert vars(failed)["span_id"] == f"{term.context.span_id:016x}"
+
+
+async def until_cured(tree: SystemSupervisor) -> None:
+    with trio.move_on_after(5):
+        await forever(tree)
+
+
+def test_an_end_that_is_no_failure_is_no_error() -> None:
+    book = logs(shop(Child("a", lives((1.0, None)), restart="transient"), Child("b", idle)))
+    assert book.told("WARNING", "ERROR") == []
+    assert book.told()[3] == ("INFO", "spry_py.shop.a")
+
+
+def test_a_refusal_is_told_as_an_escalation_of_the_system() -> None:
+    with kept() as book:
+        fails(shop(Child("a", lives(crash())), breaker=NeverRestart), TooManyRestarts)
+    assert book.told("ERROR") == [("ERROR", "spry_py.shop.a"), ("ERROR", "spry_py.shop")]
+
+
+def test_an_escalation_over_two_levels_tells_each_level_once() -> None:
+    low = supervisor(Child("leaf", lives(crash())), breaker=NeverRestart)
+    mid = supervisor(Child("low", low), breaker=NeverRestart)
+    book = logs(shop(Child("mid", mid)))
+    errors = [name for _, name in book.told("ERROR")]
+    assert errors[0] == "spry_py.shop.mid.low.leaf"
+    assert list(dict.fromkeys(errors)) == [
+        "spry_py.shop.mid.low.leaf",
+        "spry_py.shop.mid.low",
+        "spry_py.shop.mid",
+    ]
+
+
+def test_a_failed_start_is_an_error_and_ignore_is_none() -> None:
+    ignoring = Child("i", lives((BEFORE_STARTED, Ignore())))
+    failing = Child("a", lives((BEFORE_STARTED, ValueError("no"))))
+    with kept() as book, recording(), pytest.raises(SpryError):
+        play(lambda: forever(shop(ignoring, failing)))
+    assert book.told("ERROR")[0] == ("ERROR", "spry_py.shop.a")
+    assert "spry_py.shop.i" not in [name for _, name in book.told("WARNING", "ERROR")]
+
+
+def test_a_stuck_child_is_a_warning_that_shows_its_stack() -> None:
+    async def shields_itself() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(5)
+
+    book = logs(shop(Child("a", shields_itself)), until=1.0)
+    assert book.told("WARNING") == [("WARNING", "spry_py.shop.a")] * 2
+    for record in book.records:
+        if record.levelname == "WARNING":
+            assert "shop/a" in record.getMessage()
+            assert "shields_itself" in record.getMessage()
+
+
+def test_a_child_that_had_to_be_aborted_is_a_warning() -> None:
+    async def deaf() -> None:
+        await current_context().settled()
+        await trio.sleep_forever()
+
+    book = logs(shop(Child("a", deaf, shutdown=2.0)), until=1.0)
+    assert ("WARNING", "spry_py.shop.a") in book.told()
+
+
+def test_one_record_per_fact() -> None:
+    book = logs(shop(Child("a", lives(crash())), Child("b", idle)))
+    seen = [(record.name, record.getMessage()) for record in book.records]
+    assert len(set(seen)) == len(seen)

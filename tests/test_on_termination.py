@@ -1,0 +1,156 @@
+"""The hook that is told of an end before anything is decided about it."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from spry_py import (
+    TerminationReport,
+    open_system,
+)
+from stories import Boom, Ledger, Record, cast, story, told_by
+
+
+@story
+async def test_on_termination_is_told_of_an_end_before_the_decision() -> None:
+    record = Record()
+    (a,) = cast(record, "a")
+
+    async def tell(report: TerminationReport) -> None:
+        record(f"told {report.key}{report.incarnation}")
+        await trio.sleep(2)
+        record("told all")
+
+    child = a.child(on_termination=tell)
+    async with open_system([child], breaker=Ledger(record)):
+        await trio.sleep(1)
+        a.die()
+        await trio.sleep(5)
+    assert record.facts == [
+        (0, "+a1"),
+        (1, "-a1"),
+        (1, "told a1"),
+        (3, "told all"),
+        (3, "?a"),
+        (3, "+a2"),
+        (6, "-a2"),
+    ]
+
+
+@story
+async def test_on_termination_is_cancelled_after_five_seconds() -> None:
+    record = Record()
+    (a,) = cast(record, "a")
+
+    async def dawdle(report: TerminationReport) -> None:
+        try:
+            await trio.sleep(50)
+        finally:
+            record("cut short")
+
+    async with open_system([a.child(on_termination=dawdle)], breaker=Ledger(record)):
+        a.die()
+        await trio.sleep(9)
+    assert record.facts == [
+        (0, "+a1"),
+        (0, "-a1"),
+        (5, "cut short"),
+        (5, "?a"),
+        (5, "+a2"),
+        (9, "-a2"),
+    ]
+
+
+@story
+async def test_on_termination_that_raises_escalates_and_loses_neither_exception() -> None:
+    record = Record()
+    a, b = cast(record, "ab")
+    ours, theirs = Boom("of the hook"), Boom("of the child")
+
+    async def sour(report: TerminationReport) -> None:
+        raise ours
+
+    children = [a.child(), b.child(on_termination=sour)]
+    with pytest.raises(Exception, match=r".") as caught:
+        async with open_system(children, strategy="one_for_one", breaker=Ledger(record)):
+            b.die(theirs)
+            await trio.sleep(9)
+    told = list(told_by(caught.value))
+    assert ours in told
+    assert theirs in told
+    assert not isinstance(caught.value, BaseExceptionGroup)
+    assert record.order == "+a1 +b1 -b1 -a1"
+
+
+@pytest.mark.parametrize("restart", ["permanent", "transient", "temporary"])
+@story
+async def test_on_termination_runs_for_every_restart_type_and_every_reason(restart: str) -> None:
+    record = Record()
+    (a,) = cast(record, "a")
+
+    async def tell(report: TerminationReport) -> None:
+        record(type(report.reason).__name__)
+
+    async with open_system([a.child(restart=restart, on_termination=tell)]):
+        a.stop()
+        await trio.sleep(1)
+    again = " +a2 -a2" if restart == "permanent" else ""
+    assert record.order == f"+a1 -a1 Normal{again}"
+
+
+@story
+async def test_on_termination_is_not_told_of_ends_that_were_asked_for() -> None:
+    record = Record()
+    a, b = cast(record, "ab")
+
+    async def tell(report: TerminationReport) -> None:
+        record(f"told {report.key}")
+
+    children = [a.child(on_termination=tell), b.child(on_termination=tell)]
+    async with open_system(children):
+        a.die()
+        await trio.sleep(1)
+    assert record.order == "+a1 +b1 -a1 told a -b1 +a2 +b2 -b2 -a2"
+
+
+@story
+async def test_a_stop_during_on_termination_stops_the_rest_and_restarts_nothing() -> None:
+    record = Record()
+    a, b, c = cast(record, "abc")
+
+    async def dawdle(report: TerminationReport) -> None:
+        await trio.sleep(4)
+
+    children = [a.child(), b.child(on_termination=dawdle), c.child()]
+    async with open_system(children, strategy="one_for_one", breaker=Ledger(record)) as tree:
+        b.die()
+        await trio.sleep(1)
+        await tree.stop()
+        assert trio.current_time() <= 5
+    assert record.order == "+a1 +b1 +c1 -b1 -c1 -a1"
+
+
+@story
+async def test_siblings_are_served_while_one_for_one_waits_for_on_termination() -> None:
+    record = Record()
+    a, b = cast(record, "ab")
+
+    async def dawdle(report: TerminationReport) -> None:
+        await trio.sleep(4)
+
+    async with open_system([a.child(on_termination=dawdle), b.child()], strategy="one_for_one"):
+        a.die()
+        await trio.sleep(1)
+        b.die()
+        await trio.sleep(9)
+    assert record.facts == [
+        (0, "+a1"),
+        (0, "+b1"),
+        (0, "-a1"),
+        (1, "-b1"),
+        (1, "+b2"),
+        (4, "+a2"),
+        (10, "-b2"),
+        (10, "-a2"),
+    ]

@@ -1,0 +1,169 @@
+"""Children that do not end when they are told to are named until they do."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+import trio.lowlevel
+
+from spry_py import (
+    Child,
+    ChildFailure,
+    Failed,
+    RunTimeout,
+    SystemSupervisor,
+    current_context,
+    open_system,
+)
+from stories import Actor, Record, cast, story, warnings_of
+
+
+async def the_stubborn_part(seconds: float) -> None:
+    with trio.CancelScope(shield=True):
+        await trio.sleep(seconds)
+
+
+async def clinging(seconds: float) -> None:
+    try:
+        await trio.sleep_forever()
+    finally:
+        await the_stubborn_part(seconds)
+
+
+def named(heard: list[tuple[float, str, str]], path: str) -> list[float]:
+    """The times at which a child was reported as stuck, each time with the stack it sits on."""
+    return [time for time, _, text in heard if path in text and "the_stubborn_part" in text]
+
+
+@story
+async def test_a_shielded_child_is_named_with_its_stack_at_doubling_intervals() -> None:
+    record = Record()
+    a = Actor(record, "a")
+    with warnings_of("top") as heard:
+        async with open_system([a.child(), Child("stuck", clinging, 20)], name="top"):
+            await trio.sleep(1)
+        assert trio.current_time() == 21
+    assert named(heard, "top/stuck") == [2, 4, 8, 16]
+    assert [time for time, _, _ in heard] == [2, 4, 8, 16]
+    assert all(name.startswith("spry_py.top") for _, name, _ in heard)
+    assert record.facts == [(0, "+a1"), (21, "-a1")]
+
+
+@story
+async def test_one_that_ends_within_a_second_of_its_abort_is_not_stuck() -> None:
+    with warnings_of("top") as heard:
+        async with open_system([Child("brief", clinging, 0.5)], name="top"):
+            await trio.sleep(1)
+        await trio.sleep(100)
+    assert heard == []
+
+
+@story
+async def test_the_reports_end_with_the_child() -> None:
+    with warnings_of("top") as heard:
+        async with open_system([Child("stuck", clinging, 3.5)], name="top"):
+            pass
+        await trio.sleep(1000)
+    assert named(heard, "top/stuck") == [1, 3]
+
+
+@story
+async def test_one_that_settles_slowly_is_not_stuck_before_its_time_is_over() -> None:
+    async def slow() -> None:
+        await current_context().settled()
+        await the_stubborn_part(10)
+
+    with warnings_of("top") as heard:
+        async with open_system([Child("slow", slow, shutdown=4)], name="top"):
+            pass
+        assert trio.current_time() == 10
+    assert named(heard, "top/slow") == [5, 7]
+
+
+@story
+async def test_a_child_that_swallows_its_cancellation_is_named() -> None:
+    async def deaf() -> None:
+        try:
+            await trio.sleep_forever()
+        except trio.Cancelled:
+            await the_stubborn_part(2)
+            await the_stubborn_part(3)
+
+    with warnings_of("top") as heard:
+        async with open_system([Child("deaf", deaf)], name="top"):
+            pass
+        assert trio.current_time() == 5
+    assert named(heard, "top/deaf") == [1, 3]
+
+
+@story
+async def test_a_child_stuck_after_its_run_timeout_is_named_and_then_restarted() -> None:
+    with warnings_of("top") as heard:
+        child = Child("stuck", clinging, 5, run_timeout=10)
+        async with open_system([child], name="top") as tree:
+            await trio.sleep(14)
+            assert named(heard, "top/stuck") == [11, 13]
+            assert tree.child("stuck").incarnation == 1
+            await trio.sleep(4)
+            assert named(heard, "top/stuck") == [11, 13]
+            assert tree.child("stuck").incarnation == 2
+            report = tree.child("stuck").last_report
+            assert report is not None
+            assert isinstance(report.exception, RunTimeout)
+            assert report.ended_at == 15
+
+
+@story
+async def test_a_start_stuck_after_its_timeout_is_named() -> None:
+    async def never(*, task_status: trio.TaskStatus[None]) -> None:
+        await clinging(5)
+
+    with warnings_of("top") as heard, pytest.raises(ChildFailure):
+        async with open_system([Child("never", never, start_timeout=10)], name="top"):
+            raise AssertionError("it never starts")
+    assert named(heard, "top/never") == [11, 13]
+    assert trio.current_time() == 15
+
+
+@story
+async def test_a_child_stuck_after_it_failed_itself_is_named() -> None:
+    error = RuntimeError("told")
+
+    async def fails() -> None:
+        await trio.lowlevel.checkpoint()
+        current_context().fail(error)
+        await clinging(5)
+
+    with warnings_of("top") as heard:
+        child = Child("fails", fails, restart="temporary")
+        async with open_system([child], name="top") as tree:
+            handle = tree.child("fails")
+            await trio.sleep(9)
+    assert named(heard, "top/fails") == [1, 3]
+    assert handle.last_report is not None
+    assert handle.last_report.reason == Failed(error)
+
+
+@story
+async def test_the_stuck_leaf_of_an_aborted_subtree_is_named() -> None:
+    record = Record()
+    a, b = cast(record, "ab")
+    leaves = SystemSupervisor([b.child(), Child("stuck", clinging, 9)])
+    sub = Child("sub", SystemSupervisor([Child("inner", leaves)]), shutdown=0)
+    with warnings_of("top") as heard:
+        async with open_system([a.child(), sub], name="top"):
+            await trio.sleep(1)
+    assert named(heard, "top/sub/inner/stuck") == [2, 4, 8]
+    assert record.facts[-1] == (10, "-a1")
+
+
+@story
+async def test_others_are_served_while_one_is_stuck() -> None:
+    record = Record()
+    a = Actor(record, "a")
+    children = [a.child(), Child("stuck", clinging, 50, run_timeout=1)]
+    async with open_system(children, strategy="one_for_one"):
+        await trio.sleep(5)
+        a.die()
+        await trio.sleep(1)
+    assert record.facts == [(0, "+a1"), (5, "-a1"), (5, "+a2"), (51, "-a2")]
