@@ -6,7 +6,7 @@ A `Member` is a key of one supervisor incarnation; it outlives the incarnations 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
@@ -194,16 +194,19 @@ class Members:
     def get(self, key: str) -> Member | None:
         return self.declared.get(key) or self.added.get(key)
 
-    def move_behind(self, places: Mapping[str, str | None]) -> None:
-        """Move keys that a replay has added to where it declared them: each behind another.
+    def put_in_order(self, declared: Iterable[str], added: Collection[str]) -> None:
+        """Move the keys that a replay has added to where it ``declared`` them, each behind another.
 
         All other keys keep their places.
         """
         followers: dict[str | None, list[str]] = {}
-        for key, before in places.items():
+        before: str | None = None
+        for key in declared:
             if key in self.declared:
-                followers.setdefault(before, []).append(key)
-        pending: list[str | None] = [key for key in reversed(self.declared) if key not in places]
+                if key in added:
+                    followers.setdefault(before, []).append(key)
+                before = key
+        pending: list[str | None] = [key for key in reversed(self.declared) if key not in added]
         pending.append(None)
         ordered: dict[str, Member] = {}
         while pending:
@@ -211,7 +214,7 @@ class Members:
             if key_or_none is not None:
                 ordered[key_or_none] = self.declared[key_or_none]
             pending.extend(reversed(followers.pop(key_or_none, ())))
-        assert len(ordered) == len(self.declared)
+        assert len(ordered) == len(self.declared), "a key got lost"
         self.declared = ordered
 
     def drop(self, member: Member) -> None:

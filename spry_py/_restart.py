@@ -281,21 +281,21 @@ class GroupRestart:
         loop = self._loop
         incident = pending.incident
         culprit = loop.last.failed if isinstance(failure, ChildFailure) else None
+        again = self._join(pending.pivot, incident)
+        delay = await self._sweep(again) if self._all else 0.0
         loop.teller.restart_failed(incident, failure)
         if culprit is not None:
             self._judge_culprit(culprit, incident)
         if loop.is_stopping:
             return
         member = culprit or pending.pivot
-        delay = next_delay(member) if culprit is not None else 0.0
+        if culprit is not None:
+            delay = max(delay, next_delay(member))
         allowed = loop.breaker.may_restart(member.key, trio.current_time())
         loop.teller.restart_decided(loop, member, incident, allowed, delay)
         if not allowed:
             loop.refuse(member, failure.__cause__, incident)
             return
-        again = self._join(pending.pivot, incident)
-        if self._all:
-            delay = max(delay, await self._sweep(again))
         again.postpone(trio.current_time() + delay)
         self._schedule(again)
 

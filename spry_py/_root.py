@@ -72,8 +72,8 @@ async def _watch(tree: Tree, around: trio.CancelScope) -> None:
         await trio.sleep_forever()
     except trio.Cancelled:
         incarnation = tree.incarnation
-        tree.root.loop.cancelled = True  # type: ignore[attr-defined]
         if not incarnation.ended:
+            tree.root.loop.cancelled = True  # type: ignore[attr-defined]
             if _host_is_aborted(tree):
                 incarnation.abort()
             else:

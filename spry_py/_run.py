@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self
@@ -101,8 +102,10 @@ async def open_system(
     except BaseExceptionGroup as group:
         # the block's own failure is kept already: this is Ctrl-C, handed to the waiting main task
         rest = without_cancelled(group)
-        if rest is not None and block_failure is None:
-            block_failure = sole_leaf_of(rest)
+        if rest is not None:
+            rest = sole_leaf_of(rest)
+            rest.__context__ = block_failure
+            block_failure = rest
     await _raise(block_failure, outcome.failure)
     if outcome.handle is None:
         raise RuntimeError("the tree ended before it was started")
@@ -194,6 +197,8 @@ class Signals:
             tree.token.run_sync_soon(tree.incarnation.abort)
         else:
             _print_stuck(tree)
+            print("the program stands at", file=sys.stderr)
+            traceback.print_stack(frame, file=sys.stderr)
             os._exit(128 + number)
 
 

@@ -160,8 +160,8 @@ def _classify(
         return Failed(cause)
     if failure is not None:
         return _failed_or_late(incarnation, failure)
-    if result is _NOTHING:
-        return ABORTED
+    if result is _NOTHING or (incarnation.inner is not None and incarnation.scope.cancel_called):
+        return ABORTED  # what the loop of a cancelled supervisor still managed to do is no matter
     if incarnation.started_at is None and incarnation.burden == "none":
         return Failed(
             RuntimeError(

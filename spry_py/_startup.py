@@ -45,8 +45,8 @@ class Startup:
         self._cancel_scope = trio.CancelScope()
         # in the order of declaration
         self.declared: dict[str, None] = {}
-        # new keys among old ones, each with the key it was declared behind
-        self._inserted: dict[str, str | None] = {}
+        # new keys among old ones
+        self._inserted: set[str] = set()
         # the child whose start has failed last
         self.failed: Member | None = None
 
@@ -76,7 +76,7 @@ class Startup:
         finally:
             scope.close()
             if self._inserted:
-                loop.members.move_behind(self._inserted)
+                loop.members.put_in_order(self.declared, self._inserted)
         if error is not None:
             self._fail(error)
         if loop.is_stopping:
@@ -163,7 +163,7 @@ class Startup:
             member = members.declared[child.key] = members.added.pop(child.key)
         if member is None and child.key not in members.gone:
             if members.declared and before != next(reversed(members.declared)):
-                self._inserted[child.key] = before
+                self._inserted.add(child.key)
             member = members.declared[child.key] = Member(self._loop, child)
         return member
 

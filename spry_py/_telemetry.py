@@ -8,44 +8,27 @@ and none for a child's lifetime, since a span that never ends is never exported.
 from __future__ import annotations
 
 import logging
-import os
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Final
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from opentelemetry import context as otel_context
 from opentelemetry import trace
-from opentelemetry.context import Context
-from opentelemetry.trace import Link, Span, SpanContext, Status, StatusCode
+from opentelemetry.trace import Span, Status, StatusCode
 
 from ._attributes import (
-    Attributes,
     child_attributes,
     report_attributes,
     system_attributes,
-    type_name,
 )
 from ._errors import Escalation, Ignore, Interrupted, StartupFailure, sole_leaf_of, tell
 from ._logs import is_on, log
 from ._policy import Verdict
+from ._spans import Spans, end, links
 
 if TYPE_CHECKING:
     from ._incarnation import Incarnation
     from ._loop import Loop
     from ._nursery import Member
     from ._termination import TerminationReport
-
-EMPTY: Final = Context()
-
-
-def library_version() -> str:
-    """The version of the installed distribution."""
-    try:
-        return version("spry_py")
-    except PackageNotFoundError:  # pragma: no cover - run from a tree that was never installed
-        return "0"
 
 
 class Incident:
@@ -63,38 +46,14 @@ class Incident:
 class Teller:
     """Tells the facts of one tree. `None` stands for a span wherever nothing is recorded."""
 
-    __slots__ = ("_records_events", "_tracer", "is_tracing")
+    __slots__ = ("callers_span", "clean_context", "is_in_span", "is_tracing", "spans")
 
     def __init__(self) -> None:
-        provider = trace.get_tracer_provider()
-        idle = (trace.ProxyTracerProvider, trace.NoOpTracerProvider)
-        self.is_tracing = not isinstance(provider, idle)
-        # set to "logs", exceptions go to the log alone; "logs/dup": to both
-        opt_in = os.environ.get("OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN", "")
-        self._records_events = "logs" not in [word.strip() for word in opt_in.split(",")]
-        self._tracer = trace.get_tracer("spry_py", library_version())
-
-    # The context that children are born in
-
-    def is_in_span(self) -> bool:
-        """Whether a task spawned now would believe itself inside somebody's span."""
-        return self.is_tracing and trace.get_current_span() is not trace.INVALID_SPAN
-
-    @contextmanager
-    def clean_context(self) -> Iterator[None]:
-        """No current span inside; everything else in the context stays."""
-        if not self.is_in_span():
-            yield
-            return
-        token = otel_context.attach(trace.set_span_in_context(trace.INVALID_SPAN))
-        try:
-            yield
-        finally:
-            otel_context.detach(token)
-
-    def callers_span(self) -> Span | None:
-        """The span that the calling code stands in."""
-        return trace.get_current_span() if self.is_in_span() else None
+        self.spans = Spans()
+        self.is_tracing = self.spans.is_tracing
+        self.is_in_span = self.spans.is_in_span
+        self.clean_context = self.spans.clean_context
+        self.callers_span = self.spans.callers_span
 
     # A system comes up
 
@@ -105,8 +64,8 @@ class Teller:
 
     def startup_began(self, loop: Loop, parent: Span | None) -> None:
         if self.is_tracing:
-            links = _links(("restart_of", loop.last_startup))
-            span = self._span("spry.startup", parent, system_attributes(loop), links)
+            links_ = links(("restart_of", loop.last_startup))
+            span = self.spans.start("spry.startup", parent, system_attributes(loop), links_)
             loop.startup_span = span
             loop.last_startup = span.get_span_context()
 
@@ -132,8 +91,8 @@ class Teller:
     def child_starting(self, member: Member, incarnation: Incarnation) -> None:
         if self.is_tracing:
             parent = member.loop.startup_span or self.attempt_span(member.incident)
-            links = _links(("restart_of", member.start_span))
-            span = self._span("spry.child.start", parent, child_attributes(member), links)
+            links_ = links(("restart_of", member.start_span))
+            span = self.spans.start("spry.child.start", parent, child_attributes(member), links_)
             incarnation.span = span
             member.start_span = span.get_span_context()
 
@@ -158,7 +117,7 @@ class Teller:
         if report.started_at is None and report.burden == "none":
             self._tell_failed_start(member, report, span)
             return
-        _end(span)
+        end(span)
         if report.burden != "none":
             if self.is_tracing:
                 self._tell_asked_end(member, report, wait)
@@ -169,13 +128,13 @@ class Teller:
     ) -> None:
         exception = report.exception
         if exception is not None and isinstance(sole_leaf_of(exception), Ignore | Interrupted):
-            _end(span)
+            end(span)
             return
         if span is not None:
             why = tell(exception) if exception is not None else "it was cancelled"
             span.set_status(Status(StatusCode.ERROR, why))
             if exception is not None:
-                self._record(span, exception)
+                self.spans.record(span, exception)
             span.end()
         why = tell(exception) if exception is not None else "it was cancelled"
         self._log_child(member, logging.ERROR, f"failed to start: {why}", span, exception)
@@ -187,7 +146,7 @@ class Teller:
         exception = report.exception
         if exception is not None:
             wait.set_status(Status(StatusCode.ERROR, tell(exception)))
-            self._record(wait, exception)
+            self.spans.record(wait, exception)
         wait.end()
 
     def terminated(self, member: Member, verdict: Verdict) -> Incident:
@@ -209,12 +168,12 @@ class Teller:
         below = inner.incident.term if inner is not None and inner.incident is not None else None
         attributes = child_attributes(member) | report_attributes(report)
         attributes["spry.restart.wanted"] = wanted
-        links = _links(("terminates", member.start_span))
-        span = self._span("spry.term", below, attributes, links)
+        links_ = links(("terminates", member.start_span))
+        span = self.spans.start("spry.term", below, attributes, links_)
         exception = report.exception
         if exception is not None:
             span.set_status(Status(StatusCode.ERROR, tell(exception)))
-            self._record(span, exception)
+            self.spans.record(span, exception)
         return span
 
     def child_discarded(self, member: Member) -> None:
@@ -252,11 +211,11 @@ class Teller:
 
     def teardown_began(self, loop: Loop, parent: Span | None) -> None:
         if self.is_tracing:
-            loop.teardown_span = self._span("spry.teardown", parent, system_attributes(loop))
+            loop.teardown_span = self.spans.start("spry.teardown", parent, system_attributes(loop))
 
     def teardown_ended(self, loop: Loop) -> None:
         span, loop.teardown_span = loop.teardown_span, None
-        _end(span)
+        end(span)
 
     def sweep_began(self, loop: Loop, incident: Incident | None) -> None:
         """Siblings go along with the child of ``incident``."""
@@ -283,7 +242,7 @@ class Teller:
                 "spry.restart.attempt": incident.attempt,
                 "spry.restart.delay": delay,
             }
-            incident.trying = self._span("spry.try_restart", incident.term, attributes)
+            incident.trying = self.spans.start("spry.try_restart", incident.term, attributes)
             if not allowed:
                 text = f"the breaker refused to restart {member.path!r}"
                 incident.trying.set_status(Status(StatusCode.ERROR, text))
@@ -306,8 +265,8 @@ class Teller:
     def incident_closed(self, incident: Incident | None) -> None:
         """Cured, or given up: nothing more is going to be done about it."""
         if incident is not None:
-            _end(incident.trying)
-            _end(incident.term)
+            end(incident.trying)
+            end(incident.term)
 
     def escalated(self, loop: Loop, error: BaseException) -> None:
         fields = system_attributes(loop)
@@ -316,35 +275,10 @@ class Teller:
 
     # Spans and records
 
-    def _span(
-        self,
-        name: str,
-        parent: Span | None,
-        attributes: Attributes,
-        links: Sequence[Link] = (),
-    ) -> Span:
-        around = EMPTY if parent is None else trace.set_span_in_context(parent, EMPTY)
-        return self._tracer.start_span(name, around, attributes=attributes, links=links)
-
-    def _record(self, span: Span, exception: BaseException) -> None:
-        if not self._records_events or not span.is_recording():
-            return
-        # an escalation is told by its text; what caused it has been recorded at its own termination
-        chain = not isinstance(exception, Escalation | StartupFailure)
-        text = "".join(traceback.format_exception(exception, chain=chain))
-        span.add_event(
-            "exception",
-            {
-                "exception.type": type_name(exception),
-                "exception.message": str(sole_leaf_of(exception)),
-                "exception.stacktrace": text,
-            },
-        )
-
     def _wait_span(self, member: Member, parent: Span | None) -> Span:
-        links = _links(("terminates", member.start_span))
+        links_ = links(("terminates", member.start_span))
         attributes = child_attributes(member)
-        return self._span("spry.wait_for_termination", parent, attributes, links)
+        return self.spans.start("spry.wait_for_termination", parent, attributes, links_)
 
     def _log_end(self, member: Member, report: TerminationReport, span: Span | None) -> None:
         exception = report.exception
@@ -395,19 +329,10 @@ class Teller:
         log(path, level, f"{path} {text}", fields, None if passed_on else exception)
 
 
-def _links(*pairs: tuple[str, SpanContext | None]) -> list[Link]:
-    return [Link(context, {"spry.link": kind}) for kind, context in pairs if context is not None]
-
-
 def _mark_late(member: Member, text: str) -> None:
     teardown = member.loop.teardown_span
     if teardown is not None:
         teardown.set_status(Status(StatusCode.ERROR, text))
-
-
-def _end(span: Span | None) -> None:
-    if span is not None and span.is_recording():
-        span.end()
 
 
 def _is_root(loop: Loop) -> bool:

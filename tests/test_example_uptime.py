@@ -379,8 +379,8 @@ async def test_the_demonstration_crashes_restarts_escalates_and_stops_in_order()
         assert isinstance(gave_up.exception, TooManyRestarts)
         assert gave_up.exception.path == "uptime/probes/dying/check"
         assert isinstance(gave_up.exception.root_cause, Unreachable)
-        others = ("servers", "store", "probes", "report")
+        others = ("store", "servers", "probes", "report")
         assert [handle.child(key).incarnation for key in others] == [1, 1, 1, 1]
     in_order = ["report", "probes/flapping", "probes/healthy", "probes"]
-    in_order += ["store", "servers/healthy", "servers"]
+    in_order += ["servers/healthy", "servers", "store"]
     assert [path for _, path in sorted(ended(handle, path) for path in in_order)] == in_order

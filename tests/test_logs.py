@@ -150,13 +150,13 @@ def test_an_end_that_is_no_failure_is_no_error() -> None:
 
 def test_a_refusal_is_told_as_an_escalation_of_the_system() -> None:
     with kept() as book:
-        fails(shop(Child("a", lives(crash())), breaker=NeverRestart), TooManyRestarts)
+        fails(shop(Child("a", lives(crash())), breaker=NeverRestart()), TooManyRestarts)
     assert book.told("ERROR") == [("ERROR", "spry_py.shop.a"), ("ERROR", "spry_py.shop")]
 
 
 def test_an_escalation_over_two_levels_tells_each_level_once() -> None:
-    low = supervisor(Child("leaf", lives(crash())), breaker=NeverRestart)
-    mid = supervisor(Child("low", low), breaker=NeverRestart)
+    low = supervisor(Child("leaf", lives(crash())), breaker=NeverRestart())
+    mid = supervisor(Child("low", low), breaker=NeverRestart())
     book = logs(shop(Child("mid", mid)))
     errors = [name for _, name in book.told("ERROR")]
     assert errors[0] == "spry_py.shop.mid.low.leaf"

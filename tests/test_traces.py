@@ -11,8 +11,10 @@ from spans import Seen, play, recording, start, startup, teardown, term, trace_o
 from spry_py import (
     AlwaysRestart,
     Child,
+    ChildFailure,
     Ignore,
     NeverRestart,
+    Scope,
     SpryError,
     SystemSupervisor,
     TooManyRestarts,
@@ -103,6 +105,23 @@ def test_a_failed_boot_is_told_by_the_starts_on_its_way() -> None:
     ]
 
 
+def test_children_started_together_of_which_one_fails() -> None:
+    async def shop(scope: Scope) -> None:
+        bad = lives((BEFORE_STARTED, ValueError("no")))
+        await scope.start_together(Child("a", idle), Child("b", bad))
+
+    spans = fails(SystemSupervisor(shop), ChildFailure)
+    assert spans.trees("spry.startup") == [
+        startup(
+            "shop",
+            start("shop/a"),
+            start("shop/b", raised="ValueError: no"),
+            teardown("shop", wait("shop/a", lifetime=0.0)),
+            failed=True,
+        )
+    ]
+
+
 # Restarts
 
 
@@ -145,7 +164,7 @@ def test_backoff_is_told_as_delay() -> None:
 def test_failing_attempts_stand_side_by_side_under_one_termination() -> None:
     busy = (BEFORE_STARTED, OSError("busy")), (BEFORE_STARTED, OSError("busy"))
     child = Child("a", lives(crash(), *busy))
-    spans = tell(shop(child, breaker=AlwaysRestart))
+    spans = tell(shop(child, breaker=AlwaysRestart()))
     assert spans.trees("spry.term") == [
         term(
             "shop/a",
@@ -158,7 +177,7 @@ def test_failing_attempts_stand_side_by_side_under_one_termination() -> None:
 
 
 def test_refusal_tears_down_under_the_termination() -> None:
-    tree = shop(Child("a", lives(crash())), Child("b", idle), breaker=NeverRestart)
+    tree = shop(Child("a", lives(crash())), Child("b", idle), breaker=NeverRestart())
     assert fails(tree, TooManyRestarts).trees("spry.term") == [
         term(
             "shop/a",
@@ -210,7 +229,7 @@ def test_rest_for_one_replays_what_came_after() -> None:
 def test_a_failed_replay_tears_down_what_it_started_and_tries_again() -> None:
     second = lives(crash(), (BEFORE_STARTED, OSError("busy")))
     children = Child("a", idle), Child("b", second)
-    tree = shop(*children, strategy="one_for_all", breaker=AlwaysRestart)
+    tree = shop(*children, strategy="one_for_all", breaker=AlwaysRestart())
     assert tell(tree).trees("spry.term") == [
         term(
             "shop/b",
@@ -224,12 +243,12 @@ def test_a_failed_replay_tears_down_what_it_started_and_tries_again() -> None:
                     replaces="shop#1",
                     failed=True,
                 ),
+                teardown("shop", wait("shop/a#2", lifetime=0.0)),
                 strategy="one_for_all",
                 failed=True,
             ),
             try_restart(
                 "shop",
-                teardown("shop", wait("shop/a#2", lifetime=0.0)),
                 startup("shop", start("shop/a#3"), start("shop/b#3"), replaces="shop#1"),
                 strategy="one_for_all",
                 attempt=2,
@@ -285,7 +304,7 @@ def escalating() -> tuple[SystemSupervisor, list[BaseException]]:
         seen.append(report.exception)
 
     leaf = Child("leaf", lives(crash()))
-    low = supervisor(leaf, Child("x", idle), breaker=NeverRestart)
+    low = supervisor(leaf, Child("x", idle), breaker=NeverRestart())
     mid = supervisor(
         Child("y", idle), Child("low", low, on_termination=remember), breaker=NeverRestart
     )
@@ -327,6 +346,29 @@ def test_an_escalation_over_two_levels_is_one_trace() -> None:
     spans = tell(tree)
     assert [type(error) for error in errors] == [TooManyRestarts, TooManyRestarts]
     assert spans.trees("spry.term") == [escalated(errors)]
+
+
+def test_an_attempt_that_fails_inside_a_subsystem_stays_in_the_trace() -> None:
+    flaky = lives(crash(), (BEFORE_STARTED, OSError("busy")))
+    inner = supervisor(Child("x", idle), Child("y", flaky), breaker=NeverRestart())
+    (seen,) = tell(shop(Child("s", inner), breaker=AlwaysRestart())).trees("spry.term")
+    failed, cured = seen.children[-1].children
+    first = startup(
+        "shop/s#2",
+        start("shop/s/x", system=2),
+        start("shop/s/y", system=2, raised="OSError: busy"),
+        replaces="shop/s#1",
+        failed=True,
+    )
+    below = teardown("shop/s#2", wait("shop/s/x", system=2, lifetime=0.0))
+    text = "spry_py.ChildFailure: child 'shop/s/y' failed to start: OSError: busy"
+    attempt = start("shop/s#2", first, below, kind="supervisor", raised=text)
+    assert failed == try_restart("shop", attempt, failed=True)
+    second = startup(
+        "shop/s#3", start("shop/s/x", system=3), start("shop/s/y", system=3), replaces="shop/s#2"
+    )
+    again = start("shop/s#3", second, kind="supervisor")
+    assert cured == try_restart("shop", again, attempt=2)
 
 
 def test_the_last_start_belongs_to_the_trace_of_the_leaf() -> None:

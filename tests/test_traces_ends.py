@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-import contextvars
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
-from opentelemetry import baggage, context, trace
+from opentelemetry import trace
 
-from programs import finished
-from spans import Recorder, Seen, play, recording, start, startup, teardown, term, trace_of, wait
+from spans import (
+    Recorder,
+    Seen,
+    play,
+    recording,
+    start,
+    startup,
+    teardown,
+    term,
+    trace_of,
+    try_restart,
+    wait,
+)
 from spry_py import Child, SystemSupervisor, cancel_on_settle, current_context, open_system
 from traced import BEFORE_STARTED, crash, forever, idle, lives, shop, supervisor, tell, told
 
@@ -125,6 +134,87 @@ def test_one_leaf_of_a_group_gives_its_own_type(group: Exception, expected: str)
     assert [event[1] for event in seen.events] == [expected]
 
 
+def test_a_subsystem_that_outlives_its_time_is_recorded_aborted_with_all_it_had() -> None:
+    inner = supervisor(Child("x", idle), Child("deaf", asked_then(trio.sleep_forever)))
+    spans = tell(shop(Child("inner", inner, shutdown=2.0)), until=1.0)
+    below = teardown(
+        "shop/inner",
+        wait("shop/inner/deaf", lifetime=3.0),
+        wait("shop/inner/x", lifetime=3.0),
+    )
+    waited = wait("shop/inner", below, lifetime=3.0, kind="supervisor")
+    assert spans.trees("spry.teardown") == [teardown("shop", waited, late=True)]
+    assert spans.named("spry.term") == []
+
+
+@pytest.mark.parametrize("strategy", ["one_for_all", "rest_for_one"])
+def test_a_sibling_that_fails_while_it_is_swept_along(strategy: Any) -> None:
+    first = [raises, trio.sleep_forever]
+
+    async def fails_once() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            await first.pop(0)()
+
+    children = Child("a", lives(crash())), Child("b", fails_once)
+    (seen,) = tell(shop(*children, strategy=strategy)).trees("spry.term")
+    attempt = seen.children[0]
+    swept = wait("shop/b", reason="failed", burden="aborted", raised="OSError: disk full")
+    again = startup("shop", start("shop/a#2"), start("shop/b#2"), replaces="shop#1")
+    assert attempt == try_restart("shop", teardown("shop", swept), again, strategy=strategy)
+
+
+def test_ends_seen_together_are_one_restart_told_by_the_trace_of_one() -> None:
+    children = Child("a", lives(crash())), Child("b", lives(crash()))
+    terms = tell(shop(*children, strategy="one_for_all")).trees("spry.term")
+    again = startup("shop", start("shop/a#2"), start("shop/b#2"), replaces="shop#1")
+    cure = try_restart("shop", again, strategy="one_for_all")
+    terms.sort(key=lambda seen: str(seen.attributes["spry.child.path"]))
+    assert [seen._replace(children=()) for seen in terms] == [
+        term("shop/a", raised="ValueError: boom"),
+        term("shop/b", raised="ValueError: boom"),
+    ]
+    assert [below for seen in terms for below in seen.children] == [cure]
+
+
+def test_what_an_error_says() -> None:
+    def spoken(tree: SystemSupervisor) -> list[tuple[str, str | None]]:
+        said = [(span.name, span.status.description) for span in tell(tree, 1.5).begun]
+        return [(name, text) for name, text in said if text]
+
+    deaf = Child("deaf", asked_then(trio.sleep_forever), shutdown=2.0)
+    assert spoken(shop(deaf)) == [
+        ("spry.teardown", "did not finish within its 2 s: aborting it"),
+    ]
+    busy = Child("a", lives(crash(), (BEFORE_STARTED, OSError("busy"))))
+    assert spoken(shop(busy)) == [
+        ("spry.term", "ValueError: boom"),
+        ("spry.try_restart", "OSError: busy"),
+        ("spry.child.start", "OSError: busy"),
+    ]
+
+
+def test_a_failed_attempt_has_no_termination_of_its_own() -> None:
+    child = Child("a", lives(crash(), (BEFORE_STARTED, OSError("busy"))))
+    spans = tell(shop(child))
+    assert len(spans.named("spry.term")) == 1
+    recorded = [(span.name, len(span.events)) for span in spans.begun if span.events]
+    assert recorded == [("spry.term", 1), ("spry.child.start", 1)]
+
+
+def test_boots_of_two_trees_are_two_traces() -> None:
+    async def story() -> None:
+        for _ in range(2):
+            async with open_system(shop(Child("a", idle))):
+                await trio.sleep(1)
+
+    with recording() as spans:
+        play(story)
+    assert spans.trees("spry.startup") == [startup("shop", start("shop/a"))] * 2
+    assert len({trace_of(span) for span in spans.begun}) == 4
+
+
 # A root that is stopped from inside, from outside, and too early
 
 
@@ -153,6 +243,23 @@ def test_abort_of_the_root() -> None:
         play(story)
     assert [tree.children for tree in spans.trees("spry.teardown")] == [(wait("shop/a"),)]
     assert spans.named("spry.term") == []
+
+
+def test_a_nested_system_that_is_aborted_by_its_own_handle() -> None:
+    async def story() -> None:
+        async with open_system(shop(Child("inner", supervisor(Child("a", settles))))) as tree:
+            await trio.sleep(1)
+            tree.child("inner").value.abort()
+            await trio.sleep(1)
+
+    with recording() as spans:
+        play(story)
+    again = startup("shop/inner#2", start("shop/inner/a", system=2), replaces="shop/inner#1")
+    cure = try_restart("shop", start("shop/inner#2", again, kind="supervisor"))
+    assert spans.trees()[1:3] == [
+        teardown("shop/inner", wait("shop/inner/a")),
+        term("shop/inner", cure, reason="aborted", kind="supervisor"),
+    ]
 
 
 def test_a_root_cancelled_from_outside_stops_in_order() -> None:
@@ -220,145 +327,3 @@ def every(spans: Recorder, name: str) -> list[Seen]:
 
 def flat(tree: Seen) -> list[Seen]:
     return [tree, *(seen for child in tree.children for seen in flat(child))]
-
-
-# What reaches the children, and what does not
-
-
-def test_children_are_born_with_no_current_span_but_with_everything_else() -> None:
-    tenant: contextvars.ContextVar[str] = contextvars.ContextVar("tenant")
-    seen: list[tuple[bool, object, str | None]] = []
-
-    async def child() -> None:
-        is_in_span = trace.get_current_span().get_span_context().is_valid
-        seen.append((is_in_span, baggage.get_baggage("order"), tenant.get(None)))
-        await trio.sleep(1)
-        if len(seen) < 3:
-            raise ValueError("boom")
-        await trio.sleep_forever()
-
-    async def story() -> None:
-        tenant.set("acme")
-        token = context.attach(baggage.set_baggage("order", "o-17"))
-        try:
-            with trace.get_tracer("host").start_as_current_span("host"):
-                await opened()
-        finally:
-            context.detach(token)
-
-    async def opened() -> None:
-        async with open_system(shop(Child("sub", supervisor(Child("a", child))))):
-            await trio.sleep(10)
-
-    with recording() as spans:
-        play(story)
-    assert seen == [(False, "o-17", "acme")] * 3
-    assert len(spans.named("spry.term")) == 2
-
-
-def test_a_root_and_its_incidents_are_no_part_of_the_span_that_opened_them() -> None:
-    async def story() -> None:
-        with trace.get_tracer("host").start_as_current_span("host"):
-            async with open_system(shop(Child("a", lives(crash())))):
-                await trio.sleep(2)
-
-    with recording() as spans:
-        play(story)
-    (host,) = spans.named("host")
-    outside = {span.name for span in spans.begun if trace_of(span) != trace_of(host)}
-    assert {"spry.startup", "spry.term", "spry.try_restart"} <= outside
-
-
-def test_spans_of_the_child_itself_are_traces_of_their_own() -> None:
-    async def works() -> None:
-        with trace.get_tracer("app").start_as_current_span("work"):
-            await trio.sleep(1)
-        await trio.sleep_forever()
-
-    spans = tell(shop(Child("a", works)))
-    assert [(seen.name, seen.children) for seen in spans.trees("work")] == [("work", ())]
-
-
-def test_a_failed_attempt_has_no_termination_of_its_own() -> None:
-    child = Child("a", lives(crash(), (BEFORE_STARTED, OSError("busy"))))
-    spans = tell(shop(child))
-    assert len(spans.named("spry.term")) == 1
-    recorded = [(span.name, len(span.events)) for span in spans.begun if span.events]
-    assert recorded == [("spry.term", 1), ("spry.child.start", 1)]
-
-
-def test_boots_of_two_trees_are_two_traces() -> None:
-    async def story() -> None:
-        for _ in range(2):
-            async with open_system(shop(Child("a", idle))):
-                await trio.sleep(1)
-
-    with recording() as spans:
-        play(story)
-    assert spans.trees("spry.startup") == [startup("shop", start("shop/a"))] * 2
-    assert len({trace_of(span) for span in spans.begun}) == 4
-
-
-# Without an SDK, and with the opt-in for exceptions
-
-STORY = """
-import trio
-from trio.testing import MockClock
-from spry_py import Child, SystemSupervisor, open_system
-
-crashed = []
-
-async def child():
-    await trio.sleep(1)
-    if not crashed:
-        crashed.append(1)
-        raise ValueError("boom")
-    await trio.sleep_forever()
-
-async def story():
-    tree = SystemSupervisor([Child("a", child)], name="shop")
-    async with open_system(tree) as shop:
-        await trio.sleep(5)
-        print(shop.child("a").incarnation)
-
-def play():
-    trio.run(story, clock=MockClock(autojump_threshold=0))
-"""
-
-WITHOUT_SDK = """
-import opentelemetry.trace as api
-made = []
-init = api.NonRecordingSpan.__init__
-api.NonRecordingSpan.__init__ = lambda self, context: (made.append(context), init(self, context))[1]
-play()
-import sys
-print(len(made), "opentelemetry.sdk" in sys.modules)
-"""
-
-WITH_SDK = """
-from opentelemetry import trace
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-exporter = InMemorySpanExporter()
-provider = TracerProvider()
-provider.add_span_processor(SimpleSpanProcessor(exporter))
-trace.set_tracer_provider(provider)
-play()
-print(sum(len(span.events) for span in exporter.get_finished_spans()))
-"""
-
-
-def script(text: str, **variables: str) -> list[str]:
-    done = finished(["-c", STORY + text], Path.cwd(), **variables)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.split()
-
-
-def test_without_an_sdk_the_tree_works_and_makes_no_spans() -> None:
-    assert script(WITHOUT_SDK) == ["2", "0", "False"]
-
-
-@pytest.mark.parametrize(("signal", "events"), [("", "1"), ("logs", "0"), ("logs/dup", "1")])
-def test_the_opt_in_for_exceptions_as_logs(signal: str, events: str) -> None:
-    assert script(WITH_SDK, OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN=signal) == ["2", events]

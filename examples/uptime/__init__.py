@@ -6,14 +6,14 @@
 The tree, in start order (it stops in the reverse order):
 
     uptime            rest_for_one: what comes later uses what comes earlier
+    ├─ store          SQLite in a worker thread; its started value is given to those that use it
     ├─ servers        only in the demonstration: one healthy, one flapping, one that dies for good
-    ├─ store          SQLite in a worker thread; its started value is given to all that follow
     ├─ probes         one_for_one: no target ever disturbs another
     │  └─ NAME        one subsystem per target, with its own backoff and its own breaker
     │     └─ check    asks the endpoint again and again
     └─ report         prints a table now and then, and a last time when it is asked to finish
 
-If the store fails, report and probes are stopped and the system function runs again: the store is
+If the store fails, all that follow are stopped and the system function runs again: the store is
 opened anew, and whoever used the old one gets the new one. If a probe fails, only that probe is
 started again; see `probe` for what counts as a failure, and for what becomes of a target that fails
 too often.
@@ -21,21 +21,20 @@ too often.
 
 import sys
 
-from spry_py import Child, Scope, SystemHandle, SystemSupervisor
+from spry_py import Child, Scope, SystemSupervisor
 
 from .probe import probes
 from .report import keep_reporting
 from .servers import local_servers, targets_of
-from .store import keep_store
+from .store import Store, keep_store
 from .targets import Target, read_targets
 
 IN_MEMORY = ":memory:"
 USAGE = "usage: spry-py run examples.uptime:uptime [--for SECONDS] [-- TARGETS [DATABASE]]"
 
 
-async def observe(scope: Scope, targets: list[Target], database: str, report_every: float) -> None:
+async def observe(scope: Scope, targets: list[Target], store: Store, report_every: float) -> None:
     """The part that real endpoints and the demonstration have in common."""
-    store = await scope.start(Child("store", keep_store, database))
     await scope.start(Child("probes", probes(targets, store)))
     await scope.start(Child("report", keep_reporting, store, targets, report_every))
 
@@ -44,7 +43,8 @@ def watching(targets: list[Target], database: str = IN_MEMORY) -> SystemSupervis
     """The tree for endpoints that are somebody else's."""
 
     async def system(scope: Scope) -> None:
-        await observe(scope, targets, database, report_every=10.0)
+        store = await scope.start(Child("store", keep_store, database))
+        await observe(scope, targets, store, report_every=10.0)
 
     return SystemSupervisor(system, name="uptime", strategy="rest_for_one")
 
@@ -53,8 +53,9 @@ def demonstration(pace: float = 0.4) -> SystemSupervisor:
     """The tree with three servers of its own, each checked every `pace` seconds."""
 
     async def system(scope: Scope) -> None:
-        handle: SystemHandle = await scope.start(Child("servers", local_servers(pace)))
-        await observe(scope, targets_of(handle, pace), IN_MEMORY, report_every=5 * pace)
+        store = await scope.start(Child("store", keep_store, IN_MEMORY))
+        servers = await scope.start(Child("servers", local_servers(pace)))
+        await observe(scope, targets_of(servers, pace), store, report_every=5 * pace)
 
     return SystemSupervisor(system, name="uptime", strategy="rest_for_one")
 

@@ -58,7 +58,7 @@ def local_servers(pace: float) -> SystemSupervisor:
 
 
 def targets_of(servers: SystemHandle, pace: float) -> list[Target]:
-    """Where the servers can be reached: each started value is a list of listeners."""
+    """Where the servers, just started, can be reached: each started value is its listeners."""
     return [
         Target(child.key, "http", HOST, port_of(child.value), every=pace, timeout=2.5 * pace)
         for child in servers.which_children()
