@@ -4,7 +4,7 @@ The layers, each importing only from those above it::
 
     _check _errors _child _termination                what is said: frozen values
     _breaker _backoff _policy                         what is decided: pure, time is passed in
-    _attributes _logs _telemetry                      what is told: spans and log records
+    _attributes _logs _spans _telemetry               what is told: spans and log records
     _alarm _context _run_child _incarnation _nursery  what lives
     _snapshot _handle                                 what is seen from outside
     _shutdown _tree _loop                             the loop and what it shares with its tree

@@ -11,6 +11,8 @@ NAME: Final = "spry_py"
 
 def is_on(path: str, level: int) -> bool:
     """Whether a record about ``path`` would go anywhere."""
+    if _Seen.count == len(_LOGGERS) and not _Seen.below:
+        return _ROOT.isEnabledFor(level)
     return _nearest(path).isEnabledFor(level)
 
 
@@ -44,10 +46,9 @@ def _nearest(path: str) -> logging.Logger:
     """The logger of ``path``, or of the closest path above it that the application has touched."""
     if not _are_some_touched():
         return _ROOT
-    known = logging.Logger.manager.loggerDict
     name = _name(path)
     while name != NAME:
-        logger = known.get(name)
+        logger = _LOGGERS.get(name)
         if isinstance(logger, logging.Logger):
             return logger
         name = name.rpartition(".")[0]
@@ -55,6 +56,7 @@ def _nearest(path: str) -> logging.Logger:
 
 
 _ROOT: Final = logging.getLogger(NAME)
+_LOGGERS: Final = logging.Logger.manager.loggerDict
 
 
 class _Seen:
@@ -66,7 +68,7 @@ class _Seen:
 
 def _are_some_touched() -> bool:
     """Whether there are loggers below ours; looked up again only when loggers have been added."""
-    known = logging.Logger.manager.loggerDict
+    known = _LOGGERS
     if _Seen.count != len(known):
         _Seen.count = len(known)
         _Seen.below = any(name.startswith(f"{NAME}.") for name in known)

@@ -356,12 +356,11 @@ class Loop:
         if member.undecided:
             self.teller.ended_unasked(member)
             member.undecided = False
-        timer = self.waits.pop(member, None)
-        if timer is not None:
-            timer.cancel()
-        incident, member.incident = member.incident, None
-        if incident is not self.incident:
-            self.teller.incident_closed(incident)
+        if member in self.waits:
+            self.waits.pop(member).cancel()
+        if member.incident is not None and member.incident is not self.incident:
+            self.teller.incident_closed(member.incident)
+        member.incident = None
         member.forget_value()
         if member.state not in ("done", "ignored"):
             member.state = "stopped"

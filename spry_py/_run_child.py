@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 from trio.lowlevel import disable_ki_protection, enable_ki_protection
 
-from ._child import Child, Supervisor
+from ._child import Supervisor
 from ._context import enter_context
 from ._errors import RunTimeout, StartTimeout, Unresponsive, is_exit
 from ._termination import ABORTED, Failed, Normal, Reason, TerminationReport
@@ -28,48 +28,43 @@ class LateStart(RuntimeError):
     """``started()`` after the start was cancelled; no failure if the supervisor did that."""
 
 
-@enable_ki_protection
 async def live(incarnation: Incarnation) -> None:
     """Run one incarnation to its end and report that; never raises.
 
     What user code does is caught outside the child's own cancel scope: inside, `Cancelled` could
-    not be told from a failure.
+    not be told from a failure. Ctrl-C may interrupt this frame as it may interrupt the user's code
+    that it awaits, and counts as raised there; all that decides happens in `_finish`.
     """
-    member = incarnation.member
-    assert member is not None
-    incarnation.task = trio.lowlevel.current_task()
     result: object = _NOTHING
     failure: BaseException | None = None
     try:
         with incarnation.scope:
             try:
-                result = await _enter(incarnation, member.child)
+                result = await _begin(incarnation)
             except BaseExceptionGroup as group:
                 if _holds_cancelled(group):
                     raise
                 failure = group  # trio would hand on a copy of it
-    except trio.Cancelled:
-        incarnation.burden = "aborted"
     except BaseException as exception:
-        failure = without_cancelled(exception)
-        if failure is None:
-            incarnation.burden = "aborted"
-    reason = _classify(incarnation, member, result, failure)
-    failure = result = None
-    wants_hook = member.close(incarnation, reason)
-    del reason, incarnation
-    if wants_hook and member.child.on_termination is not None:
-        await _run_hook(member, member.child.on_termination)
+        failure = exception
+    hooked = _finish(incarnation, result, failure)
+    result = failure = None
+    if hooked is not None:
+        await _run_hook(hooked)
 
 
-@disable_ki_protection
-async def _enter(incarnation: Incarnation, child: Child[Any]) -> object:
-    """Call the start function where Ctrl-C may interrupt it, as it may interrupt any user code."""
+def _begin(incarnation: Incarnation) -> Awaitable[object]:
+    """Call the start function."""
+    member = incarnation.member
+    assert member is not None
+    incarnation.task = trio.lowlevel.current_task()
     enter_context(incarnation)
+    child = member.child
     start: Any = child.start
-    if isinstance(start, Supervisor):
-        return await start.live_as_child(incarnation)  # type: ignore[attr-defined]
     if child.takes_status:
+        if isinstance(start, Supervisor):
+            running: Awaitable[object] = start.live_as_child(incarnation)  # type: ignore[attr-defined]
+            return running
         awaitable = start(*child.args, task_status=incarnation)
     else:
         awaitable = start(*child.args)
@@ -78,9 +73,21 @@ async def _enter(incarnation: Incarnation, child: Child[Any]) -> object:
             f"the start function of child {incarnation.path!r} must be async, but {start!r} "
             f"returned {awaitable!r}"
         )
-    if child.takes_status:
-        return await awaitable
-    return await _until_first_checkpoint(awaitable, incarnation)
+    return awaitable if child.takes_status else _until_first_checkpoint(awaitable, incarnation)
+
+
+@enable_ki_protection
+def _finish(
+    incarnation: Incarnation, result: object, raised: BaseException | None
+) -> Member | None:
+    """Say how it ended. Answers the member if its ``on_termination`` is to run now."""
+    member = incarnation.member
+    assert member is not None
+    failure = without_cancelled(raised) if raised is not None else None
+    if raised is not None and failure is None:
+        incarnation.burden = "aborted"
+    wants_hook = member.close(incarnation, _classify(incarnation, member, result, failure))
+    return member if wants_hook else None
 
 
 @types.coroutine
@@ -124,7 +131,7 @@ async def _wrapped(awaitable: Awaitable[object]) -> object:
 
 def without_cancelled(exception: BaseException) -> BaseException | None:
     """The exception without trio's cancellations; groups are copied only if they hold one."""
-    if isinstance(exception, trio.Cancelled):
+    if type(exception) is trio.Cancelled:  # final; isinstance would go through its metaclass
         return None
     if isinstance(exception, BaseExceptionGroup) and _holds_cancelled(exception):
         return exception.split(trio.Cancelled)[1]
@@ -135,7 +142,7 @@ def _holds_cancelled(group: BaseExceptionGroup[BaseException]) -> bool:
     pending: list[BaseException] = [group]
     while pending:
         item = pending.pop()
-        if isinstance(item, trio.Cancelled):
+        if type(item) is trio.Cancelled:
             return True
         if isinstance(item, BaseExceptionGroup):
             pending.extend(item.exceptions)
@@ -208,10 +215,13 @@ def drop_own_frames(exception: BaseException) -> None:
     exception.__traceback__ = traceback
 
 
-async def _run_hook(member: Member, hook: Callable[[TerminationReport], Awaitable[object]]) -> None:
+@enable_ki_protection
+async def _run_hook(member: Member) -> None:
     """Await ``on_termination`` in the task of the ended child, so that nobody waits for it."""
+    hook = member.child.on_termination
     report = member.last_report
     assert report is not None
+    assert hook is not None
     error: Exception | None = None
     try:
         with trio.move_on_after(HOOK_SECONDS) as member.loop.hooks[member]:

@@ -26,38 +26,29 @@ if TYPE_CHECKING:
 STUCK_AFTER: Final = 1.0
 
 
-class _Asked:
-    """A child that has been asked: when to look at it again, and the interval after that."""
-
-    __slots__ = ("due", "interval")
-
-    def __init__(self, due: float) -> None:
-        self.due = due
-        self.interval = STUCK_AFTER
-
-
 class Shutdowns:
     """The children of one supervisor that have been asked to end and have not ended yet."""
 
-    __slots__ = ("_asked", "_guarded", "_loop", "_watch_at")
+    __slots__ = ("_asked", "_guarded", "_intervals", "_loop", "_watch_at")
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
-        self._asked: dict[Incarnation, _Asked] = {}
+        # when to look at each again
+        self._asked: dict[Incarnation, float] = {}
+        # how long to wait before the next look at those found stuck
+        self._intervals: dict[Incarnation, float] = {}
         self._guarded: set[Incarnation] = set()
         self._watch_at = math.inf
 
-    def ask(self, member: Member) -> None:
+    def ask(self, member: Member, incarnation: Incarnation) -> None:
         """Begin to stop a living child; its end comes to whoever waits for it, not to the loop."""
-        incarnation = member.incarnation
-        assert incarnation is not None
         incarnation.awaited = True
         if incarnation.burden == "none":
             self._loop.teller.child_asked(member, incarnation)
-        if member.child.shutdown > 0 and incarnation.is_listening:
+        if incarnation.is_listening and member.child.shutdown > 0:
             self._settle(member, incarnation)
         else:
-            self._abort(member, incarnation)
+            self._abort(incarnation)
 
     def watch(self, incarnation: Incarnation) -> None:
         """A child has been cancelled by something else: report it if it does not end."""
@@ -92,16 +83,18 @@ class Shutdowns:
     def forget(self, incarnation: Incarnation) -> None:
         """It has ended."""
         self._asked.pop(incarnation, None)
-        self._guarded.discard(incarnation)
+        if self._guarded:
+            self._guarded.discard(incarnation)
+        if self._intervals:
+            self._intervals.pop(incarnation, None)
 
     async def one(self, member: Member) -> None:
         """Stop a child, whatever it is doing, and wait until nothing of it is alive."""
         loop = self._loop
-        if member.is_alive:
-            incarnation = member.incarnation
-            self.ask(member)
-            assert incarnation is not None
-            while not incarnation.ended:
+        incarnation = member.incarnation
+        if incarnation is not None and incarnation.member is not None:
+            self.ask(member, incarnation)
+            while incarnation.member is not None:
                 await loop.pause()
         while member in loop.hooks:
             loop.hooks[member].cancel()
@@ -115,19 +108,18 @@ class Shutdowns:
 
     def _settle(self, member: Member, incarnation: Incarnation) -> None:
         if incarnation.burden == "none":
-            self._loop.teller.child_settling(member, incarnation)
             incarnation.settle()
             self._watch(incarnation, trio.current_time() + member.child.shutdown)
 
-    def _abort(self, member: Member, incarnation: Incarnation) -> None:
+    def _abort(self, incarnation: Incarnation) -> None:
         if incarnation.burden != "aborted":
-            self._loop.teller.child_aborted(member, incarnation)
             incarnation.abort()
             self._watch(incarnation, trio.current_time() + STUCK_AFTER)
 
     def _watch(self, incarnation: Incarnation, due: float) -> None:
-        self._asked[incarnation] = _Asked(due)
-        self._arm(due)
+        self._asked[incarnation] = due
+        if due < self._watch_at:
+            self._arm(due)
 
     def _arm(self, due: float) -> None:
         if due < self._watch_at:
@@ -139,21 +131,21 @@ class Shutdowns:
         if now < self._watch_at:
             return  # an appointment that an earlier one has replaced
         self._watch_at = math.inf
-        for incarnation, asked in list(self._asked.items()):
-            if asked.due <= now:
-                self._overdue(incarnation, asked, now)
-            self._arm(self._asked[incarnation].due)
+        for incarnation, due in list(self._asked.items()):
+            if due <= now:
+                self._overdue(incarnation, now)
+            self._arm(self._asked[incarnation])
 
-    def _overdue(self, incarnation: Incarnation, asked: _Asked, now: float) -> None:
+    def _overdue(self, incarnation: Incarnation, now: float) -> None:
         member = incarnation.member
         assert member is not None
         if incarnation.burden == "settling":
             self._loop.teller.child_overdue(member, incarnation)
-            self._abort(member, incarnation)
+            self._abort(incarnation)
             return
         self._loop.teller.child_stuck(member, incarnation, stuck_below(incarnation))
-        asked.interval *= 2
-        asked.due = now + asked.interval
+        self._intervals[incarnation] = 2 * self._intervals.get(incarnation, STUCK_AFTER)
+        self._asked[incarnation] = now + self._intervals[incarnation]
 
 
 def stuck_below(incarnation: Incarnation) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import trio
-from trio.lowlevel import disable_ki_protection, enable_ki_protection
+from trio.lowlevel import disable_ki_protection
 
 from ._child import Child
 from ._errors import (
@@ -119,8 +119,17 @@ class Startup:
             await trio.lowlevel.checkpoint()
             return self._present_value(member)
         incarnation = self._spawn(member, child)
-        await self._until_over([member])
-        return self._result(member, incarnation)
+        loop = self._loop
+        try:
+            while not loop.is_stopping and is_starting(incarnation):
+                await loop.pause()
+        except trio.Cancelled:
+            await self._cancelled([member])
+        if loop.is_stopping:
+            await self._interrupted([member])
+        if incarnation.started_at is not None:
+            return incarnation.value
+        return self._not_started(member)
 
     async def start_together(self, children: Sequence[Child[Any]]) -> tuple[Any, ...]:
         """Start several at the same time; all or none of them."""
@@ -136,8 +145,7 @@ class Startup:
         if failed and not self._loop.is_stopping:
             await self._take_back(begun)
         for member in failed:
-            assert member.incarnation is not None
-            self._result(member, member.incarnation)
+            self._not_started(member)
         self._raise_if_interrupted(begun)
         return tuple(self._settled_value(member) for member in members)
 
@@ -191,23 +199,29 @@ class Startup:
         incarnation.awaited = True
         return incarnation
 
-    @enable_ki_protection
     async def _until_over(self, members: list[Member]) -> None:
-        """Wait until all of them are started, or one has failed, or a stop has come.
-
-        Cancelled by the system function's own cancel scope, it takes the starts back.
-        """
+        """Wait until all of them are started, or one has failed, or a stop has come."""
         loop = self._loop
         try:
             while not loop.is_stopping and _are_starting(members):
                 await loop.pause()
         except trio.Cancelled:
-            if not loop.is_stopping:
-                await self._take_back(members)
-                raise
-        if loop.is_stopping and any(member.is_alive for member in members):
-            # they are the last ones: it is their turn, and what the system function holds for
-            # them must not be let go of before they have ended
+            await self._cancelled(members)
+        if loop.is_stopping:
+            await self._interrupted(members)
+
+    async def _cancelled(self, members: list[Member]) -> None:
+        """By a stop, which is no cancellation; or by the user, who thereby takes the start back."""
+        if not self._loop.is_stopping:
+            await self._take_back(members)
+            await trio.lowlevel.checkpoint()
+
+    async def _interrupted(self, members: list[Member]) -> None:
+        """Shut them down: they are the last ones, and so it is their turn.
+
+        What the system function holds for them must not be let go of before they have ended.
+        """
+        if any(member.is_alive for member in members):
             await self._shut_down(members)
 
     async def _take_back(self, members: list[Member]) -> None:
@@ -225,17 +239,15 @@ class Startup:
             await loop.shutdowns.each(list(reversed(members)), loop.shut)
         loop.teller.teardown_ended(loop)
 
-    def _result(self, member: Member, incarnation: Incarnation) -> Any:
-        """The started value, or the failure of a start that is over."""
+    def _not_started(self, member: Member) -> None:
+        """A start that is over without having succeeded: left out, or a failure to raise."""
         loop = self._loop
-        if incarnation.started_at is not None:
-            return incarnation.value
         self._raise_if_interrupted([member])
         report = member.last_report
         cause = report.exception if report is not None else None
         if cause is not None and isinstance(sole_leaf_of(cause), Ignore):
             loop.leave_out(member)
-            return None
+            return
         self.failed = member
         error = start_error(member)
         self._free(member)
@@ -256,6 +268,11 @@ class Startup:
             self._loop.members.declared.pop(member.key, None)
         member.state = "stopped"
         member.tell_watchers()
+
+
+def is_starting(incarnation: Incarnation) -> bool:
+    """Whether its start is still under way."""
+    return incarnation.started_at is None and incarnation.member is not None
 
 
 def _are_starting(members: list[Member]) -> bool:

@@ -187,12 +187,6 @@ class Teller:
             parent = loop.teardown_span or loop.startup_span
             incarnation.wait_span = self._wait_span(member, parent)
 
-    def child_settling(self, member: Member, incarnation: Incarnation) -> None:
-        """Asked to finish; told by its wait span and by its end."""
-
-    def child_aborted(self, member: Member, incarnation: Incarnation) -> None:
-        """Cancelled; told by its wait span and by its end."""
-
     def child_overdue(self, member: Member, incarnation: Incarnation) -> None:
         text = f"did not finish within its {member.child.shutdown:g} s: aborting it"
         _mark_late(member, text)

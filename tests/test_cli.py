@@ -63,6 +63,22 @@ waiting = SystemSupervisor([db, slow], name="waiting")
 stuck = SystemSupervisor([Child("deaf", stubborn, shutdown=float("inf"))], name="stuck")
 number = 7
 
+def make(name):
+    return SystemSupervisor([db], name=name)
+
+def makes_nothing():
+    return 7
+
+class Holder:
+    system = [db]
+
+async def leaves(error):
+    await trio.sleep(0.01)
+    raise error
+
+interrupted = [db, Child("x", leaves, KeyboardInterrupt())]
+left = [db, Child("x", leaves, SystemExit(3))]
+
 async def arguments(scope, *words):
     print("arguments", words)
 """
@@ -111,6 +127,20 @@ def test_what_comes_after_two_dashes_is_for_the_system(place: Path) -> None:
     assert told.lines[told.index("arguments")] == "arguments ('--for', '9', 'x y')"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "root"),
+    [
+        (("app:make", "--for", "0.1", "--", "bazaar"), "bazaar"),
+        (("app:Holder.system", "--for", "0.1"), "system"),
+    ],
+)
+def test_a_system_may_be_made_by_a_function_or_held_by_an_object(
+    arguments: tuple[str, ...], root: str, place: Path
+) -> None:
+    told = story(*arguments, place=place)
+    assert (told.status, told.lines[-1]) == (0, f"stopped in this order: {root}/db")
+
+
 # The story
 
 
@@ -135,6 +165,14 @@ def test_an_escalation_is_told_and_the_status_is_1(place: Path) -> None:
     ]
     assert order == sorted(order)
     assert sum("Traceback" in line for line in told.lines) == 1
+
+
+@pytest.mark.parametrize(("name", "status"), [("interrupted", 130), ("left", 3)])
+def test_an_exit_exception_of_a_child_is_the_exit_of_the_program(
+    name: str, status: int, place: Path
+) -> None:
+    told = story(f"app:{name}", place=place)
+    assert (told.status, told.lines[-1]) == (status, "stopped in this order: system/db")
 
 
 # Signals
@@ -176,6 +214,11 @@ def test_a_third_signal_names_who_is_stuck(place: Path) -> None:
         (("nothing_here:shop",), ["nothing_here"]),
         (("app:nobody",), ["app", "nobody"]),
         (("app:number",), ["app:number", "7"]),
+        (("app:makes_nothing",), ["app:makes_nothing", "7"]),
+        (("app:make",), ["app:make"]),
+        (("app:make", "--", "no/name"), ["app:make", "no/name"]),
+        (("app:tree", "--", "pear"), ["app:tree", "pear"]),
+        (("app:shop", "--", "pear"), ["app:shop"]),
         (("app:shop", "--for", "soon"), ["--for", "soon"]),
         (("app:shop", "--for", "-1"), ["--for", "-1"]),
         (("app:shop", "--no-such-option"), ["--no-such-option"]),

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from typing import Any
+
 import pytest
+import tenacity
 import trio
 
 from spry_py import (
     Child,
     ChildFailure,
+    NeverRestart,
     Scope,
     SystemHandle,
     SystemSupervisor,
     TerminationReport,
+    TooManyRestarts,
     current_context,
     open_system,
 )
-from stories import Actor, Record, cast, story
+from stories import Actor, Boom, Record, cast, story
 
 
 @story
@@ -147,3 +153,125 @@ async def test_a_wrapper_around_a_supervisor_is_a_child_whose_tree_is_its_own() 
         record.take()
         await trio.sleep(1)
     assert record.facts == [(3, "-c1"), (3, "-b1"), (3, "-a1")]
+
+
+# A tree inside a child that is cancelled
+
+
+@pytest.mark.parametrize("by", ["run_timeout", "fail", "start_timeout"])
+@story
+async def test_a_tree_inside_a_child_is_cancelled_with_it_whatever_the_cause(by: str) -> None:
+    record = Record()
+
+    async def patient() -> None:
+        await current_context().settled()
+        try:
+            await trio.sleep(40)
+        finally:
+            record("patient gone")
+
+    async def own(*, task_status: trio.TaskStatus[None]) -> None:
+        async with open_system([Child("patient", patient, shutdown=50)]):
+            if by != "start_timeout":
+                task_status.started()
+            await trio.sleep(2)
+            if by == "fail":
+                current_context().fail(Boom("told"))
+            await trio.sleep_forever()
+
+    options: dict[str, Any] = {} if by == "fail" else {by: 2}
+
+    async def system(scope: Scope) -> None:
+        with suppress(ChildFailure):
+            await scope.start(Child("own", own, restart="temporary", **options))
+
+    async with open_system(system):
+        await trio.sleep(99)
+    assert record.facts in ([], [(2, "patient gone")])
+    assert trio.current_time() <= 101
+
+
+# Exits and escalations in the midst of other things
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@story
+async def test_an_exit_during_a_startup_interrupts_it(nested: bool) -> None:
+    record = Record()
+    error = KeyboardInterrupt()
+    a, b = cast(record, "ab")
+    c = Actor(record, "c", start_takes=9)
+
+    async def leave() -> None:
+        await trio.sleep(1)
+        raise error
+
+    async def system(scope: Scope) -> None:
+        await scope.start(b.child())
+        await scope.start(Child("leaver", leave))
+        await scope.start(c.child())
+
+    inner: Any = [a.child(), Child("sub", SystemSupervisor(system))] if nested else system
+    with pytest.raises(KeyboardInterrupt) as caught:
+        async with open_system(inner):
+            record("never")
+    assert caught.value is error
+    downs = [fact for _, fact in record.facts if fact.startswith("-")]
+    assert downs == (["-c1", "-b1", "-a1"] if nested else ["-c1", "-b1"])
+
+
+@pytest.mark.parametrize("strategy", ["rest_for_one", "one_for_all"])
+@story
+async def test_an_exit_during_a_sweep_restarts_nothing(strategy: str) -> None:
+    record = Record()
+    error = SystemExit(3)
+    a, b = cast(record, "ab")
+    c = Actor(record, "c", cleanup=3)
+    with pytest.raises(SystemExit) as caught:
+        async with open_system([a.child(), b.child(), c.child()], strategy=strategy):
+            record.take()
+            b.die()
+            await trio.sleep(1)
+            a.die(error)
+            await trio.sleep_forever()
+    assert caught.value is error
+    assert record.facts == [(0, "-b1"), (1, "-a1"), (3, "-c1")]
+
+
+@story
+async def test_an_exit_during_a_backoff_restarts_nothing() -> None:
+    record = Record()
+    error = KeyboardInterrupt()
+    a, b = cast(record, "ab")
+    children = [a.child(), b.child(backoff=tenacity.wait_fixed(9))]
+    with pytest.raises(KeyboardInterrupt) as caught:
+        async with open_system(children, strategy="one_for_one"):
+            b.die()
+            await trio.sleep(1)
+            a.die(error)
+            await trio.sleep_forever()
+    assert caught.value is error
+    assert record.facts == [(0, "+a1"), (0, "+b1"), (0, "-b1"), (1, "-a1")]
+
+
+@story
+async def test_an_escalation_does_not_wait_for_on_termination_of_another() -> None:
+    record = Record()
+    a, b, c = cast(record, "abc")
+
+    async def dawdle(report: TerminationReport) -> None:
+        try:
+            await trio.sleep(4)
+        finally:
+            record("hook over")
+
+    children = [a.child(), b.child(on_termination=dawdle), c.child()]
+    with pytest.raises(TooManyRestarts) as caught:
+        async with open_system(children, name="top", strategy="one_for_one", breaker=NeverRestart):
+            record.take()
+            b.die()
+            await trio.sleep(1)
+            c.die()
+            await trio.sleep_forever()
+    assert caught.value.path == "top/c"
+    assert record.facts == [(0, "-b1"), (1, "-c1"), (1, "hook over"), (1, "-a1")]

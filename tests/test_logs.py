@@ -19,6 +19,7 @@ from spry_py import (
     SystemSupervisor,
     TooManyRestarts,
     current_context,
+    open_system,
 )
 from traced import BEFORE_STARTED, crash, fails, forever, idle, lives, shop, supervisor, tell
 
@@ -205,3 +206,36 @@ def test_one_record_per_fact() -> None:
     book = logs(shop(Child("a", lives(crash())), Child("b", idle)))
     seen = [(record.name, record.getMessage()) for record in book.records]
     assert len(set(seen)) == len(seen)
+
+
+def test_an_application_may_choose_what_it_hears_of_a_part_of_the_tree() -> None:
+    quiet = logging.getLogger("spry_py.shop.web")
+    quiet.setLevel(logging.ERROR)
+    try:
+        book = logs(shop(Child("web", supervisor(Child("a", lives(crash())), Child("b", idle)))))
+    finally:
+        quiet.setLevel(logging.NOTSET)
+    assert book.told() == [
+        ("INFO", "spry_py.shop"),
+        ("ERROR", "spry_py.shop.web.a"),
+        ("INFO", "spry_py.shop"),
+    ]
+
+
+def test_nothing_below_the_level_is_told() -> None:
+    with kept(logging.ERROR) as book:
+        tell(shop(Child("a", lives(crash())), Child("b", lives((1.0, None)))))
+    assert book.told() == [("ERROR", "spry_py.shop.a")]
+
+
+def test_a_subsystem_aborted_by_its_own_handle_is_told_as_such() -> None:
+    async def story() -> None:
+        async with open_system(shop(Child("inner", supervisor(Child("a", idle))))) as tree:
+            await trio.sleep(1)
+            tree.child("inner").value.abort()
+            await trio.sleep(1)
+
+    with kept() as book, recording():
+        play(story)
+    said = [record.getMessage() for record in book.records if record.name == "spry_py.shop.inner"]
+    assert "aborted" in said[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -130,6 +131,24 @@ def test_run_raises_the_exit_exception_of_a_child_unchanged(error: BaseException
     with pytest.raises(type(error)) as failure:
         run([Child("a", leaves)])
     assert failure.value is error
+
+
+def test_run_outside_the_main_thread_leaves_signals_alone() -> None:
+    async def crash() -> None:
+        await trio.lowlevel.checkpoint()
+        raise ValueError("boom")
+
+    def in_thread() -> None:
+        with pytest.raises(TooManyRestarts) as failure:
+            run(SystemSupervisor([Child("a", crash)], name="shop", breaker=NeverRestart()))
+        seen.append(str(failure.value))
+
+    seen: list[str] = []
+    thread = threading.Thread(target=in_thread)
+    thread.start()
+    thread.join(60)
+    assert len(seen) == 1
+    assert "shop/a" in seen[0]
 
 
 # One signal

@@ -12,6 +12,7 @@ from opentelemetry import baggage, context, trace
 from programs import finished
 from spans import play, recording, trace_of
 from spry_py import Child, open_system
+from spry_py.telemetry import configure
 from traced import crash, lives, shop, supervisor, tell
 
 # What reaches the children, and what does not
@@ -69,6 +70,12 @@ def test_spans_of_the_child_itself_are_traces_of_their_own() -> None:
 
     spans = tell(shop(Child("a", works)))
     assert [(seen.name, seen.children) for seen in spans.trees("work")] == [("work", ())]
+
+
+def test_a_provider_that_the_application_has_set_is_not_replaced(tmp_path: Path) -> None:
+    with recording(), pytest.raises(RuntimeError, match="already"):
+        configure(str(tmp_path / "spans.jsonl"))
+    assert list(tmp_path.iterdir()) == []
 
 
 # Without an SDK, and with the opt-in for exceptions
