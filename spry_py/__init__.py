@@ -2,7 +2,7 @@
 
 The layers, each importing only from those above it::
 
-    _check _errors _child _termination                what is said: frozen values
+    _frozen _check _errors _child _termination        what is said: frozen values
     _breaker _backoff _policy                         what is decided: pure, time is passed in
     _attributes _logs _spans _telemetry               what is told: spans and log records
     _alarm _context _run_child _incarnation _nursery  what lives

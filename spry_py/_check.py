@@ -40,6 +40,8 @@ def check_choice(owner: str, field: str, value: object, choices: Collection[str]
 
 def check_key(owner: str, field: str, value: object) -> None:
     """Accept what can be a part of a path."""
+    if type(value) is str and value and "/" not in value:
+        return
     if not isinstance(value, str):
         raise TypeError(f"{owner}: {field} must be a str, not {value!r}")
     if not value or "/" in value:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from types import FunctionType
 from typing import (
     TYPE_CHECKING,
@@ -25,6 +26,7 @@ from ._check import (
     check_key,
     check_seconds,
 )
+from ._frozen import setter
 
 if TYPE_CHECKING:
     from trio import TaskStatus
@@ -80,6 +82,67 @@ class _Start4(Protocol[T_co]):
 _Start: TypeAlias = _Start0[T] | _Start1[T] | _Start2[T] | _Start3[T] | _Start4[T]
 
 
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """All that may be said about a child beside its key and its start."""
+
+    restart: RestartType
+    shutdown: float
+    start_timeout: float
+    run_timeout: float
+    backoff: Callable[[Any], float] | None
+    breaker: BreakerFactory | None
+    recoverable: Callable[[Any], object] | None
+    on_unrecoverable: OnUnrecoverable
+    on_termination: Callable[[TerminationReport], Awaitable[object]] | None
+    heartbeat: float
+    significant: bool
+
+    def check(self, owner: str) -> None:
+        check_choice(owner, "restart", self.restart, RESTART_TYPES)
+        check_choice(owner, "on_unrecoverable", self.on_unrecoverable, ON_UNRECOVERABLE)
+        check_seconds(owner, "shutdown", self.shutdown)
+        check_seconds(owner, "start_timeout", self.start_timeout, zero=False)
+        check_seconds(owner, "run_timeout", self.run_timeout, zero=False)
+        check_seconds(owner, "heartbeat", self.heartbeat, zero=False)
+        check_callable(owner, "backoff", self.backoff, "a tenacity wait strategy or a Backoff")
+        check_callable(owner, "breaker", self.breaker, "a breaker factory such as RateLimited")
+        allowed = "a tenacity retry strategy or a predicate of the exception"
+        check_callable(owner, "recoverable", self.recoverable, allowed)
+        if self.on_termination is not None:
+            check_async_function(owner, "on_termination", self.on_termination)
+        self._check_significant(owner)
+
+    def _check_significant(self, owner: str) -> None:
+        if not isinstance(self.significant, bool):
+            raise TypeError(f"{owner}: significant must be a bool, not {self.significant!r}")
+        if self.significant and self.restart == "permanent":
+            raise ValueError(
+                f"{owner}: significant must be False when restart is 'permanent'; a child that is "
+                "always restarted never ends for good (transient or temporary ones may be)"
+            )
+
+
+_NEVER: Final = math.inf
+_WORKER: Final = _Options(
+    "permanent", 5.0, _NEVER, _NEVER, None, None, None, "escalate", None, _NEVER, False
+)
+_SUPERVISOR: Final = replace(_WORKER, shutdown=math.inf)
+_DEFAULTS: Final = (
+    "permanent",
+    None,
+    _NEVER,
+    _NEVER,
+    None,
+    None,
+    None,
+    "escalate",
+    None,
+    _NEVER,
+    False,
+)
+
+
 class Child(Generic[T_co]):
     """How to start, stop and restart one child. Frozen; equal if all fields are equal.
 
@@ -107,39 +170,13 @@ class Child(Generic[T_co]):
     Erlang's child specification.
     """
 
-    __slots__ = (
-        "args",
-        "backoff",
-        "breaker",
-        "heartbeat",
-        "key",
-        "on_termination",
-        "on_unrecoverable",
-        "recoverable",
-        "restart",
-        "run_timeout",
-        "shutdown",
-        "significant",
-        "start",
-        "start_timeout",
-        "takes_status",
-    )
+    __slots__ = ("_options", "args", "key", "start", "takes_status")
 
     key: str
     start: Callable[..., Awaitable[object]]
     args: tuple[Any, ...]
-    restart: RestartType
-    shutdown: float
-    start_timeout: float
-    run_timeout: float
-    backoff: Callable[[Any], float] | None
-    breaker: BreakerFactory | None
-    recoverable: Callable[[Any], object] | None
-    on_unrecoverable: OnUnrecoverable
-    on_termination: Callable[[TerminationReport], Awaitable[object]] | None
-    heartbeat: float
-    significant: bool
     takes_status: bool
+    _options: _Options
 
     @overload
     def __init__(
@@ -215,75 +252,84 @@ class Child(Generic[T_co]):
         heartbeat: float = math.inf,
         significant: bool = False,
     ) -> None:
-        if shutdown is None:
-            shutdown = math.inf if isinstance(start, Supervisor) else 5.0
-        write = object.__setattr__
-        write(self, "key", key)
-        write(self, "start", start)
-        write(self, "args", args)
-        write(self, "restart", restart)
-        write(self, "shutdown", shutdown)
-        write(self, "start_timeout", start_timeout)
-        write(self, "run_timeout", run_timeout)
-        write(self, "backoff", backoff)
-        write(self, "breaker", breaker)
-        write(self, "recoverable", recoverable)
-        write(self, "on_unrecoverable", on_unrecoverable)
-        write(self, "on_termination", on_termination)
-        write(self, "heartbeat", heartbeat)
-        write(self, "significant", significant)
-        self._check()
-        write(self, "takes_status", _takes_status(start))
+        options = (
+            restart,
+            shutdown,
+            start_timeout,
+            run_timeout,
+            backoff,
+            breaker,
+            recoverable,
+            on_unrecoverable,
+            on_termination,
+            heartbeat,
+            significant,
+        )
+        check_key("Child", "key", key)
+        _check_start(key, start, args)
+        # most children leave most options alone, and there may be very many of them
+        if options == _DEFAULTS:
+            chosen = _SUPERVISOR if isinstance(start, Supervisor) else _WORKER
+        else:
+            if shutdown is None:
+                shutdown = math.inf if isinstance(start, Supervisor) else 5.0
+            chosen = _Options(restart, shutdown, *options[2:])
+            chosen.check(f"Child {key!r}")
+        # the slots themselves, since assignment is refused
+        _set_key(self, key)
+        _set_start(self, start)
+        _set_args(self, args)
+        _set_takes_status(self, _takes_status(start))
+        _set_options(self, chosen)
 
     @property
     def kind(self) -> Kind:
         """``"supervisor"`` or ``"worker"``."""
         return "supervisor" if isinstance(self.start, Supervisor) else "worker"
 
-    def _check(self) -> None:
-        check_key("Child", "key", self.key)
-        owner = f"Child {self.key!r}"
-        if self.restart not in RESTART_TYPES:
-            check_choice(owner, "restart", self.restart, RESTART_TYPES)
-        if self.on_unrecoverable not in ON_UNRECOVERABLE:
-            check_choice(owner, "on_unrecoverable", self.on_unrecoverable, ON_UNRECOVERABLE)
-        check_seconds(owner, "shutdown", self.shutdown)
-        for field in ("start_timeout", "run_timeout", "heartbeat"):
-            value = getattr(self, field)
-            if value is not math.inf:
-                check_seconds(owner, field, value, zero=False)
-        self._check_start(owner)
-        self._check_hooks(owner)
-        self._check_significant(owner)
+    @property
+    def restart(self) -> RestartType:
+        return self._options.restart
 
-    def _check_start(self, owner: str) -> None:
-        if isinstance(self.start, Supervisor):
-            if self.args:
-                raise TypeError(f"{owner}: args must be empty for a supervisor, not {self.args!r}")
-        elif type(self.start) is not FunctionType or not inspect.iscoroutinefunction(self.start):
-            check_async_function(owner, "start", self.start)
+    @property
+    def shutdown(self) -> float:
+        return self._options.shutdown
 
-    def _check_hooks(self, owner: str) -> None:
-        if self.backoff is not None:
-            check_callable(owner, "backoff", self.backoff, "a tenacity wait strategy or a Backoff")
-        if self.breaker is not None:
-            check_callable(owner, "breaker", self.breaker, "a breaker factory such as RateLimited")
-        if self.recoverable is not None:
-            allowed = "a tenacity retry strategy or a predicate of the exception"
-            check_callable(owner, "recoverable", self.recoverable, allowed)
-        if self.on_termination is not None:
-            check_async_function(owner, "on_termination", self.on_termination)
+    @property
+    def start_timeout(self) -> float:
+        return self._options.start_timeout
 
-    def _check_significant(self, owner: str) -> None:
-        if self.significant is False:
-            return
-        if self.significant is not True:
-            raise TypeError(f"{owner}: significant must be a bool, not {self.significant!r}")
-        if self.restart == "permanent":
-            raise ValueError(
-                f"{owner}: significant must be False when restart is 'permanent'; a child that is "
-                "always restarted never ends for good (transient or temporary ones may be)"
-            )
+    @property
+    def run_timeout(self) -> float:
+        return self._options.run_timeout
+
+    @property
+    def backoff(self) -> Callable[[Any], float] | None:
+        return self._options.backoff
+
+    @property
+    def breaker(self) -> BreakerFactory | None:
+        return self._options.breaker
+
+    @property
+    def recoverable(self) -> Callable[[Any], object] | None:
+        return self._options.recoverable
+
+    @property
+    def on_unrecoverable(self) -> OnUnrecoverable:
+        return self._options.on_unrecoverable
+
+    @property
+    def on_termination(self) -> Callable[[TerminationReport], Awaitable[object]] | None:
+        return self._options.on_termination
+
+    @property
+    def heartbeat(self) -> float:
+        return self._options.heartbeat
+
+    @property
+    def significant(self) -> bool:
+        return self._options.significant
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"Child {self.key!r} is frozen: {name} cannot be set")
@@ -292,7 +338,7 @@ class Child(Generic[T_co]):
         raise AttributeError(f"Child {self.key!r} is frozen: {name} cannot be deleted")
 
     def _fields(self) -> tuple[object, ...]:
-        return tuple(getattr(self, field) for field in self.__slots__)
+        return self.key, self.start, self.args, self._options
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Child):
@@ -306,6 +352,22 @@ class Child(Generic[T_co]):
         name = getattr(self.start, "__qualname__", None) or repr(self.start)
         args = "".join(f", {arg!r}" for arg in self.args)
         return f"Child({self.key!r}, {name}{args}, restart={self.restart!r})"
+
+
+_set_key = setter(Child, "key")
+_set_start = setter(Child, "start")
+_set_args = setter(Child, "args")
+_set_takes_status = setter(Child, "takes_status")
+_set_options = setter(Child, "_options")
+
+
+def _check_start(key: str, start: Any, args: tuple[Any, ...]) -> None:
+    if type(start) is FunctionType and start.__code__.co_flags & inspect.CO_COROUTINE:
+        return
+    if not isinstance(start, Supervisor):
+        check_async_function(f"Child {key!r}", "start", start)
+    elif args:
+        raise TypeError(f"Child {key!r}: args must be empty for a supervisor, not {args!r}")
 
 
 def _takes_status(start: Any) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from ._frozen import setter
+
 Burden: TypeAlias = Literal["none", "settling", "aborted"]
 """The state in which a child ended: left alone, asked to finish, or cancelled."""
 
@@ -33,7 +35,7 @@ Reason: TypeAlias = Normal | Aborted | Failed
 ABORTED = Aborted()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class TerminationReport:
     """All that is known of one end of one incarnation. Times are seconds on trio's clock.
 
@@ -47,6 +49,25 @@ class TerminationReport:
     burden: Burden
     started_at: float | None
     ended_at: float
+
+    def __init__(
+        self,
+        key: str,
+        path: str,
+        incarnation: int,
+        reason: Reason,
+        burden: Burden,
+        started_at: float | None,
+        ended_at: float,
+    ) -> None:
+        # the slots themselves: a generated __init__ takes four times as long, at each termination
+        _set_key(self, key)
+        _set_path(self, path)
+        _set_incarnation(self, incarnation)
+        _set_reason(self, reason)
+        _set_burden(self, burden)
+        _set_started_at(self, started_at)
+        _set_ended_at(self, ended_at)
 
     @property
     def lifetime(self) -> float | None:
@@ -62,3 +83,12 @@ class TerminationReport:
     def exception(self) -> BaseException | None:
         """The exception of a failure, else ``None``."""
         return self.reason.exception if isinstance(self.reason, Failed) else None
+
+
+_set_key = setter(TerminationReport, "key")
+_set_path = setter(TerminationReport, "path")
+_set_incarnation = setter(TerminationReport, "incarnation")
+_set_reason = setter(TerminationReport, "reason")
+_set_burden = setter(TerminationReport, "burden")
+_set_started_at = setter(TerminationReport, "started_at")
+_set_ended_at = setter(TerminationReport, "ended_at")

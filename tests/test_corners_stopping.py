@@ -187,8 +187,8 @@ async def test_a_tree_inside_a_child_is_cancelled_with_it_whatever_the_cause(by:
 
     async with open_system(system):
         await trio.sleep(99)
-    assert record.facts in ([], [(2, "patient gone")])
-    assert trio.current_time() <= 101
+    # Never asked: it was cancelled where it was waiting to be.
+    assert record.facts == []
 
 
 # Exits and escalations in the midst of other things

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable
 
 import pytest
 import trio
 
 from spry_py import Child, Scope, SystemSupervisor, TerminationReport, open_system
-from stories import Actor, Boom, Ledger, Record, cast, story, told_by
+from stories import Actor, Boom, Ledger, Record, cast, story
 
 
 class OwnExit(BaseException):
@@ -22,17 +21,6 @@ EXITS: dict[str, Callable[[], BaseException]] = {
     "own": OwnExit,
     "group": lambda: BaseExceptionGroup("both", [Boom("other"), KeyboardInterrupt()]),
 }
-
-
-@trio.lowlevel.enable_ki_protection
-def interrupt() -> None:
-    """Ctrl-C at a moment when trio can only deliver it to the main task."""
-    signal.raise_signal(signal.SIGINT)
-
-
-async def interrupt_at(time: float) -> None:
-    await trio.sleep_until(time)
-    interrupt()
 
 
 @pytest.mark.parametrize("which", EXITS)
@@ -251,118 +239,3 @@ async def test_it_wins_over_a_failure_of_the_tree_at_the_same_time() -> None:
             b.die()
             await trio.sleep_forever()
     assert caught.value is error
-
-
-# Ctrl-C, as trio delivers it
-
-
-@story
-async def test_ctrl_c_in_a_childs_own_code() -> None:
-    record = Record()
-    a, c = cast(record, "ac", cleanup=1)
-
-    async def child() -> None:
-        await trio.sleep(1)
-        signal.raise_signal(signal.SIGINT)
-
-    with pytest.raises(KeyboardInterrupt):
-        async with open_system([a.child(), Child("b", child), c.child()]):
-            await trio.sleep_forever()
-    assert record.facts[2:] == [(2, "-c1"), (3, "-a1")]
-
-
-@story
-async def test_ctrl_c_delivered_to_the_block() -> None:
-    record = Record()
-    a, b = cast(record, "ab", cleanup=1)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(interrupt_at, 1)
-        with pytest.raises(KeyboardInterrupt):
-            async with open_system([a.child(), b.child()]):
-                await trio.sleep_forever()
-    assert record.facts[2:] == [(2, "-b1"), (3, "-a1")]
-
-
-@story
-async def test_ctrl_c_delivered_during_the_first_startup() -> None:
-    record = Record()
-    a = Actor(record, "a", cleanup=1)
-    b = Actor(record, "b", start_takes=9, cleanup=1)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(interrupt_at, 1)
-        with pytest.raises(KeyboardInterrupt):
-            async with open_system([a.child(), b.child()]):
-                record("never")
-    assert record.facts == [(0, "+a1"), (0, "~b1"), (2, "-b1"), (3, "-a1")]
-
-
-@story
-async def test_ctrl_c_delivered_during_the_teardown() -> None:
-    record = Record()
-    a, b, c = cast(record, "abc", listens=True, cleanup=2)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(interrupt_at, 1)
-        with pytest.raises(KeyboardInterrupt):
-            async with open_system([a.child(), b.child(), c.child()]):
-                record.take()
-    assert record.facts == [(2, "-c1"), (4, "-b1"), (6, "-a1")]
-
-
-@pytest.mark.parametrize("strategy", ["one_for_one", "rest_for_one", "one_for_all"])
-@story
-async def test_ctrl_c_delivered_during_a_restart(strategy: str) -> None:
-    record = Record()
-    a = Actor(record, "a")
-    b = Actor(record, "b", start_takes=4)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(interrupt_at, 6)
-        with pytest.raises(KeyboardInterrupt):
-            async with open_system([a.child(), b.child()], strategy=strategy):
-                b.die()
-                await trio.sleep_forever()
-    again = "-a1 +a2 ~b2 -b2 -a2" if strategy == "one_for_all" else "~b2 -b2 -a1"
-    assert record.order == f"+a1 ~b1 +b1 -b1 {again}"
-
-
-@story
-async def test_ctrl_c_delivered_to_a_supervisor_awaited_by_the_main_task() -> None:
-    record = Record()
-    a, b = cast(record, "ab", cleanup=1)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(interrupt_at, 1)
-        with pytest.raises(KeyboardInterrupt):
-            await SystemSupervisor([a.child(), b.child()])()
-    assert record.facts == [(0, "+a1"), (0, "+b1"), (2, "-b1"), (3, "-a1")]
-
-
-@story
-async def test_ctrl_c_a_second_time_does_not_disturb_the_order() -> None:
-    record = Record()
-    a, b, c = cast(record, "abc", listens=True, cleanup=2)
-    async with trio.open_nursery() as nursery:
-        for time in (1, 2.5):
-            nursery.start_soon(interrupt_at, time)
-        with pytest.raises(BaseException) as caught:  # noqa: PT011
-            async with open_system([a.child(), b.child(), c.child()]):
-                record.take()
-                await trio.sleep_forever()
-    found = caught.value
-    leaves = found.exceptions if isinstance(found, BaseExceptionGroup) else (found,)
-    assert {type(leaf) for leaf in leaves} == {KeyboardInterrupt}
-    assert record.facts == [(3, "-c1"), (5, "-b1"), (7, "-a1")]
-
-
-@story
-async def test_ctrl_c_delivered_while_the_tree_of_a_failed_block_stops_is_not_lost() -> None:
-    record = Record()
-    a, b = cast(record, "ab", listens=True, cleanup=2)
-    error = Boom("of the block")
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(interrupt_at, 1)
-        with pytest.raises(BaseException) as caught:  # noqa: PT011
-            async with open_system([a.child(), b.child()]):
-                raise error
-    told = list(told_by(caught.value))
-    assert error in told
-    assert any(isinstance(one, KeyboardInterrupt) for one in told)
-    assert record.facts[2:] == [(2, "-b1"), (4, "-a1")]

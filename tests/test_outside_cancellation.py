@@ -275,8 +275,8 @@ async def test_a_tree_opened_by_a_system_function_is_not_left_behind() -> None:
     async def system(scope: Scope) -> None:
         async with open_system([a.child()]):
             await scope.start(b.child())
-        record("boot helper gone")
+        record("inner tree gone")
 
     async with open_system(system):
         pass
-    assert record.order == "+a1 +b1 -a1 boot helper gone -b1"
+    assert record.order == "+a1 +b1 -a1 inner tree gone -b1"
