@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import trio
 
-from . import chain, flat, memory, restart, start, stop, tree
+from . import chain, events, flat, memory, restart, start, stop, tree
 from .harness import Options, Row, table
 
 FIGURES: dict[str, Callable[[Options], Iterator[Row]]] = {
@@ -25,6 +25,7 @@ FIGURES: dict[str, Callable[[Options], Iterator[Row]]] = {
     "flat": flat.rows,
     "memory": memory.rows,
     "chain": chain.rows,
+    "events": events.rows,
 }
 
 

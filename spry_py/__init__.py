@@ -2,20 +2,21 @@
 
 The layers, each importing only from those above it::
 
-    _frozen _check _errors _child _termination        what is said: frozen values
-    _breaker _backoff _policy                         what is decided: pure, time is passed in
-    _attributes _logs _spans _telemetry               what is told: spans and log records
-    _alarm _context _run_child _incarnation _nursery  what lives
-    _snapshot _handle                                 what is seen from outside
-    _shutdown _tree _loop                             the loop and what it shares with its tree
-    _scope _startup _restart _root _supervisor        a system: started, restarted, run as a root
-    _run telemetry _cli                               entry points
+    _frozen _check _errors _options _child _termination               what is said
+    _breaker _backoff _policy                                          what is decided
+    _attributes _logs _spans _events _subscription _telemetry          what is told
+    _alarm _context _run_child _incarnation _nursery _deadlock         what lives
+    _snapshot _tasks _handle                                           what is seen from outside
+    _shutdown _tree _mailbox _calls _keeper _loop                      the loop
+    _scope _startup _restart _root _supervisor _dynamic _partition     the supervisors
+    _run telemetry _cli                                                entry points
 """
 
 from ._backoff import Backoff
 from ._breaker import AlwaysRestart, Breaker, NeverRestart, RateLimited
 from ._child import Child
 from ._context import Context, cancel_on_settle, current_context
+from ._dynamic import DynamicHandle, DynamicSupervisor
 from ._errors import (
     ChildAlreadyPresent,
     ChildAlreadyStarted,
@@ -40,6 +41,24 @@ from ._errors import (
     Unresponsive,
     WouldDeadlock,
 )
+from ._events import (
+    ChildAborted,
+    ChildDiscarded,
+    ChildSettling,
+    ChildStarted,
+    ChildStartFailed,
+    ChildStarting,
+    ChildStuck,
+    ChildTerminated,
+    Escalated,
+    Event,
+    EventsLost,
+    RestartRefused,
+    RestartScheduled,
+    SystemStarted,
+    SystemStopped,
+    SystemTeardown,
+)
 from ._handle import ChildHandle, SystemHandle
 from ._run import open_system, run
 from ._scope import Scope
@@ -54,17 +73,30 @@ __all__ = [
     "Breaker",
     "Burden",
     "Child",
+    "ChildAborted",
     "ChildAlreadyPresent",
     "ChildAlreadyStarted",
     "ChildCounts",
+    "ChildDiscarded",
     "ChildFailure",
     "ChildHandle",
     "ChildInfo",
     "ChildNotFound",
     "ChildRestarting",
     "ChildRunning",
+    "ChildSettling",
+    "ChildStartFailed",
+    "ChildStarted",
+    "ChildStarting",
+    "ChildStuck",
+    "ChildTerminated",
     "Context",
+    "DynamicHandle",
+    "DynamicSupervisor",
+    "Escalated",
     "Escalation",
+    "Event",
+    "EventsLost",
     "Failed",
     "Ignore",
     "Interrupted",
@@ -73,6 +105,8 @@ __all__ = [
     "NonChildFailure",
     "Normal",
     "RateLimited",
+    "RestartRefused",
+    "RestartScheduled",
     "ReusedKey",
     "RunTimeout",
     "Scope",
@@ -82,7 +116,10 @@ __all__ = [
     "StartupFailure",
     "SupervisorStopped",
     "SystemHandle",
+    "SystemStarted",
+    "SystemStopped",
     "SystemSupervisor",
+    "SystemTeardown",
     "TerminationReport",
     "TooManyRestarts",
     "Unrecoverable",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from ._errors import sole_leaf_of
 
 if TYPE_CHECKING:
-    from ._loop import Loop
+    from ._keeper import Keeper
     from ._nursery import Member
     from ._termination import TerminationReport
 
@@ -16,7 +16,7 @@ Attributes: TypeAlias = dict[str, Any]
 _REASONS: Final = {"Normal": "normal", "Aborted": "aborted", "Failed": "failed"}
 
 
-def system_attributes(loop: Loop) -> Attributes:
+def system_attributes(loop: Keeper) -> Attributes:
     """What all spans carry."""
     return {"spry.system.path": loop.path, "spry.system.incarnation": loop.own.number}
 

@@ -19,14 +19,16 @@ def check_seconds(owner: str, field: str, value: object, *, zero: bool = True) -
         )
 
 
-def check_count(owner: str, field: str, value: object, *, infinite: bool = False) -> None:
-    """Accept an integer that is not negative; ``inf`` too where ``infinite``."""
-    allowed = "an int, 0 or more" + (", or inf" if infinite else "")
+def check_count(
+    owner: str, field: str, value: object, *, infinite: bool = False, least: int = 0
+) -> None:
+    """Accept an integer from ``least`` on; ``inf`` too where ``infinite``."""
+    allowed = f"an int, {least} or more" + (", or inf" if infinite else "")
     if infinite and value == math.inf:
         return
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{owner}: {field} must be {allowed}, not {value!r}")
-    if value < 0:
+    if value < least:
         raise ValueError(f"{owner}: {field} must be {allowed}, not {value!r}")
 
 

@@ -5,44 +5,26 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import FunctionType
 from typing import (
     TYPE_CHECKING,
     Any,
     Final,
     Generic,
-    Literal,
-    Protocol,
-    TypeAlias,
-    TypeVar,
     overload,
 )
 
 from ._check import (
     check_async_function,
-    check_callable,
-    check_choice,
     check_key,
-    check_seconds,
 )
 from ._frozen import setter
+from ._options import OPTION_NAMES, Kind, OnUnrecoverable, Options, RestartType, Start, T_co
 
 if TYPE_CHECKING:
-    from trio import TaskStatus
-
     from ._breaker import BreakerFactory
     from ._termination import TerminationReport
-
-RestartType: TypeAlias = Literal["permanent", "transient", "temporary"]
-OnUnrecoverable: TypeAlias = Literal["escalate", "discard"]
-Kind: TypeAlias = Literal["worker", "supervisor"]
-
-RESTART_TYPES: Final = ("permanent", "transient", "temporary")
-ON_UNRECOVERABLE: Final = ("escalate", "discard")
-
-T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
 
 
 class Supervisor(Generic[T_co]):
@@ -51,80 +33,8 @@ class Supervisor(Generic[T_co]):
     __slots__ = ()
 
 
-class _Start0(Protocol[T_co]):
-    def __call__(self, *, task_status: TaskStatus[T_co]) -> Awaitable[object]: ...
-
-
-class _Start1(Protocol[T_co]):
-    def __call__(self, a: Any, /, *, task_status: TaskStatus[T_co]) -> Awaitable[object]: ...
-
-
-class _Start2(Protocol[T_co]):
-    def __call__(
-        self, a: Any, b: Any, /, *, task_status: TaskStatus[T_co]
-    ) -> Awaitable[object]: ...
-
-
-class _Start3(Protocol[T_co]):
-    def __call__(
-        self, a: Any, b: Any, c: Any, /, *, task_status: TaskStatus[T_co]
-    ) -> Awaitable[object]: ...
-
-
-class _Start4(Protocol[T_co]):
-    def __call__(
-        self, a: Any, b: Any, c: Any, d: Any, /, *, task_status: TaskStatus[T_co]
-    ) -> Awaitable[object]: ...
-
-
-# A type checker reads the type of the started value off ``task_status``. No notation says "any
-# positional arguments and this keyword" to all of them, hence one protocol for each count.
-_Start: TypeAlias = _Start0[T] | _Start1[T] | _Start2[T] | _Start3[T] | _Start4[T]
-
-
-@dataclass(frozen=True, slots=True)
-class _Options:
-    """All that may be said about a child beside its key and its start."""
-
-    restart: RestartType
-    shutdown: float
-    start_timeout: float
-    run_timeout: float
-    backoff: Callable[[Any], float] | None
-    breaker: BreakerFactory | None
-    recoverable: Callable[[Any], object] | None
-    on_unrecoverable: OnUnrecoverable
-    on_termination: Callable[[TerminationReport], Awaitable[object]] | None
-    heartbeat: float
-    significant: bool
-
-    def check(self, owner: str) -> None:
-        check_choice(owner, "restart", self.restart, RESTART_TYPES)
-        check_choice(owner, "on_unrecoverable", self.on_unrecoverable, ON_UNRECOVERABLE)
-        check_seconds(owner, "shutdown", self.shutdown)
-        check_seconds(owner, "start_timeout", self.start_timeout, zero=False)
-        check_seconds(owner, "run_timeout", self.run_timeout, zero=False)
-        check_seconds(owner, "heartbeat", self.heartbeat, zero=False)
-        check_callable(owner, "backoff", self.backoff, "a tenacity wait strategy or a Backoff")
-        check_callable(owner, "breaker", self.breaker, "a breaker factory such as RateLimited")
-        allowed = "a tenacity retry strategy or a predicate of the exception"
-        check_callable(owner, "recoverable", self.recoverable, allowed)
-        if self.on_termination is not None:
-            check_async_function(owner, "on_termination", self.on_termination)
-        self._check_significant(owner)
-
-    def _check_significant(self, owner: str) -> None:
-        if not isinstance(self.significant, bool):
-            raise TypeError(f"{owner}: significant must be a bool, not {self.significant!r}")
-        if self.significant and self.restart == "permanent":
-            raise ValueError(
-                f"{owner}: significant must be False when restart is 'permanent'; a child that is "
-                "always restarted never ends for good (transient or temporary ones may be)"
-            )
-
-
 _NEVER: Final = math.inf
-_WORKER: Final = _Options(
+_WORKER: Final = Options(
     "permanent", 5.0, _NEVER, _NEVER, None, None, None, "escalate", None, _NEVER, False
 )
 _SUPERVISOR: Final = replace(_WORKER, shutdown=math.inf)
@@ -176,7 +86,7 @@ class Child(Generic[T_co]):
     start: Callable[..., Awaitable[object]]
     args: tuple[Any, ...]
     takes_status: bool
-    _options: _Options
+    _options: Options
 
     @overload
     def __init__(
@@ -201,7 +111,7 @@ class Child(Generic[T_co]):
     def __init__(
         self,
         key: str,
-        start: _Start[T_co],
+        start: Start[T_co],
         *args: object,
         restart: RestartType = "permanent",
         shutdown: float = 5.0,
@@ -273,7 +183,7 @@ class Child(Generic[T_co]):
         else:
             if shutdown is None:
                 shutdown = math.inf if isinstance(start, Supervisor) else 5.0
-            chosen = _Options(restart, shutdown, *options[2:])
+            chosen = Options(restart, shutdown, *options[2:])
             chosen.check(f"Child {key!r}")
         # the slots themselves, since assignment is refused
         _set_key(self, key)
@@ -330,6 +240,27 @@ class Child(Generic[T_co]):
     @property
     def significant(self) -> bool:
         return self._options.significant
+
+    def replace(self, **changes: Any) -> Child[Any]:
+        """A `Child` that differs in the fields given: ``child.replace(key="other", args=(1,))``.
+
+        Raises as `Child` does, and `TypeError` for a field there is not.
+        """
+        fields: dict[str, Any] = {name: getattr(self._options, name) for name in OPTION_NAMES}
+        own: dict[str, Any] = {"key": self.key, "start": self.start, "args": self.args}
+        if "start" in changes and "shutdown" not in changes and self._has_own_shutdown:
+            changes["shutdown"] = None
+        unknown = changes.keys() - fields.keys() - own.keys()
+        if unknown:
+            raise TypeError(f"Child.replace: there is no field {', '.join(sorted(unknown))}")
+        given: dict[str, Any] = own | fields | changes
+        key, start, args = given.pop("key"), given.pop("start"), given.pop("args")
+        other: Child[Any] = Child(key, start, *args, **given)
+        return other
+
+    @property
+    def _has_own_shutdown(self) -> bool:
+        return self._options in (_WORKER, _SUPERVISOR)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"Child {self.key!r} is frozen: {name} cannot be set")

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 _current: ContextVar[Incarnation | None] = ContextVar("spry_py_incarnation", default=None)
 
+# the loop that waits for this code to decide about an end
+deciding: ContextVar[object | None] = ContextVar("spry_py_deciding", default=None)
+
 enter_context: Callable[[Incarnation | None], object] = _current.set
 
 

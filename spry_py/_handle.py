@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ._child import Kind
-from ._errors import ChildNotFound, SupervisorStopped
-from ._incarnation import caller_inside
+from ._check import check_key
+from ._child import Child
+from ._deadlock import caller_below, caller_inside, listening_not, would_deadlock
+from ._errors import ChildNotFound, SupervisorStopped, WouldDeadlock
+from ._events import Event
 from ._nursery import Member, Status
+from ._options import Kind
 from ._snapshot import (
     ChildCounts,
     ChildInfo,
@@ -20,6 +25,7 @@ from ._snapshot import (
     render,
     snapshot_of,
 )
+from ._subscription import subscribe
 from ._termination import TerminationReport
 
 if TYPE_CHECKING:
@@ -136,6 +142,31 @@ class ChildHandle(_Handle):
             raise SupervisorStopped(f"{self.path!r} was never started and will not be any more")
         return member.last_report
 
+    @enable_ki_protection
+    async def terminate(self) -> None:
+        """Stop it, as its supervisor's ``terminate_child`` does."""
+        calls = calls_of(self._above(), self.path)
+        with listening_not(caller_below(calls.loop, self.key)):
+            await calls.ask(calls.terminate, self.key)
+
+    @enable_ki_protection
+    async def restart(self) -> None:
+        """Stop it and restart it by its supervisor's strategy; no breaker is asked.
+
+        Returns when it is started again. Raises as ``restart_child``, and `SupervisorStopped` if it
+        ends for good instead.
+        """
+        calls = calls_of(self._above(), self.path)
+        with listening_not(caller_below(calls.loop, self.key)):
+            await calls.ask(calls.restart_by_strategy, self.key)
+            await self.wait_started()
+
+    def _above(self) -> Member:
+        above = self._chain()[: len(self._keys)]
+        if len(above) < len(self._keys):
+            raise SupervisorStopped(f"the supervisor of {self.path!r} is not running")
+        return above[-1]
+
 
 class SystemHandle(_Handle):
     """A supervisor seen from outside, by its path; the started value of a supervisor."""
@@ -192,6 +223,87 @@ class SystemHandle(_Handle):
         """The whole subtree as text, a line for each child."""
         return render(self.snapshot())
 
+    def events(self, capacity: float = 1024) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
+        """The events at and below this path, from entering on::
+
+            async with handle.events() as events:
+                async for event in events:
+                    print(event)
+
+        They come in exact order, over all incarnations, until the root of the whole tree has ended.
+        While they are not read, up to ``capacity`` of them are kept (``inf``: all); beyond that the
+        oldest are lost, and an `EventsLost` in their place says how many. Nobody in the tree ever
+        waits for a subscriber. Raises `TypeError` or `ValueError` for a bad ``capacity``.
+        """
+        return subscribe(self._tree.teller.stream, self.path, capacity)
+
+    # Changing
+
+    @enable_ki_protection
+    async def start_child(self, child: Child[Any]) -> ChildHandle:
+        """Add a child behind all others and start it; returns its handle once it is started.
+
+        Raises `ChildAlreadyStarted` or `ChildAlreadyPresent` for a key that is known,
+        `ChildFailure` if the start fails (the child is not kept), `Interrupted` or
+        `SupervisorStopped` if the supervisor is being stopped, `WouldDeadlock` if the call could
+        only be served after its caller has started. Cancelling it takes the start back. After
+        Erlang's ``supervisor:start_child``.
+        """
+        calls = self._calls()
+        return self._handle_of(await calls.ask(calls.start, child))
+
+    @enable_ki_protection
+    async def terminate_child(self, key: str) -> None:
+        """Stop a child in its ``shutdown`` seconds; it stays known, unless it is temporary.
+
+        One that waits to be restarted stays down. Raises `ChildNotFound`, `SupervisorStopped`,
+        `WouldDeadlock`. Cancelling it stops the waiting, not the termination.
+        """
+        calls = self._calls()
+        with listening_not(caller_below(calls.loop, key)):
+            await calls.ask(calls.terminate, key)
+
+    @enable_ki_protection
+    async def restart_child(self, key: str) -> ChildHandle:
+        """Start a child that is known but down, alone; returns its handle once it is started.
+
+        Raises `ChildNotFound`, `ChildRunning`, `ChildRestarting`, `ChildFailure` (it stays known),
+        otherwise as `start_child`.
+        """
+        calls = self._calls()
+        return self._handle_of(await calls.ask(calls.restart, key))
+
+    @enable_ki_protection
+    async def delete_child(self, key: str) -> None:
+        """Forget a child that is down. Raises as `restart_child`."""
+        calls = self._calls()
+        await calls.ask(calls.delete, key)
+
+    @enable_ki_protection
+    async def replay(self) -> None:
+        """Run the system function again, and make the children what it declares now.
+
+        New keys are started, those that are missing are stopped in reverse, a child whose `Child`
+        has changed is stopped and started anew, equal ones stay untouched. Returns when that is
+        done. A failure is raised here, and followed by the supervisor as that of a restart: it asks
+        the breaker and tries again. What code change is to OTP.
+        """
+        calls = self._calls()
+        await calls.ask(calls.loop.replay, None)
+
+    def new_key(self, prefix: str = "child") -> str:
+        """A key that no child of this supervisor has had: ``prefix-1``, ``prefix-2``, …"""
+        check_key("new_key", "prefix", prefix)
+        loop = self._calls().loop
+        loop.last_key += 1
+        return f"{prefix}-{loop.last_key}"
+
+    def _calls(self) -> Any:
+        return calls_of(self._member(), self.path)
+
+    def _handle_of(self, member: Member) -> ChildHandle:
+        return ChildHandle(self._tree, (*self._keys, member.key), member)
+
     # Ending
 
     @enable_ki_protection
@@ -213,15 +325,9 @@ class SystemHandle(_Handle):
             loop.stop_by_handle()
             await self._until_ended(member)
             return
-        listener = caller.listen()
-        listener.stopping += 1
-        try:
-            if caller.burden == "settling":
-                caller.abort()
+        with listening_not(caller):
             loop.stop_by_handle()
             await self._until_ended(member)
-        finally:
-            listener.stopping -= 1
 
     async def _until_ended(self, member: Member) -> None:
         loop = member.inner
@@ -259,6 +365,20 @@ class SystemHandle(_Handle):
                 return None
             above = member
         return above
+
+
+def calls_of(member: Member, path: str) -> Any:
+    """Where calls to a supervisor are served; raises if it serves none now or could not."""
+    loop = member.inner
+    incarnation = member.incarnation
+    if loop is None or incarnation is None or incarnation.inner is not loop or loop.is_stopping:
+        raise SupervisorStopped(f"the supervisor for {path!r} is {member.status}")
+    if would_deadlock(loop):
+        raise WouldDeadlock(
+            f"{loop.path!r} waits for the very code that makes this call, and could serve it only "
+            "afterwards; make the call from a task that nobody waits for"
+        )
+    return loop.calls
 
 
 def _is_up_without(member: Member) -> bool:

@@ -13,7 +13,6 @@ from weakref import WeakSet
 
 import trio
 
-from ._context import current_incarnation
 from ._run_child import LateStart, limit_passed
 from ._termination import Burden
 
@@ -190,6 +189,8 @@ class Incarnation:
 
     def settle(self) -> None:
         """Ask the child to finish; its own time limits no longer count."""
+        if self.member is not None:
+            self.member.loop.teller.child_settling(self.member, self)
         self.note_limit()
         self.burden = "settling"
         if self.scope.deadline < math.inf:
@@ -210,6 +211,8 @@ class Incarnation:
 
     def abort(self) -> None:
         """Cancel the child, and with it all that lives below it."""
+        if self.member is not None and self.burden != "aborted":
+            self.member.loop.teller.child_aborted(self.member, self)
         self.note_limit()
         self.burden = "aborted"
         self.cancel()
@@ -243,6 +246,8 @@ def abort_below(loop: Loop) -> None:
         member = incarnation.member
         assert member is not None
         loop.teller.child_asked(member, incarnation)
+        if incarnation.burden != "aborted":
+            loop.teller.child_aborted(member, incarnation)
         incarnation.note_limit()
         incarnation.burden = "aborted"
         if incarnation.inner is not None:
@@ -250,14 +255,3 @@ def abort_below(loop: Loop) -> None:
         if incarnation.listener is not None:
             for root in incarnation.listener.roots:
                 root.abort()
-
-
-def caller_inside(loop: Loop) -> Incarnation | None:
-    """The calling child, if it lives below ``loop``."""
-    incarnation = caller = current_incarnation()
-    while incarnation is not None and incarnation.member is not None:
-        above = incarnation.member.loop
-        if above is loop:
-            return caller
-        incarnation = above.own
-    return None

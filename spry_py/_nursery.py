@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import trio
 
-from ._child import Child, Kind
+from ._child import Child
+from ._errors import ChildFailure, Interrupted, is_exit
 from ._incarnation import Incarnation
+from ._options import Kind
 from ._run_child import live
 from ._termination import Reason, TerminationReport
 
 if TYPE_CHECKING:
     from ._breaker import Breaker
+    from ._keeper import Keeper
     from ._loop import Loop
     from ._telemetry import Incident
 
@@ -47,7 +50,7 @@ class Member:
         "watchers",
     )
 
-    def __init__(self, loop: Loop, child: Child[Any]) -> None:
+    def __init__(self, loop: Keeper, child: Child[Any]) -> None:
         self.loop = loop
         self.child = child
         self.incarnation: Incarnation | None = None
@@ -113,6 +116,15 @@ class Member:
         """Let go of what the last incarnation was started with; a traceback may hold on to it."""
         if self.incarnation is not None and self.incarnation.ended:
             self.incarnation.value = None
+
+    def start_error(self) -> BaseException:
+        """What a start that came to nothing raises out of the call that waits for it."""
+        cause = self.last_report.exception if self.last_report is not None else None
+        if cause is not None and is_exit(cause):
+            return Interrupted(f"the start of {self.path!r} was interrupted: the program is ending")
+        failure = ChildFailure(self.key, self.path)
+        failure.__cause__ = cause
+        return failure
 
     def tell_watchers(self) -> None:
         if self.watchers is not None:
@@ -186,7 +198,7 @@ class Members:
         return chain(self.declared.values(), self.added.values())
 
     def __reversed__(self) -> Iterator[Member]:
-        return chain(reversed(self.declared.values()), reversed(self.added.values()))
+        return chain(reversed(self.added.values()), reversed(self.declared.values()))
 
     def __len__(self) -> int:
         return len(self.declared) + len(self.added)
@@ -217,9 +229,19 @@ class Members:
         assert len(ordered) == len(self.declared), "a key got lost"
         self.declared = ordered
 
-    def drop(self, member: Member) -> None:
-        """Forget a member altogether; a replay that declares its key leaves it out."""
+    def add(self, member: Member) -> None:
+        """A child that no system has declared."""
+        self.added[member.key] = member
+        self.gone.discard(member.key)
+
+    def remove(self, member: Member) -> None:
+        """Forget a member."""
         for group in (self.declared, self.added):
             if group.get(member.key) is member:
                 del group[member.key]
-                self.gone.add(member.key)
+
+    def drop(self, member: Member) -> None:
+        """Forget a member; a replay that declares its key leaves it out from now on."""
+        if self.declared.get(member.key) is member:
+            self.gone.add(member.key)
+        self.remove(member)

@@ -7,8 +7,9 @@ from typing import Final, Literal, TypeAlias
 
 from ._backoff import delay_before_restart, is_recoverable, reset_after
 from ._breaker import Breaker
-from ._child import Child, RestartType
+from ._child import Child
 from ._errors import Unrecoverable, is_exit, leaves_of, sole_leaf_of
+from ._options import RestartType
 from ._termination import Burden, Reason, TerminationReport
 
 Strategy: TypeAlias = Literal["one_for_one", "rest_for_one", "one_for_all"]

@@ -14,11 +14,20 @@ from typing import TYPE_CHECKING
 import trio
 
 from . import _policy as policy
-from ._errors import ChildFailure, Ignore, Interrupted, StartupFailure, sole_leaf_of
+from ._errors import (
+    ChildFailure,
+    Ignore,
+    Interrupted,
+    StartupFailure,
+    SupervisorStopped,
+    sole_leaf_of,
+)
 from ._policy import Verdict
 
 if TYPE_CHECKING:
     from ._alarm import Timer
+    from ._calls import Call
+    from ._loop import Loop
     from ._nursery import Member
     from ._supervisor import SystemLoop
     from ._telemetry import Incident
@@ -29,7 +38,7 @@ class OneForOne:
 
     __slots__ = ("_loop",)
 
-    def __init__(self, loop: SystemLoop) -> None:
+    def __init__(self, loop: Loop) -> None:
         self._loop = loop
 
     async def decide(self, member: Member) -> None:
@@ -82,20 +91,31 @@ class OneForOne:
         if member.state == "restarting" and not member.is_alive:
             self._begin(member)
 
+    async def restart_by_hand(self, member: Member, call: Call) -> None:
+        """A caller has it restarted, now; the answer comes as soon as that has begun."""
+        self._loop.shut(member)
+        member.state = "restarting"
+        self._begin(member)
+        call.give()
+
     def _begin(self, member: Member) -> None:
         member.restarts += 1
-        member.spawn(self._loop.nursery)
+        self._loop.begin(member)
 
 
 class _Pending:
     """A replay to come: from which child on, not before when, and whose incident it cures."""
 
-    __slots__ = ("due", "incident", "pivot", "timer")
+    __slots__ = ("calls", "due", "failure", "incident", "pivot", "timer")
 
-    def __init__(self, pivot: Member, incident: Incident | None) -> None:
+    def __init__(self, pivot: Member | None, incident: Incident | None) -> None:
         self.pivot = pivot
         self.incident = incident
+        # why the last attempt came to nothing
+        self.failure: StartupFailure | None = None
         self.due = 0.0
+        # of those who wait for it to be done
+        self.calls: list[Call] = []
         self.timer: Timer | None = None
 
     def postpone(self, due: float) -> None:
@@ -171,7 +191,7 @@ class GroupRestart:
             self._loop.teller.incident_closed(member.incident)
             member.incident = None
 
-    def _earliest(self, members: Iterable[Member]) -> Member:
+    def _earliest(self, members: Iterable[Member | None]) -> Member:
         wanted = set(members)
         return next(member for member in self._loop.members if member in wanted)
 
@@ -210,12 +230,14 @@ class GroupRestart:
             self._only_one_incident(more)
             pending.pivot = self._earliest([pending.pivot, *more])
 
-    def _after(self, pivot: Member) -> list[Member]:
+    def _after(self, pivot: Member | None) -> list[Member]:
         """Those that go along with ``pivot``, the latest first."""
         later = []
         for member in reversed(self._loop.members):
             if member is not pivot or member.is_alive:
                 later.append(member)
+            if member.key in self._loop.members.added and member.state in ("stopped", "ignored"):
+                member.state = "restarting"  # tried again with those it goes along with
             if member is pivot and not self._all:
                 break
         return later
@@ -248,26 +270,86 @@ class GroupRestart:
 
     async def _due(self, pending: _Pending) -> None:
         if pending is self._pending and trio.current_time() >= pending.due:
-            self._pending = None
             await self._replay(pending)
 
-    async def _replay(self, pending: _Pending) -> None:
+    async def _replay(self, pending: _Pending, changes: bool = False) -> None:
+        """Start what is down; raises nothing: a failure is the next attempt's beginning."""
         loop = self._loop
         try:
-            startup = await loop.run_system(loop.teller.attempt_span(pending.incident))
+            await self._attempt(pending, changes)
         except Interrupted:
-            # the teardown that follows tells the rest
-            loop.teller.incident_closed(pending.incident)
+            pass  # the teardown that follows tells the rest
         except StartupFailure as failure:
+            pending.failure = failure
             await self._failed(pending, failure)
         else:
-            await self._shut_down_undeclared(pending, startup.declared)
+            self._pending = None
             loop.teller.incident_closed(pending.incident)
+            for call in pending.calls:
+                call.give()
+
+    async def _attempt(self, pending: _Pending, changes: bool) -> None:
+        loop = self._loop
+        declared = loop.members.declared.values()
+        down = any(not member.is_alive and member.state != "done" for member in declared)
+        if down or changes or not loop.members.added:
+            parent = loop.teller.attempt_span(pending.incident)
+            startup = await loop.run_system(parent, changes)
+            await self._shut_down_undeclared(pending, startup.declared)
+        await loop.start_added(loop.teller.attempt_span(pending.incident))
+
+    # What callers ask for
+
+    async def restart_by_hand(self, member: Member, call: Call) -> None:
+        """A caller has it restarted, now, as if it had ended: without a breaker, or a wait."""
+        loop = self._loop
+        loop.shut(member)
+        member.state = "restarting"
+        pending = self._join(member, None)
+        pending.calls.append(call)
+        delay = await self._sweep(pending)
+        pending.due = trio.current_time() + delay
+        self._schedule(pending)
+
+    def call_off(self, member: Member) -> None:
+        """A caller keeps down what a restart began with: those that went along stay down."""
+        pending = self._pending
+        if pending is not None and pending.pivot is member:
+            self.give_up()
+            for other in self._loop.members:
+                if other.state == "restarting":
+                    self._loop.shut(other)
+
+    def give_up(self) -> None:
+        """Nothing comes of the restart that was to be."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            for call in pending.calls:
+                call.refuse(SupervisorStopped(f"nothing came of a restart in {self._loop.path!r}"))
+            if pending.timer is not None:
+                pending.timer.cancel()
+            if pending.incident is not self._loop.incident:
+                self._loop.teller.incident_closed(pending.incident)
+
+    async def reconcile(self, call: Call) -> None:
+        """Replay because the system says something else now, and cure what waits to be cured."""
+        loop = self._loop
+        pending = self._pending
+        if pending is None:
+            pending = self._pending = _Pending(next(iter(loop.members), None), None)
+        elif pending.timer is not None:
+            pending.timer.cancel()
+        await self._replay(pending, changes=True)
+        if pending.failure is not None:
+            call.refuse(pending.failure)
+        elif not loop.is_stopping:
+            call.give()
 
     async def _shut_down_undeclared(self, pending: _Pending, declared: Collection[str]) -> None:
         loop = self._loop
         members = loop.members.declared
         extra = [member for key, member in reversed(members.items()) if key not in declared]
+        extra = [member for member in extra if not loop.calls.has_start_of(member)]
         if any(is_up(member) for member in extra):
             loop.teller.sweep_began(loop, pending.incident)
             await loop.shutdowns.each(extra, loop.shut)
@@ -281,14 +363,16 @@ class GroupRestart:
         loop = self._loop
         incident = pending.incident
         culprit = loop.last.failed if isinstance(failure, ChildFailure) else None
-        again = self._join(pending.pivot, incident)
-        delay = await self._sweep(again) if self._all else 0.0
+        delay = await self._sweep(pending) if self._all else 0.0
         loop.teller.restart_failed(incident, failure)
         if culprit is not None:
             self._judge_culprit(culprit, incident)
         if loop.is_stopping:
             return
         member = culprit or pending.pivot
+        if member is None:
+            self._pending = None  # there is nothing that could be restarted
+            return
         if culprit is not None:
             delay = max(delay, next_delay(member))
         allowed = loop.breaker.may_restart(member.key, trio.current_time())
@@ -296,8 +380,8 @@ class GroupRestart:
         if not allowed:
             loop.refuse(member, failure.__cause__, incident)
             return
-        again.postpone(trio.current_time() + delay)
-        self._schedule(again)
+        pending.due = trio.current_time() + delay
+        self._schedule(pending)
 
     def _judge_culprit(self, culprit: Member, incident: Incident | None) -> None:
         loop = self._loop

@@ -82,7 +82,7 @@ async def _watch(tree: Tree, around: trio.CancelScope) -> None:
 
 def _host_is_aborted(tree: Tree) -> bool:
     host = tree.root.loop.own
-    return host is not None and host.burden == "aborted"
+    return host is not None and (host.burden == "aborted" or host.scope.cancel_called)
 
 
 def _tie(root: Incarnation, host: Incarnation | None) -> None:

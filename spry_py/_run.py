@@ -149,6 +149,8 @@ def run_tree(
         def on_tree(tree: Tree) -> None:
             taken.tree = tree
             tree.alarm.at(trio.current_time() + seconds, taken.stop)
+            if taken.count:
+                taken.stop()  # a signal came before there was anything to stop
 
         with taken:
             return await run_root(supervisor, supervisor.name, on_started, on_tree)

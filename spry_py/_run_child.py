@@ -11,7 +11,7 @@ import trio
 from trio.lowlevel import disable_ki_protection, enable_ki_protection
 
 from ._child import Supervisor
-from ._context import enter_context
+from ._context import deciding, enter_context
 from ._errors import RunTimeout, StartTimeout, Unresponsive, is_exit
 from ._termination import ABORTED, Failed, Normal, Reason, TerminationReport
 
@@ -223,6 +223,7 @@ async def _run_hook(member: Member) -> None:
     assert report is not None
     assert hook is not None
     error: Exception | None = None
+    deciding.set(member.loop)
     try:
         with trio.move_on_after(HOOK_SECONDS) as member.loop.hooks[member]:
             await _call_hook(hook, report)

@@ -20,7 +20,7 @@ from ._run_child import is_own
 
 if TYPE_CHECKING:
     from ._incarnation import Incarnation
-    from ._loop import Loop
+    from ._keeper import Keeper
     from ._nursery import Member
 
 STUCK_AFTER: Final = 1.0
@@ -31,7 +31,7 @@ class Shutdowns:
 
     __slots__ = ("_asked", "_guarded", "_intervals", "_loop", "_watch_at")
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Keeper) -> None:
         self._loop = loop
         # when to look at each again
         self._asked: dict[Incarnation, float] = {}

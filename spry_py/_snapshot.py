@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ._child import Kind, RestartType
 from ._nursery import Status
+from ._options import Kind, RestartType
 from ._termination import TerminationReport
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from trio.lowlevel import disable_ki_protection
 
 from ._child import Child
 from ._errors import (
+    ChildFailure,
     Ignore,
     Interrupted,
     NonChildFailure,
@@ -23,7 +24,6 @@ from ._errors import (
     leaves_of,
     sole_leaf_of,
 )
-from ._loop import start_error
 from ._nursery import Member
 from ._run_child import drop_own_frames, without_cancelled
 from ._scope import Scope
@@ -38,10 +38,12 @@ _STOPPING = (Interrupted, SupervisorStopped)
 class Startup:
     """One run of a system function."""
 
-    __slots__ = ("_cancel_scope", "_inserted", "_loop", "declared", "failed")
+    __slots__ = ("_cancel_scope", "_changes", "_inserted", "_loop", "declared", "failed")
 
-    def __init__(self, loop: SystemLoop) -> None:
+    def __init__(self, loop: SystemLoop, changes: bool = False) -> None:
         self._loop = loop
+        # whether a child whose specification has changed is started anew
+        self._changes = changes
         self._cancel_scope = trio.CancelScope()
         # in the order of declaration
         self.declared: dict[str, None] = {}
@@ -115,9 +117,14 @@ class Startup:
         """Start one child and return its value once it is started."""
         self._refuse_reused([child])
         member = self._declare(child)
+        if self._changes and member is not None and member.number and member.child != child:
+            await self._make_room(member)
         if member is None or not self._is_wanted(member):
             await trio.lowlevel.checkpoint()
             return self._present_value(member)
+        return await self._start(member, child)
+
+    async def _start(self, member: Member, child: Child[Any]) -> Any:
         incarnation = self._spawn(member, child)
         loop = self._loop
         try:
@@ -130,6 +137,22 @@ class Startup:
         if incarnation.started_at is not None:
             return incarnation.value
         return self._not_started(member)
+
+    async def _make_room(self, member: Member) -> None:
+        """Stop the present incarnation of a child that is to become another one."""
+        if member.is_alive or member.undecided:
+            await self._shut_down([member])
+        member.state = "stopped"
+
+    async def start_again(self, member: Member) -> None:
+        """Start a child that no system has declared, as a part of this replay."""
+        if self._loop.is_stopping:
+            raise Interrupted(f"the restart of {member.path!r} was interrupted by a stop")
+        try:
+            await self._start(member, member.child)
+        except ChildFailure:
+            member.state = "restarting"  # it stays known, for the next attempt
+            raise
 
     async def start_together(self, children: Sequence[Child[Any]]) -> tuple[Any, ...]:
         """Start several at the same time; all or none of them."""
@@ -155,8 +178,7 @@ class Startup:
             raise SupervisorStopped(f"{loop.path!r} is being stopped: it starts no more children")
         keys = set()
         for child in children:
-            if not isinstance(child, Child):
-                raise TypeError(f"scope.start takes a Child, not {child!r}")
+            loop.check_child(child)
             if child.key in self.declared or child.key in keys:
                 raise ReusedKey(child.key, f"{loop.path}/{child.key}")
             keys.add(child.key)
@@ -195,6 +217,9 @@ class Startup:
         member.child = child
         if member.number:
             member.restarts += 1
+            loop = self._loop
+            if member in loop.waits:
+                loop.waits.pop(member).cancel()
         incarnation = member.spawn(self._loop.nursery)
         incarnation.awaited = True
         return incarnation
@@ -249,7 +274,7 @@ class Startup:
             loop.leave_out(member)
             return
         self.failed = member
-        error = start_error(member)
+        error = member.start_error()
         self._free(member)
         raise error
 
@@ -264,7 +289,7 @@ class Startup:
     def _free(self, member: Member) -> None:
         """A start that came to nothing leaves the key to whoever wants it next."""
         self.declared.pop(member.key, None)
-        if member.number == 1:
+        if member.number == 1 and member.key in self._loop.members.declared:
             self._loop.members.declared.pop(member.key, None)
         member.state = "stopped"
         member.tell_watchers()

@@ -14,7 +14,7 @@ from ._child import Child, Supervisor
 from ._errors import ReusedKey
 from ._handle import SystemHandle
 from ._loop import Loop
-from ._policy import AUTO_SHUTDOWN, STRATEGIES, AutoShutdown, Strategy, Verdict
+from ._policy import AUTO_SHUTDOWN, STRATEGIES, AutoShutdown, Strategy
 from ._restart import GroupRestart, OneForOne
 from ._root import run_root
 from ._scope import Scope
@@ -23,6 +23,7 @@ from ._startup import Startup
 if TYPE_CHECKING:
     from trio import TaskStatus
 
+    from ._calls import Call
     from ._incarnation import Incarnation
     from ._nursery import Member
 
@@ -45,7 +46,7 @@ class SystemSupervisor(Supervisor[SystemHandle]):
     `ReusedKey` for a sequence with a key in it twice. After Erlang's ``supervisor``.
     """
 
-    __slots__ = ("auto_shutdown", "breaker", "name", "strategy", "system")
+    __slots__ = ("_said", "auto_shutdown", "breaker", "name", "strategy", "system")
 
     def __init__(
         self,
@@ -65,7 +66,8 @@ class SystemSupervisor(Supervisor[SystemHandle]):
             raise TypeError(f"{owner}: breaker must be a breaker factory, not None")
         check_callable(owner, "breaker", breaker, "a breaker factory such as RateLimited")
         self.name = name or _name_of(system)
-        self.system = _as_function(owner, system)
+        self.system = _as_function(owner, system, auto_shutdown)
+        self._said = tuple(system) if isinstance(system, Sequence) else system
         self.strategy: Strategy = strategy
         self.breaker = breaker
         self.auto_shutdown: AutoShutdown = auto_shutdown
@@ -90,6 +92,17 @@ class SystemSupervisor(Supervisor[SystemHandle]):
         member.inner = loop
         await loop.run(lambda: incarnation.started(SystemHandle.of(member)))
 
+    def _fields(self) -> tuple[object, ...]:
+        return self.name, self._said, self.strategy, self.breaker, self.auto_shutdown
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SystemSupervisor):
+            return NotImplemented
+        return self._fields() == other._fields()
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.strategy))
+
     def __repr__(self) -> str:
         return f"SystemSupervisor({self.name!r}, strategy={self.strategy!r})"
 
@@ -103,12 +116,12 @@ class SystemLoop(Loop):
         self.strategy = supervisor.strategy
         self.breaker_factory = supervisor.breaker
         self._auto_shutdown = supervisor.auto_shutdown
-        self._restart: OneForOne | GroupRestart
+        # replays are for all of them, also those that a caller asks for
+        self._group = GroupRestart(self)
+        self._restart: OneForOne | GroupRestart = self._group
         if supervisor.strategy == "one_for_one":
             self._restart = OneForOne(self)
-        else:
-            self._restart = GroupRestart(self)
-        self._startup: Startup | None = None
+        self.startup: Startup | None = None
 
     async def boot(self) -> None:
         await self.run_system(self.teller.boot_parent(self))
@@ -119,19 +132,26 @@ class SystemLoop(Loop):
         """End with the children, as ``auto_shutdown`` says."""
         if self._auto_shutdown == "when_empty":
             self.post(self._end_if_empty, None)
-        elif member.child.significant and self._auto_shutdown != "never":
+        elif member.child.significant and _ended_by_itself(member):
             others = (other for other in self.members if other.child.significant)
             if self._auto_shutdown == "any_significant" or all(map(is_over, others)):
-                self.is_stopping = True
+                self.begin_to_stop()
+
+    def check_child(self, child: Child[Any]) -> None:
+        super().check_child(child)
+        check_significant(self.path, child, self._auto_shutdown)
 
     async def _end_if_empty(self, _: None) -> None:
         # an end that is still to be decided about lies behind this message in the mailbox
         if all(map(is_over, self.members)):
-            self.is_stopping = True
+            self.begin_to_stop()
 
-    async def run_system(self, parent: Any) -> Startup:
-        """Run the system function; raises the `StartupFailure` it ends with."""
-        self._startup = startup = Startup(self)
+    async def run_system(self, parent: Any, changes: bool = False) -> Startup:
+        """Run the system function; raises the `StartupFailure` it ends with.
+
+        With ``changes``, a child whose specification has changed is started anew.
+        """
+        self.startup = startup = Startup(self, changes)
         self.teller.startup_began(self, parent)
         error: BaseException | None = None
         try:
@@ -140,27 +160,57 @@ class SystemLoop(Loop):
             error = exception
             raise
         finally:
-            self._startup = None
+            self.startup = None
             self.last = startup
             self.teller.startup_ended(self, error)
             del error
         return startup
 
+    async def start_added(self, parent: Any) -> None:
+        """Start those children again that no system has declared, after the declared ones."""
+        down = [member for member in self.members.added.values() if member.state == "restarting"]
+        if not down:
+            return
+        self.startup = self.last = startup = Startup(self)
+        self.startup_span = parent
+        try:
+            for member in down:
+                await startup.start_again(member)
+        finally:
+            self.startup = self.startup_span = None
+
     def interrupt(self) -> None:
-        if self._startup is not None:
-            self._startup.interrupt()
+        if self.startup is not None:
+            self.startup.interrupt()
 
     async def decide(self, member: Member) -> None:
         await self._restart.decide(member)
 
-    def leave_out(self, member: Member) -> None:
-        """Its start raised `Ignore`."""
-        member.undecided = False
-        if member.child.restart == "temporary":
-            self.conclude(member, Verdict.SPENT, None)
-        member.state = "ignored"
-        self.teller.start_ignored(member)
-        member.tell_watchers()
+    async def restart_by_hand(self, member: Member, call: Call) -> None:
+        await self._restart.restart_by_hand(member, call)
+
+    def call_off(self, member: Member) -> None:
+        self._group.call_off(member)
+
+    def give_up_restarts(self) -> None:
+        self._group.give_up()
+
+    async def replay(self, call: Call) -> None:
+        """Run the system again, and make the children what it says now."""
+        await self._group.reconcile(call)
+
+
+def check_significant(owner: str, child: Child[Any], auto_shutdown: AutoShutdown) -> None:
+    """Refuse a significant child where its end would signify nothing."""
+    if child.significant and auto_shutdown in ("never", "when_empty"):
+        raise ValueError(
+            f"{owner}: significant must be False for child {child.key!r} since auto_shutdown is "
+            f"{auto_shutdown!r}; allowed with 'any_significant' and 'all_significant'"
+        )
+
+
+def _ended_by_itself(member: Member) -> bool:
+    return member.last_report is not None and member.last_report.burden == "none"
 
 
 def is_over(member: Member) -> bool:
@@ -173,14 +223,14 @@ def _name_of(system: object) -> str:
     return name if isinstance(name, str) and name and "/" not in name else "system"
 
 
-def _as_function(owner: str, system: Any) -> System:
+def _as_function(owner: str, system: Any, auto_shutdown: AutoShutdown) -> System:
     if isinstance(system, Supervisor):
         raise TypeError(
             f"{owner}: system must be an async function or a sequence of Child, not the supervisor "
             f"{system!r}; to nest it, make it a child: Child(key, supervisor)"
         )
     if isinstance(system, Sequence) and not isinstance(system, str | bytes):
-        return _declared(owner, tuple(system))
+        return _declared(owner, tuple(system), auto_shutdown)
     check_async_function(owner, "system", system)
     if inspect.isclass(system):
         raise TypeError(f"{owner}: system must be an async function, not the class {system!r}")
@@ -188,13 +238,14 @@ def _as_function(owner: str, system: Any) -> System:
     return function
 
 
-def _declared(owner: str, children: tuple[Any, ...]) -> System:
+def _declared(owner: str, children: tuple[Any, ...], auto_shutdown: AutoShutdown) -> System:
     keys = set()
     for child in children:
         if not isinstance(child, Child):
             raise TypeError(f"{owner}: system must hold only Child objects, not {child!r}")
         if child.key in keys:
             raise ReusedKey(child.key, child.key)
+        check_significant(owner, child, auto_shutdown)
         keys.add(child.key)
 
     async def system(scope: Scope) -> None:

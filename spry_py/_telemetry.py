@@ -1,4 +1,4 @@
-"""Telling: the one place that turns a fact into spans and log records.
+"""Telling: the one place that turns a fact into an event, a span and a log record.
 
 Nothing here decides anything. Spans go through the OpenTelemetry API to whatever provider the
 application has set; without one the calls cost next to nothing. There is a span for each operation
@@ -8,10 +8,9 @@ and none for a child's lifetime, since a span that never ends is never exported.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from opentelemetry import trace
 from opentelemetry.trace import Span, Status, StatusCode
 
 from ._attributes import (
@@ -19,13 +18,31 @@ from ._attributes import (
     report_attributes,
     system_attributes,
 )
-from ._errors import Escalation, Ignore, Interrupted, StartupFailure, sole_leaf_of, tell
-from ._logs import is_on, log
+from ._errors import Ignore, Interrupted, StartupFailure, sole_leaf_of, tell
+from ._events import (
+    ChildAborted,
+    ChildDiscarded,
+    ChildSettling,
+    ChildStarted,
+    ChildStartFailed,
+    ChildStarting,
+    ChildStuck,
+    ChildTerminated,
+    Escalated,
+    RestartRefused,
+    RestartScheduled,
+    SystemStarted,
+    SystemStopped,
+    SystemTeardown,
+)
+from ._logs import is_on, log, log_child, log_end
 from ._policy import Verdict
 from ._spans import Spans, end, links
+from ._subscription import Stream
 
 if TYPE_CHECKING:
     from ._incarnation import Incarnation
+    from ._keeper import Keeper
     from ._loop import Loop
     from ._nursery import Member
     from ._termination import TerminationReport
@@ -46,9 +63,23 @@ class Incident:
 class Teller:
     """Tells the facts of one tree. `None` stands for a span wherever nothing is recorded."""
 
-    __slots__ = ("callers_span", "clean_context", "is_in_span", "is_tracing", "spans")
+    __slots__ = (
+        "_ending",
+        "callers_span",
+        "clean_context",
+        "is_in_span",
+        "is_tracing",
+        "spans",
+        "stream",
+        "subscribers",
+    )
 
     def __init__(self) -> None:
+        self.stream = Stream()
+        # with nobody there, one look at this is all that events cost
+        self.subscribers = self.stream.subscribers
+        # whose last teardown has been told
+        self._ending: set[Loop] = set()
         self.spans = Spans()
         self.is_tracing = self.spans.is_tracing
         self.is_in_span = self.spans.is_in_span
@@ -72,23 +103,35 @@ class Teller:
     def startup_ended(self, loop: Loop, error: BaseException | None) -> None:
         span, loop.startup_span = loop.startup_span, None
         if span is not None:
-            if error is not None and not isinstance(error, Interrupted):
+            failed = isinstance(error, StartupFailure) and not isinstance(error, Interrupted)
+            if error is not None and failed:
                 span.set_status(Status(StatusCode.ERROR, tell(error)))
             span.end()
 
     def system_started(self, loop: Loop) -> None:
+        if self.subscribers:
+            self.stream.publish(SystemStarted, loop.path)
         if loop.own.span is None and _is_root(loop):
-            self._log(loop.path, logging.INFO, "started", system_attributes(loop), None)
+            log(loop.path, logging.INFO, "started", system_attributes(loop), None)
 
     def system_stopped(self, loop: Loop) -> None:
+        self._ending.discard(loop)
+        if self.subscribers:
+            self.stream.publish(SystemStopped, loop.path)
         incident = loop.incident
         self.incident_closed(incident)
         if _is_root(loop) and loop.failure is None:
-            self._log(loop.path, logging.INFO, "stopped", system_attributes(loop), None)
+            log(loop.path, logging.INFO, "stopped", system_attributes(loop), None)
+
+    def tree_ended(self) -> None:
+        """The root has ended, and there is nothing left to tell."""
+        self.stream.end()
 
     # A child comes up
 
     def child_starting(self, member: Member, incarnation: Incarnation) -> None:
+        if self.subscribers:
+            self.stream.publish(ChildStarting, member.path, incarnation.number)
         if self.is_tracing:
             parent = member.loop.startup_span or self.attempt_span(member.incident)
             links_ = links(("restart_of", member.start_span))
@@ -97,15 +140,17 @@ class Teller:
             member.start_span = span.get_span_context()
 
     def child_started(self, member: Member, incarnation: Incarnation) -> None:
+        if self.subscribers:
+            self.stream.publish(ChildStarted, member.path, incarnation.number)
         span, incarnation.span = incarnation.span, None
         if span is not None:
             span.end()
         if is_on(member.loop.path, logging.INFO):
             which = f" (incarnation {incarnation.number})" if incarnation.number > 1 else ""
-            self._log_child(member, logging.INFO, f"started{which}", span)
+            log_child(member, logging.INFO, f"started{which}", span)
 
     def start_ignored(self, member: Member) -> None:
-        self._log_child(member, logging.INFO, "left out: its start raised Ignore", None)
+        log_child(member, logging.INFO, "left out: its start raised Ignore", None)
 
     # A child ends
 
@@ -114,30 +159,30 @@ class Teller:
     ) -> None:
         span, incarnation.span = incarnation.span, None
         wait, incarnation.wait_span = incarnation.wait_span, None
-        if report.started_at is None and report.burden == "none":
+        failed = report.started_at is None and report.burden == "none" and _is_failure(report)
+        if self.subscribers:
+            kind = ChildStartFailed if failed else ChildTerminated
+            self.stream.publish(kind, report.path, report)
+        if failed:
             self._tell_failed_start(member, report, span)
             return
         end(span)
         if report.burden != "none":
             if self.is_tracing:
                 self._tell_asked_end(member, report, wait)
-            self._log_end(member, report, wait)
+            log_end(member, report, wait)
 
     def _tell_failed_start(
         self, member: Member, report: TerminationReport, span: Span | None
     ) -> None:
         exception = report.exception
-        if exception is not None and isinstance(sole_leaf_of(exception), Ignore | Interrupted):
-            end(span)
-            return
+        why = tell(exception) if exception is not None else "it was cancelled"
         if span is not None:
-            why = tell(exception) if exception is not None else "it was cancelled"
             span.set_status(Status(StatusCode.ERROR, why))
             if exception is not None:
                 self.spans.record(span, exception)
             span.end()
-        why = tell(exception) if exception is not None else "it was cancelled"
-        self._log_child(member, logging.ERROR, f"failed to start: {why}", span, exception)
+        log_child(member, logging.ERROR, f"failed to start: {why}", span, exception)
 
     def _tell_asked_end(self, member: Member, report: TerminationReport, wait: Span | None) -> None:
         if wait is None:
@@ -154,7 +199,7 @@ class Teller:
         report = member.last_report
         assert report is not None
         span = self._term(member, report, verdict is Verdict.RESTART) if self.is_tracing else None
-        self._log_end(member, report, span)
+        log_end(member, report, span)
         return Incident(span)
 
     def ended_unasked(self, member: Member) -> None:
@@ -177,7 +222,9 @@ class Teller:
         return span
 
     def child_discarded(self, member: Member) -> None:
-        self._log_child(member, logging.WARNING, "is not recoverable: going on without it", None)
+        if self.subscribers:
+            self.stream.publish(ChildDiscarded, member.path)
+        log_child(member, logging.WARNING, "is not recoverable: going on without it", None)
 
     # A child is stopped
 
@@ -187,24 +234,38 @@ class Teller:
             parent = loop.teardown_span or loop.startup_span
             incarnation.wait_span = self._wait_span(member, parent)
 
+    def child_settling(self, member: Member, incarnation: Incarnation) -> None:
+        """It is about to be asked to finish; a root is no child."""
+        if self.subscribers and member.loop.path:
+            self.stream.publish(ChildSettling, member.path, incarnation.number)
+
+    def child_aborted(self, member: Member, incarnation: Incarnation) -> None:
+        """It is about to be cancelled; a root is no child."""
+        if self.subscribers and member.loop.path:
+            self.stream.publish(ChildAborted, member.path, incarnation.number)
+
     def child_overdue(self, member: Member, incarnation: Incarnation) -> None:
         text = f"did not finish within its {member.child.shutdown:g} s: aborting it"
         _mark_late(member, text)
-        self._log_child(member, logging.WARNING, text, incarnation.wait_span)
+        log_child(member, logging.WARNING, text, incarnation.wait_span)
 
     def child_stuck(
         self, member: Member, incarnation: Incarnation, stuck: Sequence[tuple[str, str]]
     ) -> None:
         for path, stack in stuck:
+            if self.subscribers:
+                self.stream.publish(ChildStuck, path, stack)
             _mark_late(member, f"{path!r} does not end although it was aborted")
             fields = {"spry.child.path": path, "spry.child.stack": stack}
             if incarnation.wait_span is not None:
                 incarnation.wait_span.add_event("spry.child.stuck", fields)
             text = f"does not end although it was aborted; it sits at\n{stack}"
-            self._log(path, logging.WARNING, text, fields, incarnation.wait_span)
+            log(path, logging.WARNING, text, fields, incarnation.wait_span)
 
     def teardown_began(self, loop: Loop, parent: Span | None) -> None:
-        if self.is_tracing:
+        if loop.is_stopping:
+            self._tell_teardown(loop)
+        if self.is_tracing and loop.teardown_span is None:
             loop.teardown_span = self.spans.start("spry.teardown", parent, system_attributes(loop))
 
     def teardown_ended(self, loop: Loop) -> None:
@@ -215,8 +276,16 @@ class Teller:
         """Siblings go along with the child of ``incident``."""
         self.teardown_began(loop, self.attempt_span(incident))
 
+    def _tell_teardown(self, loop: Loop) -> None:
+        """A supervisor ends; it may be aborted after it was asked to, and that is no second end."""
+        if loop not in self._ending:
+            self._ending.add(loop)
+            if self.subscribers:
+                self.stream.publish(SystemTeardown, loop.path)
+
     def subtree_aborted(self, loop: Loop) -> None:
         """A supervisor is being cancelled with all that lives below it."""
+        self._tell_teardown(loop)
         if loop.teardown_span is None:
             self.teardown_began(loop, loop.own.wait_span or loop.own.span or loop.stop_span)
 
@@ -226,6 +295,8 @@ class Teller:
         self, loop: Loop, member: Member, incident: Incident | None, allowed: bool, delay: float
     ) -> None:
         """The breaker has answered for ``member``."""
+        if self.subscribers:
+            self._publish_restart(member, incident, allowed, delay)
         if incident is None:
             return
         incident.attempt += 1
@@ -244,7 +315,16 @@ class Teller:
         if allowed:
             when = f"in {delay:g} s" if delay else "now"
             text = f"will be restarted {when} (attempt {incident.attempt})"
-            self._log_child(member, logging.WARNING, text, incident.trying)
+            log_child(member, logging.WARNING, text, incident.trying)
+
+    def _publish_restart(
+        self, member: Member, incident: Incident | None, allowed: bool, delay: float
+    ) -> None:
+        if allowed:
+            attempt = incident.attempt + 1 if incident is not None else 1
+            self.stream.publish(RestartScheduled, member.path, delay, attempt)
+        else:
+            self.stream.publish(RestartRefused, member.path)
 
     def attempt_span(self, incident: Incident | None) -> Span | None:
         """The span of the restart under way."""
@@ -262,65 +342,19 @@ class Teller:
             end(incident.trying)
             end(incident.term)
 
-    def escalated(self, loop: Loop, error: BaseException) -> None:
+    def escalated(self, loop: Keeper, error: BaseException) -> None:
+        if self.subscribers:
+            self.stream.publish(Escalated, loop.path, error.__cause__, error)
         fields = system_attributes(loop)
         span = loop.incident.term if loop.incident is not None else None
-        self._log(loop.path, logging.ERROR, f"gives up: {error}", fields, span)
+        log(loop.path, logging.ERROR, f"gives up: {error}", fields, span)
 
-    # Spans and records
+    # Spans
 
     def _wait_span(self, member: Member, parent: Span | None) -> Span:
         links_ = links(("terminates", member.start_span))
         attributes = child_attributes(member)
         return self.spans.start("spry.wait_for_termination", parent, attributes, links_)
-
-    def _log_end(self, member: Member, report: TerminationReport, span: Span | None) -> None:
-        exception = report.exception
-        if exception is not None:
-            under = {"none": "", "settling": " while settling", "aborted": " while being aborted"}
-            text = f"failed{under[report.burden]}: {tell(exception)}"
-            self._log_child(member, logging.ERROR, text, span, exception, report)
-        elif is_on(member.loop.path, logging.INFO):
-            text = "ended normally" if report.burden == "none" else f"stopped ({report.burden})"
-            if report.burden == "none" and type(report.reason).__name__ == "Aborted":
-                text = "was aborted"
-            self._log_child(member, logging.INFO, text, span, None, report)
-
-    def _log_child(
-        self,
-        member: Member,
-        level: int,
-        text: str,
-        span: Span | None,
-        exception: BaseException | None = None,
-        report: TerminationReport | None = None,
-    ) -> None:
-        path = member.path
-        if is_on(path, level):
-            fields = child_attributes(member)
-            if report is not None:
-                fields |= report_attributes(report)
-            self._log(path, level, text, fields, span, exception)
-
-    def _log(
-        self,
-        path: str,
-        level: int,
-        text: str,
-        fields: Mapping[str, object],
-        span: Span | None,
-        exception: BaseException | None = None,
-    ) -> None:
-        if not is_on(path, level):
-            return
-        fields = dict(fields)
-        if span is not None:
-            context = span.get_span_context()
-            fields["trace_id"] = trace.format_trace_id(context.trace_id)
-            fields["span_id"] = trace.format_span_id(context.span_id)
-        # the traceback of what a supervisor passes on was logged where it was raised
-        passed_on = isinstance(exception, Escalation | StartupFailure)
-        log(path, level, f"{path} {text}", fields, None if passed_on else exception)
 
 
 def _mark_late(member: Member, text: str) -> None:
@@ -331,3 +365,9 @@ def _mark_late(member: Member, text: str) -> None:
 
 def _is_root(loop: Loop) -> bool:
     return loop.own.member is not None and not loop.own.member.loop.path
+
+
+def _is_failure(report: TerminationReport) -> bool:
+    """Whether a start that was not asked to end went wrong: leaving out a child is no error."""
+    exception = report.exception
+    return exception is None or not isinstance(sole_leaf_of(exception), Ignore | Interrupted)

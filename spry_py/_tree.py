@@ -70,6 +70,10 @@ class Ground:
         self.shutdowns = Shutdowns(loop)
         self.on_value: Callable[[Any], object] | None = None
 
+    def waits_for(self, incarnation: Incarnation) -> bool:
+        """The host waits for its own tree, as far as anybody can tell."""
+        return True
+
     def on_started(self, member: Member, incarnation: Incarnation) -> None:
         if self.on_value is not None:
             self.on_value(incarnation.value)
@@ -79,5 +83,6 @@ class Ground:
         self.shutdowns.forget(incarnation)
         member.state = "stopped"
         self.has_ended = True
+        self.teller.tree_ended()
         member.tell_watchers()
         return False

@@ -104,8 +104,11 @@ class Recorder(SpanProcessor):
 
     def check(self) -> None:
         """The laws that hold for every span, whatever the story was."""
-        assert [pair for pair in self.late if not both_are_terms(*pair)] == []
-        assert sorted(self.ended) == sorted(id_of(span) for span in self.begun)
+        orphans = [pair for pair in self.late if not both_are_terms(*pair)]
+        assert not orphans, orphans
+        open_still = [label(span) for span in self.begun if id_of(span) not in self.ended]
+        assert not open_still, open_still
+        assert len(self.ended) == len(self.begun)
         for span in filter(is_ours, self.begun):
             self._check_one(span)
 

@@ -28,7 +28,7 @@ class Boom(Exception):
 
 
 class NeverShown(Exception):
-    """Stands for an interrupt that would have ended the whole test session."""
+    """Stands for an interrupt that would have ended the whole test run."""
 
 
 def _inside_trio(

@@ -13,20 +13,20 @@ import spry_py
 
 # The order of the house: a file imports only from the lines above it, or from its left.
 LAYERS = (
-    ("_check", "_errors", "_child", "_termination"),
+    ("_frozen", "_check", "_errors", "_options", "_child", "_termination"),
     ("_breaker", "_backoff", "_policy"),
-    ("_attributes", "_logs", "_spans", "_telemetry"),
-    ("_alarm", "_context", "_run_child", "_incarnation", "_nursery"),
-    ("_snapshot", "_handle"),
-    ("_shutdown", "_tree", "_loop"),
-    ("_scope", "_startup", "_restart", "_root", "_supervisor"),
+    ("_attributes", "_logs", "_spans", "_events", "_subscription", "_telemetry"),
+    ("_alarm", "_context", "_run_child", "_incarnation", "_nursery", "_deadlock"),
+    ("_snapshot", "_tasks", "_handle"),
+    ("_shutdown", "_tree", "_mailbox", "_calls", "_keeper", "_loop"),
+    ("_scope", "_startup", "_restart", "_root", "_supervisor", "_dynamic", "_partition"),
     ("_run", "telemetry", "_cli"),
     ("__init__", "__main__"),
 )
 ORDER = [name for layer in LAYERS for name in layer]
 PURE = {name for layer in LAYERS[:2] for name in layer}
 ONLY_IN = {
-    "trio": set(ORDER) - PURE,
+    "trio": set(ORDER) - PURE - {"_attributes", "_logs", "_events"},
     "opentelemetry": {"_spans", "_telemetry", "telemetry"},
     "tenacity": {"_backoff"},
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -307,6 +308,35 @@ def test_a_stop_during_a_backoff_ends_the_attempt_without_an_error() -> None:
     assert [(below.name, below.status) for below in seen.children] == [
         ("spry.try_restart", "unset")
     ]
+
+
+@pytest.mark.parametrize("strategy", ["one_for_all", "rest_for_one"])
+@pytest.mark.parametrize(("until", "delay"), [(2.0, 0.0), (6.0, 1000.0)], ids=["sweep", "wait"])
+def test_a_stop_during_a_group_restart_ends_the_incident(
+    strategy: Any, until: float, delay: float
+) -> None:
+    late = asked_then(functools.partial(trio.sleep, 3))
+    children = Child("a", lives(crash()), backoff=lambda _: delay), Child("b", late)
+    (seen,) = tell(shop(*children, strategy=strategy), until).trees("spry.term")
+    swept = teardown("shop", wait("shop/b", reason="normal", burden="settling", lifetime=4.0))
+    attempt = try_restart("shop", swept, strategy=strategy, delay=delay)
+    assert seen == term("shop/a", attempt, raised="ValueError: boom")
+
+
+def test_a_boot_that_is_aborted_half_way_is_no_error() -> None:
+    async def slow(*, task_status: trio.TaskStatus[None]) -> None:
+        await trio.sleep_forever()
+
+    async def story() -> None:
+        inner = supervisor(Child("a", idle), Child("slow", slow))
+        with trio.move_on_after(1):
+            await forever(shop(Child("inner", inner, shutdown=0)))
+
+    with recording() as spans:
+        play(story)
+    assert {span.status.status_code.name for span in spans.begun} == {"UNSET"}
+    ended = [seen.attributes["spry.child.path"] for seen in every(spans, "wait_for_termination")]
+    assert sorted(ended) == ["shop/inner", "shop/inner/a", "shop/inner/slow"]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)])

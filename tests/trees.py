@@ -88,7 +88,7 @@ FIRST_RUNS = st.builds(
 )
 # Those that are restarted make the longer stories.
 TYPES = st.sampled_from((*RESTARTS, "permanent", "permanent"))
-LEAVES = st.builds(
+WILD = st.builds(
     Leaf,
     runs=st.tuples(FIRST_RUNS, RUNS, RUNS, RUNS) | st.tuples(FIRST_RUNS, RUNS) | st.just(()),
     restart=TYPES,
@@ -104,14 +104,34 @@ LEAVES = st.builds(
 )
 
 
-def branches(depth: int) -> st.SearchStrategy[Branch]:
-    """Supervisors with so many levels at most, their own included."""
-    nodes: st.SearchStrategy[Node] = LEAVES if depth == 1 else LEAVES | branches(depth - 1)
+# Most are plain ones, or hardly any tree would last until its more distant runs.
+PLAIN = st.builds(
+    Leaf,
+    runs=st.tuples(FIRST_RUNS, RUNS, RUNS) | st.just(()),
+    restart=st.just("permanent"),
+    shutdown=st.just(5.0),
+    listens=st.booleans(),
+    linger=st.just(0.0),
+    sulks=st.just(False),
+    at_abort=st.just("obey"),
+    cleanup=st.just(0.0),
+    backoff=st.none() | SECONDS,
+    breaker=st.none(),
+    discard=st.just(False),
+)
+
+
+LEAVES: st.SearchStrategy[Node] = PLAIN | WILD
+
+
+def branches(depth: int, least: int = 1) -> st.SearchStrategy[Branch]:
+    """Supervisors of at most so many levels, their own included, and at least so many children."""
+    nodes = LEAVES if depth == 1 else LEAVES | branches(depth - 1)
     return st.builds(
         Branch,
-        children=st.lists(nodes, min_size=1, max_size=4 - (depth == 1)).map(tuple),
+        children=st.lists(nodes, min_size=least, max_size=4).map(tuple),
         strategy=st.sampled_from(STRATEGIES),
-        restarts=st.sampled_from([0, 3, 100, 100]),
+        restarts=st.sampled_from([100, 100, 3, 0]),
         restart=TYPES,
         shutdown=st.sampled_from([math.inf, math.inf, 2.0]),
         backoff=st.none() | SECONDS,

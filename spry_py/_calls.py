@@ -1,0 +1,331 @@
+"""Calls from outside that change a running tree: served by the loop, one after the other.
+
+A call is a message. What it begins (a start, a shutdown) is not waited for by the loop: the answer
+comes when the child has started or ended. A call is answered exactly once; from the moment the
+supervisor begins to stop with `SupervisorStopped`, or `Interrupted` if its start had begun.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from ._child import Child
+from ._errors import (
+    ChildAlreadyPresent,
+    ChildAlreadyStarted,
+    ChildNotFound,
+    ChildRestarting,
+    ChildRunning,
+    Ignore,
+    Interrupted,
+    SupervisorStopped,
+    sole_leaf_of,
+)
+from ._nursery import Member
+
+if TYPE_CHECKING:
+    from ._incarnation import Incarnation
+    from ._keeper import Keeper
+
+
+class Call:
+    """A question from outside and the task that waits for its answer."""
+
+    __slots__ = ("_task", "answer", "argument", "error", "is_answered", "keeps", "member", "span")
+
+    def __init__(self, argument: Any, span: Any) -> None:
+        self.argument = argument
+        self.span = span
+        # whether a start that fails leaves the child known
+        self.keeps = False
+        # the child whose start it waits for
+        self.member: Member | None = None
+        self.is_answered = False
+        self.answer: Any = None
+        self.error: BaseException | None = None
+        self._task: trio.lowlevel.Task | None = None
+
+    def give(self, answer: Any = None) -> None:
+        if not self.is_answered:
+            self.is_answered = True
+            self.answer = answer
+            self._wake()
+
+    def refuse(self, error: BaseException) -> None:
+        if not self.is_answered:
+            self.is_answered = True
+            self.error = error
+            self._wake()
+
+    def _wake(self) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            trio.lowlevel.reschedule(task)
+
+    async def wait(self) -> Any:
+        """Wait for the answer. A checkpoint, also if it has come already."""
+        if self.is_answered:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        else:
+            self._task = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._give_up)
+        if self.error is not None:
+            raise self.error
+        return self.answer
+
+    def _give_up(self, _: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+        self._task = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+
+class Calls:
+    """The calls that one supervisor incarnation has to answer."""
+
+    __slots__ = ("_again", "_ends", "_loop", "_open", "_starts")
+
+    def __init__(self, loop: Keeper) -> None:
+        self._loop = loop
+        # not served yet
+        self._open: dict[Call, None] = {}
+        self._starts: dict[Member, Call] = {}
+        self._ends: dict[Member, list[Call]] = {}
+        # to be restarted as soon as they are down
+        self._again: dict[Member, Call] = {}
+
+    @property
+    def loop(self) -> Keeper:
+        """The supervisor incarnation that is called."""
+        return self._loop
+
+    # The caller's side
+
+    async def ask(self, handler: Callable[[Call], Awaitable[None]], argument: Any) -> Any:
+        """Have a call served, and return its answer.
+
+        A cancelled caller takes a start back, and waits until nothing is left of it; a termination
+        goes on without its caller.
+        """
+        loop = self._loop
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if loop.is_stopping:
+            raise SupervisorStopped(f"{loop.path!r} is being stopped or has ended")
+        call = Call(argument, loop.teller.callers_span())
+        self._open[call] = None
+        loop.post(self._serve, (handler, call))
+        try:
+            return await call.wait()
+        except trio.Cancelled:
+            await self._take_back(call)
+            raise
+
+    async def _take_back(self, call: Call) -> None:
+        member = call.member
+        if call in self._open:
+            del self._open[call]
+            call.give()
+        elif member is None:
+            self._loop.withdraw(call)
+        elif member.is_alive and (member in self._starts or call.error is None):
+            # it may have started in the very moment in which its caller was cancelled
+            await self._take_start_back(member, call)
+        elif self._starts.pop(member, None) is not None:
+            self._loop.down(member, forget=not call.keeps)
+
+    async def _take_start_back(self, member: Member, call: Call) -> None:
+        assert member.incarnation is not None
+        if member not in self._starts:
+            self.end_with(member)
+        self._loop.shutdowns.ask(member, member.incarnation)
+        with trio.CancelScope(shield=True):
+            while member.is_alive:
+                await member.watch()
+        if not call.keeps:
+            self._loop.members.remove(member)
+
+    # The loop's side
+
+    async def _serve(self, message: tuple[Callable[[Call], Awaitable[None]], Call]) -> None:
+        handler, call = message
+        if call.is_answered:
+            return
+        self._open.pop(call, None)
+        try:
+            await handler(call)
+        except Exception as error:
+            call.refuse(error)
+
+    def refuse_all(self) -> None:
+        """The supervisor begins to stop: nothing more is going to be begun."""
+        error = f"{self._loop.path!r} is being stopped"
+        for call in list(self._open):
+            call.refuse(SupervisorStopped(error))
+        self._open.clear()
+        for member in [member for member in self._starts if not member.is_alive]:
+            self._starts.pop(member).refuse(SupervisorStopped(error))
+
+    def close(self) -> None:
+        """The supervisor has ended."""
+        self.refuse_all()
+        for member, call in self._starts.items():
+            call.refuse(_interrupted(member))
+        for calls in self._ends.values():
+            for call in calls:
+                call.give()
+        for call in self._again.values():
+            call.refuse(SupervisorStopped(f"{self._loop.path!r} has been stopped"))
+        self._starts.clear()
+        self._ends.clear()
+
+    def has_start_of(self, member: Member) -> bool:
+        """Whether a call waits for this child to start."""
+        return member in self._starts
+
+    def on_started(self, member: Member) -> None:
+        if member in self._starts:
+            self._starts.pop(member).give(member)
+
+    def on_ended(self, member: Member, incarnation: Incarnation) -> None:
+        """Somebody waited for this end: a start that came to nothing, or a termination."""
+        if member in self._starts:
+            self._start_over(member, self._starts.pop(member), incarnation)
+        if member in self._ends:
+            again = self._again.pop(member, None)
+            if again is not None:
+                again.give()
+            self._loop.down(member, forget=False)
+            for call in self._ends.pop(member):
+                call.give()
+        elif member in self._again:
+            member.state = "restarting"
+            self._loop.post(self._restart_down, (member, self._again.pop(member)))
+
+    def _start_over(self, member: Member, call: Call, incarnation: Incarnation) -> None:
+        loop = self._loop
+        report = member.last_report
+        error = report.exception if report is not None else None
+        if incarnation.burden != "none":
+            loop.down(member, forget=not call.keeps)
+            call.refuse(_interrupted(member))
+        elif error is not None and isinstance(sole_leaf_of(error), Ignore):
+            loop.leave_out(member)
+            call.give(member)
+        else:
+            loop.down(member, forget=not call.keeps)
+            call.refuse(member.start_error())
+
+    # What can be asked
+
+    async def start(self, call: Call) -> None:
+        """Add a child and start it."""
+        loop = self._loop
+        child: Child[Any] = call.argument
+        loop.check_child(child)
+        known = loop.members.get(child.key)
+        if known is not None:
+            self.refuse_known(known)
+        self.begin_new(child, call)
+
+    def refuse_known(self, member: Member) -> None:
+        if member.is_alive:
+            raise ChildAlreadyStarted(
+                f"{member.path!r} is {member.status} already; terminate it first, or use its handle"
+            )
+        raise ChildAlreadyPresent(
+            f"{member.path!r} is known and {member.status}; restart_child it, or delete_child it "
+            "first"
+        )
+
+    def begin_new(self, child: Child[Any], call: Call) -> None:
+        """Make a member and start it for ``call``."""
+        loop = self._loop
+        member = Member(loop, child)
+        loop.members.add(member)
+        self._begin(member, call)
+
+    def _begin(self, member: Member, call: Call) -> None:
+        self._starts[member] = call
+        call.member = member
+        with self._loop.on_behalf_of(call.span):
+            self._loop.begin(member)
+
+    async def restart(self, call: Call) -> None:
+        """Start a child again that is known, but down."""
+        member = self._known(call.argument)
+        self._refuse_up(member)
+        call.keeps = True
+        self._begin(member, call)
+
+    async def delete(self, call: Call) -> None:
+        """Forget a child that is down."""
+        member = self._known(call.argument)
+        self._refuse_up(member)
+        self._loop.members.drop(member)
+        call.give()
+
+    async def terminate(self, call: Call) -> None:
+        """Stop a child, whatever it is doing; it stays known."""
+        member = self._known(call.argument)
+        if member.is_alive:
+            self._end(member, call)
+            return
+        await self.take_down(member)
+        call.give()
+
+    async def take_down(self, member: Member) -> None:
+        """Keep a child down that is not alive, but may be about to come back."""
+        await self._loop.shutdowns.one(member)
+        self._loop.call_off(member)
+        if member in self._starts:
+            self._starts.pop(member).refuse(_interrupted(member))
+        if member.state != "done":
+            self._loop.down(member, forget=False)
+
+    def end_with(self, member: Member) -> None:
+        """A living child has been asked to end, and is to be down afterwards."""
+        self._ends.setdefault(member, [])
+
+    def _end(self, member: Member, call: Call) -> None:
+        assert member.incarnation is not None
+        self.end_with(member)
+        self._ends[member].append(call)
+        with self._loop.on_behalf_of(call.span):
+            self._loop.shutdowns.ask(member, member.incarnation)
+
+    def _known(self, key: str) -> Member:
+        member = self._loop.members.get(key)
+        if member is None:
+            known = ", ".join(repr(other.key) for other in list(self._loop.members)[:10])
+            raise ChildNotFound(
+                f"{self._loop.path!r} has no child {key!r}; it has {known or 'none'}"
+            )
+        return member
+
+    def _refuse_up(self, member: Member) -> None:
+        if member.is_alive:
+            raise ChildRunning(f"{member.path!r} is {member.status}; terminate_child it first")
+        if member.undecided or member.state in ("restarting", "waiting"):
+            raise ChildRestarting(
+                f"{member.path!r} is {member.status}; terminate_child it to keep it down first"
+            )
+
+    async def restart_by_strategy(self, call: Call) -> None:
+        """Stop a child, and restart it as if it had ended; no breaker is asked."""
+        member = self._known(call.argument)
+        if not member.is_alive:
+            await self._loop.shutdowns.one(member)
+            await self._loop.restart_by_hand(member, call)
+            return
+        self._again[member] = call
+        assert member.incarnation is not None
+        with self._loop.on_behalf_of(call.span):
+            self._loop.shutdowns.ask(member, member.incarnation)
+
+    async def _restart_down(self, message: tuple[Member, Call]) -> None:
+        await self._loop.restart_by_hand(*message)
+
+
+def _interrupted(member: Member) -> Interrupted:
+    return Interrupted(f"the start of {member.path!r} was interrupted: it is being stopped")

@@ -1,0 +1,78 @@
+"""Callers that stand inside the tree they call: which child, and would it wait for ever?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from ._context import current_incarnation, deciding
+
+if TYPE_CHECKING:
+    from ._incarnation import Incarnation
+
+
+def caller_inside(loop: Any) -> Incarnation | None:
+    """The calling child, if it lives below ``loop``."""
+    incarnation = caller = current_incarnation()
+    while incarnation is not None and incarnation.member is not None:
+        above = incarnation.member.loop
+        if above is loop:
+            return caller
+        incarnation = above.own
+    return None
+
+
+def caller_below(loop: Any, key: str) -> Incarnation | None:
+    """The calling child, if it is the child ``key`` of ``loop`` or lives below that."""
+    member = loop.members.get(key)
+    incarnation = caller = current_incarnation()
+    while incarnation is not None and incarnation.member is not None:
+        if incarnation.member is member:
+            return caller
+        incarnation = incarnation.member.loop.own
+    return None
+
+
+@contextmanager
+def listening_not(caller: Incarnation | None) -> Iterator[None]:
+    """Inside, a caller waits for something that may be its own end: it cannot listen meanwhile.
+
+    Asked to settle, it is aborted in its turn; if it has been asked already, now.
+    """
+    if caller is None:
+        yield
+        return
+    listener = caller.listen()
+    listener.stopping += 1
+    try:
+        if caller.burden == "settling":
+            caller.abort()
+        yield
+    finally:
+        listener.stopping -= 1
+
+
+def would_deadlock(loop: Any) -> bool:
+    """Whether ``loop`` waits, now, for the code that calls this."""
+    if deciding.get() is loop:
+        return True
+    incarnation = current_incarnation()
+    if incarnation is not None and incarnation.inner is not None:
+        # the supervisor's own code: its system function
+        if _is_starting_up(incarnation.inner) is None:
+            return False
+        if incarnation.inner is loop:
+            return True
+    while incarnation is not None and incarnation.member is not None:
+        above: Any = incarnation.member.loop
+        if incarnation.started_at is not None or not above.waits_for(incarnation):
+            return False
+        if above is loop:
+            return True
+        incarnation = above.own
+    return False
+
+
+def _is_starting_up(loop: Any) -> Any:
+    return getattr(loop, "startup", None)

@@ -1,0 +1,252 @@
+"""What a supervisor knows of its children: who has started, who has ended, what becomes of whom.
+
+Facts are written down where they happen; decisions are left to the loop, as messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from ._calls import Calls
+from ._child import Child
+from ._errors import TooManyRestarts, UnrecoverableFailure, is_exit, root_cause_of
+from ._mailbox import Mailbox
+from ._nursery import Members
+from ._policy import Verdict, judge
+from ._shutdown import Shutdowns
+
+if TYPE_CHECKING:
+    from ._alarm import Timer
+    from ._calls import Call
+    from ._incarnation import Incarnation
+    from ._nursery import Member
+    from ._policy import Strategy
+    from ._telemetry import Incident
+    from ._termination import TerminationReport
+    from ._tree import Tree
+
+
+class Keeper(Mailbox):
+    """The children of one supervisor incarnation, and the books about them."""
+
+    nursery: trio.Nursery
+    strategy: Strategy
+
+    def __init__(self, own: Incarnation) -> None:
+        super().__init__()
+        assert own.member is not None
+        self.tree: Tree = own.member.loop.tree
+        self.teller = self.tree.teller
+        self.path = own.path
+        # the supervisor's own incarnation, a child of the loop above
+        self.own = own
+        self.members = Members()
+        # the number in the last key that was made up
+        self.last_key = 0
+        self.shutdowns = Shutdowns(self)
+        self.calls = Calls(self)
+        self.hooks: dict[Member, trio.CancelScope] = {}
+        # the ends of backoffs
+        self.waits: dict[Member, Timer] = {}
+        self.hook_errors: dict[Member, Exception] = {}
+        self.is_ready = False
+        self.is_stopping = False
+        self.has_ended = False
+        self.was_aborted = False
+        self.failure: BaseException | None = None
+        # telemetry's: the incident that made it give up, and the span its teardown belongs to
+        self.incident: Incident | None = None
+        self.stop_span: Any = None
+        self.startup_span: Any = None
+        self.teardown_span: Any = None
+        self.last_startup: Any = None
+
+    def interrupted_by(self, exception: BaseException) -> None:
+        self.tree.exit(exception)
+
+    # To be said by subclasses
+
+    async def decide(self, member: Member) -> None:
+        raise AssertionError("each loop says what it does about an end")
+
+    # What calls and startups need
+
+    def begin_to_stop(self) -> None:
+        """From now on nothing more is begun."""
+        self.is_stopping = True
+        self.calls.refuse_all()
+
+    def call_off(self, member: Member) -> None:
+        """A child that waits to be restarted shall stay down."""
+
+    def withdraw(self, call: Call) -> None:
+        """The caller has gone; nothing has been begun for it."""
+
+    async def restart_by_hand(self, member: Member, call: Call) -> None:
+        raise AssertionError("each loop says how it restarts")
+
+    def check_child(self, child: Child[Any]) -> None:
+        """Refuse what may not be a child of this supervisor."""
+        if not isinstance(child, Child):
+            raise TypeError(f"a supervisor starts a Child, not {child!r}")
+
+    def waits_for(self, incarnation: Incarnation) -> bool:
+        """Whether a startup waits for this start; a call that does so waits outside the loop."""
+        member = incarnation.member
+        return incarnation.awaited and member is not None and not self.calls.has_start_of(member)
+
+    def begin(self, member: Member) -> None:
+        """Begin the next incarnation of a child, without waiting for it."""
+        incarnation = member.spawn(self.nursery)
+        incarnation.awaited = self.calls.has_start_of(member)
+
+    def down(self, member: Member, forget: bool) -> None:
+        """A call has taken it down; keep it known, unless it is temporary or to be forgotten."""
+        self.shut(member)
+        if forget:
+            self.members.remove(member)
+        elif member.child.restart == "temporary":
+            self.members.drop(member)
+        self.member_ended(member)
+
+    def leave_out(self, member: Member) -> None:
+        """Its start raised `Ignore`."""
+        member.undecided = False
+        if member.child.restart == "temporary":
+            self.conclude(member, Verdict.SPENT, None)
+        member.state = "ignored"
+        self.teller.start_ignored(member)
+        member.tell_watchers()
+
+    @contextmanager
+    def on_behalf_of(self, span: Any) -> Iterator[None]:
+        """What is begun inside is told as a part of the caller's ``span``."""
+        before, self.startup_span = self.startup_span, span
+        try:
+            yield
+        finally:
+            self.startup_span = before
+
+    # What the children tell it
+
+    def on_started(self, member: Member, incarnation: Incarnation) -> None:
+        """A child is up. From here on its end is an end by itself."""
+        self.teller.child_started(member, incarnation)
+        self.calls.on_started(member)
+        if incarnation.awaited and incarnation.burden == "none":
+            incarnation.awaited = False
+            self.ring()
+        if member.incident is not None:
+            self.teller.incident_closed(member.incident)
+            member.incident = None
+        member.tell_watchers()
+
+    def on_ended(self, member: Member, incarnation: Incarnation, report: TerminationReport) -> bool:
+        """A child has ended; answers whether its ``on_termination`` is to run first."""
+        self.shutdowns.forget(incarnation)
+        self.teller.child_ended(member, incarnation, report)
+        member.tell_watchers()
+        if incarnation.awaited or report.burden != "none":
+            self.calls.on_ended(member, incarnation)
+            self.ring()
+            return False
+        member.undecided = True
+        exception = report.exception
+        if (
+            member.child.on_termination is not None
+            and report.started_at is not None
+            and (exception is None or not is_exit(exception))
+        ):
+            return True
+        self.post(self.on_undecided, member)
+        return False
+
+    def on_hook_done(self, member: Member, error: Exception | None) -> None:
+        self.hooks.pop(member, None)
+        if error is not None:
+            self.hook_errors[member] = error
+        if member.undecided:
+            self.post(self.on_undecided, member)
+        else:
+            self.ring()
+
+    async def on_undecided(self, member: Member) -> None:
+        if member.undecided and member not in self.hooks:
+            await self.decide(member)
+
+    # What it does about them
+
+    def judge(self, member: Member) -> Verdict:
+        """What becomes of a child that has ended, by its own specification."""
+        report = member.last_report
+        assert report is not None
+        if member in self.hook_errors:
+            return Verdict.ESCALATE
+        if member.child.breaker is not None and member.breaker is None:
+            member.breaker = member.child.breaker()
+        return judge(member.child, report, member.breaker)
+
+    def conclude(self, member: Member, verdict: Verdict, incident: Incident | None) -> None:
+        """Write down what has become of a child that is not going to be restarted."""
+        member.undecided = False
+        member.incident = None
+        member.forget_value()
+        if verdict is not Verdict.ESCALATE:
+            self.teller.incident_closed(incident)
+        if verdict is Verdict.SPENT:
+            member.state = "stopped"
+            self.members.drop(member)
+        else:
+            member.state = "stopped" if verdict is Verdict.DOWN else "done"
+        if verdict is Verdict.DISCARD:
+            self.teller.child_discarded(member)
+        if verdict is Verdict.ESCALATE:
+            self._escalate_unrecoverable(member, incident)
+        member.tell_watchers()
+        self.member_ended(member)
+
+    def member_ended(self, member: Member) -> None:
+        """A child has ended for good; its supervisor may want to end with it."""
+
+    def _escalate_unrecoverable(self, member: Member, incident: Incident | None) -> None:
+        error = self.hook_errors.pop(member, None)
+        report = member.last_report
+        cause = error or (report.exception if report is not None else None)
+        if error is not None and report is not None and error.__context__ is None:
+            error.__context__ = report.exception
+        self.incident = self.incident or incident
+        self.escalate(UnrecoverableFailure(member.path, root_cause_of(cause)), cause)
+
+    def refuse(
+        self, member: Member, cause: BaseException | None, incident: Incident | None
+    ) -> None:
+        """The breaker has said no: give up."""
+        self.incident = self.incident or incident
+        error = TooManyRestarts(member.path, member.restarts, root_cause_of(cause))
+        self.escalate(error, cause)
+
+    def escalate(self, error: Exception, cause: BaseException | None) -> None:
+        """Give up: tear down, then fail, so that the parent decides."""
+        error.__cause__ = cause
+        self.failure = error
+        self.begin_to_stop()
+        self.teller.escalated(self, error)
+
+    def shut(self, member: Member) -> None:
+        """It is down because its supervisor wanted it so."""
+        if member.undecided:
+            self.teller.ended_unasked(member)
+            member.undecided = False
+        if member in self.waits:
+            self.waits.pop(member).cancel()
+        if member.incident is not None and member.incident is not self.incident:
+            self.teller.incident_closed(member.incident)
+        member.incident = None
+        member.forget_value()
+        if member.state not in ("done", "ignored"):
+            member.state = "stopped"
+        member.tell_watchers()

@@ -1,0 +1,49 @@
+"""One mailbox, and the one task that waits at it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import trio
+from trio.lowlevel import Abort, RaiseCancelT, enable_ki_protection
+
+
+class Mailbox:
+    """Messages in order of arrival: each a handler and what it is to handle."""
+
+    def __init__(self) -> None:
+        self.messages: deque[tuple[Callable[..., Awaitable[None]], Any]] = deque()
+        self._parked: trio.lowlevel.Task | None = None
+
+    def interrupted_by(self, exception: BaseException) -> None:
+        """Ctrl-C has reached the task that waits."""
+        raise exception
+
+    def post(self, handler: Callable[..., Awaitable[None]], argument: Any) -> None:
+        """Leave a message: ``await handler(argument)`` when its turn comes."""
+        self.messages.append((handler, argument))
+        self.ring()
+
+    def ring(self) -> None:
+        """Wake the loop if it is waiting; whatever it waits for, it looks again."""
+        task = self._parked
+        if task is not None:
+            self._parked = None
+            trio.lowlevel.reschedule(task)
+
+    @enable_ki_protection
+    async def pause(self) -> None:
+        """Wait for `ring`. Only one task at a time: the loop, or the code it runs."""
+        assert self._parked is None, "two tasks wait for one supervisor"
+        self._parked = trio.lowlevel.current_task()
+        try:
+            await trio.lowlevel.wait_task_rescheduled(self._unpark)
+        except KeyboardInterrupt as exception:
+            # trio hands Ctrl-C to the main task, and this may be it
+            self.interrupted_by(exception)
+
+    def _unpark(self, _: RaiseCancelT) -> Abort:
+        self._parked = None
+        return Abort.SUCCEEDED

@@ -1,0 +1,100 @@
+"""What may be said about a child beside its key and its start function's arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, TypeVar
+
+from ._check import check_async_function, check_callable, check_choice, check_seconds
+
+if TYPE_CHECKING:
+    from trio import TaskStatus
+
+    from ._breaker import BreakerFactory
+    from ._termination import TerminationReport
+
+RestartType: TypeAlias = Literal["permanent", "transient", "temporary"]
+OnUnrecoverable: TypeAlias = Literal["escalate", "discard"]
+Kind: TypeAlias = Literal["worker", "supervisor"]
+
+RESTART_TYPES: Final = ("permanent", "transient", "temporary")
+ON_UNRECOVERABLE: Final = ("escalate", "discard")
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """All that may be said about a child beside its key and its start."""
+
+    restart: RestartType
+    shutdown: float
+    start_timeout: float
+    run_timeout: float
+    backoff: Callable[[Any], float] | None
+    breaker: BreakerFactory | None
+    recoverable: Callable[[Any], object] | None
+    on_unrecoverable: OnUnrecoverable
+    on_termination: Callable[[TerminationReport], Awaitable[object]] | None
+    heartbeat: float
+    significant: bool
+
+    def check(self, owner: str) -> None:
+        check_choice(owner, "restart", self.restart, RESTART_TYPES)
+        check_choice(owner, "on_unrecoverable", self.on_unrecoverable, ON_UNRECOVERABLE)
+        check_seconds(owner, "shutdown", self.shutdown)
+        check_seconds(owner, "start_timeout", self.start_timeout, zero=False)
+        check_seconds(owner, "run_timeout", self.run_timeout, zero=False)
+        check_seconds(owner, "heartbeat", self.heartbeat, zero=False)
+        check_callable(owner, "backoff", self.backoff, "a tenacity wait strategy or a Backoff")
+        check_callable(owner, "breaker", self.breaker, "a breaker factory such as RateLimited")
+        allowed = "a tenacity retry strategy or a predicate of the exception"
+        check_callable(owner, "recoverable", self.recoverable, allowed)
+        if self.on_termination is not None:
+            check_async_function(owner, "on_termination", self.on_termination)
+        self._check_significant(owner)
+
+    def _check_significant(self, owner: str) -> None:
+        if not isinstance(self.significant, bool):
+            raise TypeError(f"{owner}: significant must be a bool, not {self.significant!r}")
+        if self.significant and self.restart == "permanent":
+            raise ValueError(
+                f"{owner}: significant must be False when restart is 'permanent'; a child that is "
+                "always restarted never ends for good (transient or temporary ones may be)"
+            )
+
+
+OPTION_NAMES: Final = tuple(field.name for field in fields(Options))
+
+
+class _Start0(Protocol[T_co]):
+    def __call__(self, *, task_status: TaskStatus[T_co]) -> Awaitable[object]: ...
+
+
+class _Start1(Protocol[T_co]):
+    def __call__(self, a: Any, /, *, task_status: TaskStatus[T_co]) -> Awaitable[object]: ...
+
+
+class _Start2(Protocol[T_co]):
+    def __call__(
+        self, a: Any, b: Any, /, *, task_status: TaskStatus[T_co]
+    ) -> Awaitable[object]: ...
+
+
+class _Start3(Protocol[T_co]):
+    def __call__(
+        self, a: Any, b: Any, c: Any, /, *, task_status: TaskStatus[T_co]
+    ) -> Awaitable[object]: ...
+
+
+class _Start4(Protocol[T_co]):
+    def __call__(
+        self, a: Any, b: Any, c: Any, d: Any, /, *, task_status: TaskStatus[T_co]
+    ) -> Awaitable[object]: ...
+
+
+# A type checker reads the type of the started value off ``task_status``. No notation says "any
+# positional arguments and this keyword" to all of them, hence one protocol for each count.
+Start: TypeAlias = _Start0[T] | _Start1[T] | _Start2[T] | _Start3[T] | _Start4[T]

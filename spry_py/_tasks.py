@@ -1,0 +1,268 @@
+"""Tasks: temporary children with a generated key, whose end somebody waits for."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+)
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+import trio
+
+from ._check import check_async_function, check_count, check_seconds
+from ._child import Child
+from ._errors import Interrupted, SpryError, is_exit
+from ._run_child import without_cancelled
+from ._termination import Normal, Reason, TerminationReport
+
+if TYPE_CHECKING:
+    from ._handle import ChildHandle, SystemHandle
+
+T = TypeVar("T")
+Items: TypeAlias = Iterable[T] | AsyncIterable[T]
+Results: TypeAlias = AbstractAsyncContextManager[AsyncIterator[Reason]]
+
+
+async def run_task(
+    handle: SystemHandle, fn: Callable[..., Awaitable[T]], args: tuple[Any, ...]
+) -> T:
+    """Run ``fn(*args)`` as a task and return its value, or raise what it raised."""
+    check_async_function("run", "fn", fn)
+    # nothing in this frame may hold the report, whose exception will hold this frame
+    value: T = _value_of(await _end_of(await _begin(handle, fn, args, math.inf)))
+    return value
+
+
+def map_tasks(
+    handle: SystemHandle,
+    fn: Callable[[T], Awaitable[object]],
+    items: Items[T],
+    limit: int | None,
+    ordered: bool,
+    timeout: float,
+) -> Results:
+    """Run ``fn(item)`` as a task for each item; a block with an iterator of their ends."""
+    check_async_function("map", "fn", fn)
+    if not isinstance(items, Iterable | AsyncIterable):
+        raise TypeError(f"map: items must be an iterable or an async iterable, not {items!r}")
+    if not isinstance(ordered, bool):
+        raise TypeError(f"map: ordered must be a bool, not {ordered!r}")
+    check_seconds("map", "timeout", timeout, zero=False)
+    limit = _limit(limit)
+
+    async def begin(item: T) -> ChildHandle:
+        return await _begin(handle, fn, (item,), timeout)
+
+    return _open(_Stream(begin, limit, ordered), items)
+
+
+def _limit(limit: int | None) -> int:
+    if limit is None:
+        return os.cpu_count() or 1
+    check_count("map", "limit", limit, least=1)
+    return limit
+
+
+# One task
+
+
+async def _begin(
+    handle: SystemHandle, fn: Callable[..., Awaitable[object]], args: tuple[Any, ...], limit: float
+) -> ChildHandle:
+    key = handle.new_key("task")
+    child = Child(key, _call, fn, args, restart="temporary", run_timeout=limit)
+    return await handle.start_child(child)
+
+
+async def _call(
+    fn: Callable[..., Awaitable[object]],
+    args: tuple[Any, ...],
+    *,
+    task_status: trio.TaskStatus[None],
+) -> object:
+    # started before its first step: whatever that raises is the end of a task, not a failed start
+    task_status.started()
+    return await fn(*args)
+
+
+async def _end_of(child: ChildHandle) -> TerminationReport:
+    """Wait for the end of a task; whoever gives up waiting takes the task along."""
+    try:
+        return await child.wait()
+    except BaseException:
+        with trio.CancelScope(shield=True):
+            await _terminate(child)
+        raise
+
+
+async def _terminate(child: ChildHandle) -> None:
+    try:
+        await child.terminate()
+    except SpryError:
+        # its supervisor is stopping: the task ends in its turn, or has ended already
+        await child.wait()
+
+
+def _value_of(report: TerminationReport) -> Any:
+    if isinstance(report.reason, Normal):
+        return report.reason.value
+    exception = report.exception
+    if exception is None or is_exit(exception):
+        raise Interrupted(f"the task {report.path!r} was stopped before it had a value")
+    try:
+        raise exception
+    finally:
+        del exception, report
+
+
+# Many tasks
+
+
+@asynccontextmanager
+async def _open(stream: _Stream, items: Items[Any]) -> AsyncIterator[AsyncIterator[Reason]]:
+    failure: BaseException | None = None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stream.feed, items, nursery, name="spry_py map")
+        try:
+            yield stream
+        except BaseException as exception:
+            failure = exception
+        stream.close()
+        # what comes from outside while the tasks end must not take the place of `failure`
+        nursery.cancel_scope.shield = True
+        nursery.cancel_scope.cancel()
+    try:
+        stream.raise_both(failure)
+    finally:
+        del failure
+
+
+class _Stream:
+    """The ends of tasks, for whoever iterates."""
+
+    __slots__ = (
+        "_begin",
+        "_begun",
+        "_changed",
+        "_ended",
+        "_error",
+        "_is_closed",
+        "_is_fed",
+        "_limit",
+        "_ordered",
+        "_taken",
+    )
+
+    def __init__(
+        self, begin: Callable[[Any], Awaitable[ChildHandle]], limit: int, ordered: bool
+    ) -> None:
+        self._begin = begin
+        self._limit = limit
+        self._ordered = ordered
+        self._begun = 0
+        self._taken = 0
+        # by the number of the task, in the order of their ends
+        self._ended: dict[int, Reason] = {}
+        # why there are no more tasks
+        self._error: BaseException | None = None
+        self._is_fed = False
+        self._is_closed = False
+        self._changed = trio.lowlevel.ParkingLot()
+
+    # For the consumer
+
+    def __aiter__(self) -> AsyncIterator[Reason]:
+        return self
+
+    async def __anext__(self) -> Reason:
+        await trio.lowlevel.checkpoint()
+        while True:
+            if self._is_closed:
+                raise trio.ClosedResourceError("the block of this map is over")
+            self.raise_both(None)
+            reason = self._take()
+            if reason is not None:
+                return reason
+            if self._is_fed and self._taken == self._begun:
+                raise StopAsyncIteration
+            await self._changed.park()
+
+    def _take(self) -> Reason | None:
+        number = self._taken if self._ordered else next(iter(self._ended), -1)
+        reason = self._ended.pop(number, None)
+        if reason is not None:
+            self._taken += 1
+            self._changed.unpark_all()
+        return reason
+
+    def close(self) -> None:
+        """The block is over: so is any iteration that another task is in."""
+        self._is_closed = True
+        self._changed.unpark_all()
+
+    def raise_both(self, failure: BaseException | None) -> None:
+        """Raise ``failure``, and what has kept the tasks from going on if nobody knows it yet."""
+        error, self._error = self._error, None
+        try:
+            if failure is None:
+                failure = error
+            elif error is not None and without_cancelled(failure) is not None:
+                message = "both the block and its tasks failed"
+                raise BaseExceptionGroup(message, [failure, error])
+            if failure is not None:
+                raise failure
+        finally:
+            del failure, error
+
+    # The tasks
+
+    async def feed(self, items: Items[Any], nursery: trio.Nursery) -> None:
+        """Begin a task for each item, as the consumer goes on."""
+        try:
+            async with aclosing(_each(items)) as each:
+                await self._may_begin()
+                async for item in each:
+                    child = await self._begin(item)
+                    nursery.start_soon(self._watch, self._begun, child)
+                    self._begun += 1
+                    await self._may_begin()
+        except BaseException as exception:
+            self._error = without_cancelled(exception)
+            if self._error is None:
+                raise
+        finally:
+            self._is_fed = True
+            self._changed.unpark_all()
+
+    async def _may_begin(self) -> None:
+        while self._begun - self._taken >= self._limit:
+            await self._changed.park()
+
+    async def _watch(self, number: int, child: ChildHandle) -> None:
+        report = await _end_of(child)
+        self._ended[number] = report.reason
+        self._changed.unpark_all()
+
+
+def _each(items: Items[T]) -> AsyncGenerator[T, None]:
+    """The items, as something that is closed when nobody wants the rest."""
+    if isinstance(items, AsyncGenerator):
+        return items
+    return _one_by_one(items)
+
+
+async def _one_by_one(items: Items[T]) -> AsyncGenerator[T, None]:
+    if isinstance(items, AsyncIterable):
+        async for item in items:
+            yield item
+    else:
+        for item in items:
+            yield item

@@ -1,0 +1,271 @@
+"""Calls that could never be served, calls from inside the tree, and callers that give up."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from spry_py import (
+    Child,
+    DynamicSupervisor,
+    NeverRestart,
+    Scope,
+    SystemHandle,
+    SystemSupervisor,
+    TerminationReport,
+    WouldDeadlock,
+    open_system,
+)
+
+from callers import answer, listed
+from stories import Actor, Boom, Record, Strategy, cast, story
+from workers import STRATEGIES
+
+Call = Callable[[SystemHandle], Awaitable[object]]
+
+
+class Nosy:
+    """A child that makes a call while it is being started, once it has been given a handle."""
+
+    def __init__(self, record: Record, call: Call) -> None:
+        self.record = record
+        self.call = call
+        self.handle: SystemHandle | None = None
+        self.die = trio.Event()
+
+    async def play(self, *, task_status: trio.TaskStatus[None]) -> None:
+        if self.handle is not None:
+            self.record(await answer(self.call(self.handle)))
+        self.die = trio.Event()
+        task_status.started()
+        await self.die.wait()
+        raise Boom("as ordered")
+
+
+def calls_about(actor: Actor) -> list[Call]:
+    """Each call that there is."""
+    key = actor.key
+    return [
+        lambda tree: tree.start_child(actor.child()),
+        lambda tree: tree.terminate_child(key),
+        lambda tree: tree.restart_child(key),
+        lambda tree: tree.delete_child(key),
+        lambda tree: tree.child("a").terminate(),
+        lambda tree: tree.child("a").restart(),
+    ]
+
+
+@pytest.mark.parametrize("strategy", ["rest_for_one", "one_for_all"])
+@pytest.mark.parametrize("number", range(6))
+@story
+async def test_a_child_that_a_replay_starts_cannot_call_its_supervisor(
+    number: int, strategy: Strategy
+) -> None:
+    record = Record()
+    a, x = cast(record, "ax", listens=True)
+    nosy = Nosy(record, calls_about(x)[number])
+    children = [a.child(), Child("n", nosy.play)]
+    async with open_system(children, strategy=strategy) as tree:
+        record.take()
+        nosy.handle = tree
+        nosy.die.set()
+        await trio.sleep(1)
+        replayed = {"rest_for_one": [], "one_for_all": [(0, "-a1"), (0, "+a2")]}[strategy]
+        assert record.take() == [*replayed, (0, "WouldDeadlock")]
+        assert listed(tree) == "a=running n=running"
+
+
+@story
+async def test_the_error_says_who_waits_for_whom() -> None:
+    errors: list[WouldDeadlock] = []
+    known: list[SystemHandle] = []
+    die = trio.Event()
+
+    async def nosy(*, task_status: trio.TaskStatus[None]) -> None:
+        if known:
+            with pytest.raises(WouldDeadlock) as caught:
+                await known[0].terminate_child("n")
+            errors.append(caught.value)
+            task_status.started()
+            await trio.sleep_forever()
+        task_status.started()
+        await die.wait()
+
+    async with open_system([Child("n", nosy)], name="top") as tree:
+        known.append(tree)
+        die.set()
+        await trio.sleep(1)
+        (error,) = errors
+        assert "top" in str(error)
+
+
+@story
+async def test_nor_can_one_deep_below_in_the_replay_of_an_ancestor() -> None:
+    record = Record()
+    a, x = cast(record, "ax", listens=True)
+    nosy = Nosy(record, lambda tree: tree.start_child(x.child()))
+    inner = SystemSupervisor([Child("n", nosy.play)])
+    outer = SystemSupervisor([Child("inner", inner)])
+    async with open_system([a.child(), Child("outer", outer)], strategy="one_for_all") as tree:
+        record.take()
+        nosy.handle = tree
+        a.die()
+        await trio.sleep(1)
+        assert record.take_order() == "-a1 +a2 WouldDeadlock"
+        assert listed(tree) == "a=running outer=running"
+
+
+@story
+async def test_nor_can_one_whose_supervisor_boots_again() -> None:
+    record = Record()
+    a, x = cast(record, "ax", listens=True)
+    nosy = Nosy(record, lambda tree: tree.start_child(x.child()))
+    sub = SystemSupervisor([a.child(), Child("n", nosy.play)], breaker=NeverRestart)
+    async with open_system([Child("sub", sub)], strategy="one_for_one") as tree:
+        record.take()
+        nosy.handle = tree.child("sub").value
+        a.die()
+        await trio.sleep(1)
+        assert record.take_order() == "-a1 +a2 WouldDeadlock"
+
+
+@story
+async def test_one_that_is_restarted_alone_can_call_its_supervisor() -> None:
+    """Nobody waits for it, so that the loop can serve it."""
+    record = Record()
+    a, x = cast(record, "ax", listens=True)
+    nosy = Nosy(record, lambda tree: tree.start_child(x.child()))
+    children = [a.child(), Child("n", nosy.play)]
+    async with open_system(children, strategy="one_for_one") as tree:
+        record.take()
+        nosy.handle = tree
+        nosy.die.set()
+        await trio.sleep(1)
+        assert record.take_order() == "+x1 ok"
+        assert listed(tree) == "a=running n=running x=running"
+
+
+@story
+async def test_a_starting_child_can_call_a_system_that_is_up() -> None:
+    record = Record()
+    a, x = cast(record, "ax", listens=True)
+
+    async def client(pool: SystemHandle, *, task_status: trio.TaskStatus[None]) -> None:
+        handle = await pool.start_child(x.child())
+        record(f"client of {handle.value}")
+        task_status.started()
+        await trio.sleep_forever()
+
+    async def system(scope: Scope) -> None:
+        pool = await scope.start(Child("pool", SystemSupervisor([a.child()])))
+        await scope.start(Child("client", client, pool))
+
+    async with open_system(system) as tree:
+        assert listed(tree) == "pool=running client=running"
+    assert record.order == "+a1 +x1 client of x1 -x1 -a1"
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@story
+async def test_a_running_child_can_call_its_supervisor(strategy: Strategy) -> None:
+    record = Record()
+    (x,) = cast(record, "x", listens=True)
+    go, known = trio.Event(), []
+
+    async def boss(*, task_status: trio.TaskStatus[None]) -> None:
+        task_status.started()
+        await go.wait()
+        await known[0].start_child(x.child())
+        await known[0].terminate_child("x")
+        await known[0].restart_child("x")
+        await trio.sleep_forever()
+
+    async with open_system([Child("boss", boss)], strategy=strategy) as tree:
+        known.append(tree)
+        go.set()
+        await trio.sleep(1)
+        assert listed(tree) == "boss=running x=running"
+    assert record.order == "+x1 -x1 +x2 -x2"
+
+
+@story
+async def test_a_running_child_that_calls_during_a_replay_is_served_after_it() -> None:
+    record = Record()
+    b, x = Actor(record, "b", start_takes=3), Actor(record, "x")
+    go = trio.Event()
+    known: list[SystemHandle] = []
+
+    async def boss(*, task_status: trio.TaskStatus[None]) -> None:
+        task_status.started()
+        await go.wait()
+        record(await answer(known[0].start_child(x.child())))
+        await trio.sleep_forever()
+
+    children = [Child("boss", boss), b.child()]
+    async with open_system(children, strategy="rest_for_one") as tree:
+        record.take()
+        known.append(tree)
+        b.die()
+        await trio.sleep(1)
+        go.set()
+        await trio.sleep(5)
+        assert record.take() == [(3, "-b1"), (3, "~b2"), (6, "+b2"), (6, "+x1"), (6, "ok")]
+
+
+@pytest.mark.parametrize("number", range(6))
+@story
+async def test_the_system_function_cannot_call_its_own_supervisor(number: int) -> None:
+    record = Record()
+    a, x = cast(record, "ax", listens=True)
+    known: list[SystemHandle] = []
+
+    async def system(scope: Scope) -> None:
+        await scope.start(a.child())
+        for tree in known:
+            record(await answer(calls_about(x)[number](tree)))
+
+    async with open_system(system) as tree:
+        known.append(tree)
+        a.die()
+        await trio.sleep(1)
+        assert record.order == "+a1 -a1 +a2 WouldDeadlock"
+        assert listed(tree) == "a=running"
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@story
+async def test_on_termination_cannot_call_its_own_supervisor(strategy: Strategy) -> None:
+    record = Record()
+    a, x = cast(record, "ax", listens=True)
+    known: list[SystemHandle] = []
+
+    async def hook(report: TerminationReport) -> None:
+        record(await answer(known[0].start_child(x.child())))
+
+    async with open_system([a.child(on_termination=hook)], strategy=strategy) as tree:
+        known.append(tree)
+        a.die()
+        await trio.sleep(1)
+        assert record.order == "+a1 -a1 WouldDeadlock +a2"
+
+
+@story
+async def test_the_starting_children_of_a_dynamic_supervisor_can_call_it() -> None:
+    record = Record()
+    (x,) = cast(record, "x", listens=True)
+    pools: list[Any] = []
+
+    async def parent(*, task_status: trio.TaskStatus[str]) -> None:
+        handle = await pools[0].start_child(x.child())
+        task_status.started(f"parent of {handle.value}")
+        await trio.sleep_forever()
+
+    async with open_system(DynamicSupervisor(name="pool")) as pool:
+        pools.append(pool)
+        handle = await pool.start_child(Child("parent", parent))
+        assert handle.value == "parent of x1"
+        await pool.terminate_child("x")
+        assert listed(pool) == "parent=running"

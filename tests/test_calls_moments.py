@@ -1,0 +1,280 @@
+"""Calls from outside at every moment: during starts, waits and restarts, while stopping, after."""
+
+from __future__ import annotations
+
+import pytest
+import tenacity
+import trio
+from spry_py import (
+    Child,
+    SystemHandle,
+    open_system,
+)
+
+from callers import Desk, answer, listed, status_of
+from stories import Actor, Record, Strategy, cast, story
+
+FIVE = tenacity.wait_fixed(5)
+
+
+async def all_calls(tree: SystemHandle, present: str, new: Child[object]) -> list[str]:
+    """The answers to one call of each kind."""
+    child = tree.child(present)
+    return [
+        await answer(tree.start_child(new)),
+        await answer(tree.terminate_child(present)),
+        await answer(tree.restart_child(present)),
+        await answer(tree.delete_child(present)),
+        await answer(child.terminate()),
+        await answer(child.restart()),
+    ]
+
+
+STOPPED = ["SupervisorStopped"] * 6
+
+# during the start of another child
+
+
+@story
+async def test_under_one_for_one_nobody_waits_for_a_start() -> None:
+    record = Record()
+    a, b, c = cast(record, "abc")
+    slow = Actor(record, "s", start_takes=5)
+    children = [a.child(), b.child()]
+    async with (
+        open_system(children, strategy="one_for_one") as tree,
+        trio.open_nursery() as nursery,
+    ):
+        record.take()
+        desk = Desk(record, nursery)
+        desk.call("slow", tree.start_child, slow.child())
+        await trio.sleep(1)
+        assert listed(tree) == "a=running b=running s=starting"
+        assert (await tree.start_child(c.child())).value == "c1"
+        await tree.terminate_child("a")
+        assert (await tree.restart_child("a")).value == "a2"
+        await tree.terminate_child("b")
+        await tree.delete_child("b")
+        assert await answer(tree.start_child(slow.child())) == "ChildAlreadyStarted"
+        assert await answer(tree.restart_child("s")) == "ChildRunning"
+        assert await answer(tree.delete_child("s")) == "ChildRunning"
+        a.die()
+        await trio.sleep(5)
+        assert record.take() == [
+            (0, "~s1"),
+            (1, "+c1"),
+            (1, "-a1"),
+            (1, "+a2"),
+            (1, "-b1"),
+            (1, "-a2"),
+            (1, "+a3"),
+            (5, "+s1"),
+            (5, "slow:ok"),
+        ]
+        assert listed(tree) == "a=running s=running c=running"
+
+
+@story
+async def test_under_one_for_one_nobody_waits_for_an_end() -> None:
+    record = Record()
+    a = Actor(record, "a", listens=True, cleanup=5)
+    b, c = cast(record, "bc")
+    children = [a.child(shutdown=10), b.child()]
+    async with (
+        open_system(children, strategy="one_for_one") as tree,
+        trio.open_nursery() as nursery,
+    ):
+        record.take()
+        desk = Desk(record, nursery)
+        desk.call("slow", tree.terminate_child, "a")
+        await trio.sleep(1)
+        assert listed(tree) == "a=stopping b=running"
+        await tree.start_child(c.child())
+        await tree.terminate_child("b")
+        await tree.restart_child("b")
+        b.die()
+        assert await answer(tree.restart_child("a")) == "ChildRunning"
+        assert await answer(tree.delete_child("a")) == "ChildRunning"
+        assert await answer(tree.start_child(a.child())) == "ChildAlreadyStarted"
+        await trio.sleep(5)
+        assert record.take() == [
+            (1, "+c1"),
+            (1, "-b1"),
+            (1, "+b2"),
+            (1, "-b2"),
+            (1, "+b3"),
+            (5, "-a1"),
+            (5, "slow:ok"),
+        ]
+        assert listed(tree) == "a=stopped b=running c=running"
+
+
+@story
+async def test_a_child_being_started_can_be_terminated() -> None:
+    """It is shut down, its caller is told, and the start has come to nothing."""
+    record = Record()
+    (a,) = cast(record, "a")
+    slow = Actor(record, "s", start_takes=5)
+    async with (
+        open_system([a.child()], strategy="one_for_one") as tree,
+        trio.open_nursery() as nursery,
+    ):
+        record.take()
+        desk = Desk(record, nursery)
+        desk.call("slow", tree.start_child, slow.child())
+        await trio.sleep(1)
+        assert await answer(tree.terminate_child("s")) == "ok"
+        await trio.sleep(9)
+        assert [fact for _, fact in record.facts[:2]] == ["~s1", "-s1"]
+        moment, told = record.facts[2]
+        assert (moment, told) in [(1, "slow:Interrupted"), (1, "slow:ChildFailure")]
+        assert len(record.take()) == 3
+        assert status_of(tree, "s") in ("gone", "stopped")
+
+
+@story
+async def test_a_child_being_started_again_can_be_terminated() -> None:
+    record = Record()
+    a = Actor(record, "a", start_takes=2)
+    async with open_system([a.child()], strategy="one_for_one") as tree:
+        a.die()
+        await trio.sleep(1)
+        assert listed(tree) == "a=starting"
+        assert await answer(tree.start_child(a.child())) == "ChildAlreadyStarted"
+        assert await answer(tree.restart_child("a")) == "ChildRunning"
+        assert await answer(tree.delete_child("a")) == "ChildRunning"
+        await tree.terminate_child("a")
+        await trio.sleep(5)
+        assert listed(tree) == "a=stopped"
+        assert (await tree.restart_child("a")).value == "a3"
+    assert record.facts == [
+        (0, "~a1"),
+        (2, "+a1"),
+        (2, "-a1"),
+        (2, "~a2"),
+        (3, "-a2"),
+        (8, "~a3"),
+        (10, "+a3"),
+        (10, "-a3"),
+    ]
+
+
+# during a backoff
+
+
+@story
+async def test_calls_are_served_during_a_backoff() -> None:
+    record = Record()
+    a, b, c = cast(record, "abc")
+    children = [a.child(backoff=FIVE), b.child()]
+    async with open_system(children, strategy="one_for_one") as tree:
+        record.take()
+        a.die()
+        await trio.sleep(1)
+        assert listed(tree) == "a=restarting b=running"
+        await tree.start_child(c.child())
+        await tree.terminate_child("b")
+        await tree.restart_child("b")
+        await trio.sleep(5)
+        assert record.take() == [
+            (0, "-a1"),
+            (1, "+c1"),
+            (1, "-b1"),
+            (1, "+b2"),
+            (5, "+a2"),
+        ]
+
+
+@story
+async def test_terminating_a_child_in_its_backoff_cancels_the_wait() -> None:
+    record = Record()
+    a, b = cast(record, "ab")
+    children = [a.child(backoff=FIVE), b.child()]
+    async with open_system(children, strategy="one_for_one") as tree:
+        record.take()
+        a.die()
+        await trio.sleep(1)
+        await tree.terminate_child("a")
+        assert trio.current_time() == 1
+        assert listed(tree) == "a=stopped b=running"
+        await trio.sleep(9)
+        assert record.take() == [(0, "-a1")]
+        assert (await tree.restart_child("a")).value == "a2"
+        await trio.sleep(9)
+        assert record.take() == [(10, "+a2")]
+
+
+@story
+async def test_one_deleted_after_its_backoff_was_cancelled_can_be_added_anew() -> None:
+    record = Record()
+    a = Actor(record, "a")
+    async with open_system([a.child(backoff=FIVE)], strategy="one_for_one") as tree:
+        a.die()
+        await trio.sleep(1)
+        await tree.terminate_child("a")
+        await tree.delete_child("a")
+        await tree.start_child(a.child())
+        await trio.sleep(9)
+        assert record.take() == [(0, "+a1"), (0, "-a1"), (1, "+a2")]
+
+
+@pytest.mark.parametrize("strategy", ["rest_for_one", "one_for_all"])
+@story
+async def test_terminating_the_pivot_of_a_waiting_group_cancels_that_restart(
+    strategy: Strategy,
+) -> None:
+    record = Record()
+    a, b, c = cast(record, "abc")
+    children = [a.child(), b.child(backoff=FIVE), c.child()]
+    async with open_system(children, strategy=strategy) as tree:
+        record.take()
+        b.die()
+        await trio.sleep(1)
+        down = {"rest_for_one": "-b1 -c1", "one_for_all": "-b1 -c1 -a1"}[strategy]
+        assert record.take_order() == down
+        await tree.terminate_child("b")
+        await trio.sleep(9)
+        assert record.take() == []
+        first = "running" if strategy == "rest_for_one" else "stopped"
+        assert listed(tree) == f"a={first} b=stopped c=stopped"
+        assert (await tree.restart_child("c")).value == "c2"
+        assert listed(tree) == f"a={first} b=stopped c=running"
+
+
+@pytest.mark.parametrize("strategy", ["rest_for_one", "one_for_all"])
+@story
+async def test_the_replay_starts_also_those_terminated_while_it_was_waited_for(
+    strategy: Strategy,
+) -> None:
+    record = Record()
+    a, b, c = cast(record, "abc")
+    children = [a.child(), b.child(backoff=FIVE), c.child()]
+    async with open_system(children, strategy=strategy) as tree:
+        b.die()
+        await trio.sleep(1)
+        record.take()
+        assert await answer(tree.restart_child("c")) == "ChildRestarting"
+        assert await answer(tree.delete_child("c")) == "ChildRestarting"
+        await tree.terminate_child("c")
+        assert status_of(tree, "c") == "stopped"
+        await trio.sleep(9)
+        up = {"rest_for_one": "+b2 +c2", "one_for_all": "+a2 +b2 +c2"}[strategy]
+        assert record.take_order() == up
+
+
+@pytest.mark.parametrize("strategy", ["rest_for_one", "one_for_all"])
+@story
+async def test_one_deleted_while_a_replay_was_waited_for_does_not_come_back(
+    strategy: Strategy,
+) -> None:
+    record = Record()
+    a, b, c = cast(record, "abc")
+    children = [a.child(), b.child(backoff=FIVE), c.child()]
+    async with open_system(children, strategy=strategy) as tree:
+        b.die()
+        await trio.sleep(1)
+        await tree.terminate_child("c")
+        await tree.delete_child("c")
+        await trio.sleep(9)
+        assert listed(tree) == "a=running b=running"
+        assert c.runs == 1

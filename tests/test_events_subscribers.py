@@ -1,0 +1,410 @@
+"""Subscribers: what each of them gets, whatever the others do, and that the tree is never hurt."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import trio
+import trio.lowlevel
+from trio.testing import assert_checkpoints
+
+from listeners import Heard, line, listened
+from spry_py import (
+    AlwaysRestart,
+    Child,
+    Event,
+    EventsLost,
+    NeverRestart,
+    SystemHandle,
+    SystemStopped,
+    SystemSupervisor,
+    cancel_on_settle,
+    open_system,
+)
+from stories import Actor, Record, cast, story
+
+
+def one_by_one(*actors: Actor) -> SystemSupervisor:
+    return SystemSupervisor([x.child() for x in actors], name="top", strategy="one_for_one")
+
+
+async def rest_of(events: AsyncIterator[Event]) -> list[str]:
+    """All that can be read without waiting for anything new."""
+    read: list[str] = []
+    with trio.move_on_after(1):
+        async for event in events:
+            read += [f"{event.seq} {line(event)}"]
+    return read
+
+
+# Who is slow
+
+
+@story
+async def test_a_full_buffer_loses_the_oldest_and_says_how_many_at_the_gap() -> None:
+    a, b = cast(Record(), "ab")
+    async with open_system(one_by_one(a, b)) as tree, tree.events(capacity=3) as events:
+        a.die()
+        await trio.sleep(1)
+        b.die()
+        await trio.sleep(1)
+        assert await rest_of(events) == [
+            "5 1 EventsLost top 5",
+            "6 1 RestartScheduled top/b in 0 attempt 1",
+            "7 1 ChildStarting top/b #2",
+            "8 1 ChildStarted top/b #2",
+        ]
+
+
+@story
+async def test_each_gap_is_told_once() -> None:
+    a, b = cast(Record(), "ab")
+    async with open_system(one_by_one(a, b)) as tree, tree.events(capacity=1) as events:
+        a.die()
+        await trio.sleep(1)
+        assert await rest_of(events) == ["3 0 EventsLost top 3", "4 0 ChildStarted top/a #2"]
+        b.die()
+        await trio.sleep(1)
+        assert await anext(events) == EventsLost(7, 2.0, "top", 3)
+        # what is missing behind a gap that has been told is another gap
+        a.die()
+        await trio.sleep(1)
+        assert await rest_of(events) == ["11 3 EventsLost top 4", "12 3 ChildStarted top/a #3"]
+
+
+@story
+async def test_what_fits_is_not_lost() -> None:
+    a, b = cast(Record(), "ab")
+    async with open_system(one_by_one(a, b)) as tree, tree.events(capacity=4) as events:
+        a.die()
+        await trio.sleep(1)
+        assert len(await rest_of(events)) == 4
+        b.die()
+        await trio.sleep(1)
+        assert [text.split()[0] for text in await rest_of(events)] == ["5", "6", "7", "8"]
+
+
+@story
+async def test_a_buffer_without_bounds() -> None:
+    a = Actor(Record(), "a")
+    system = SystemSupervisor([a.child()], strategy="one_for_one", breaker=AlwaysRestart)
+    async with open_system(system) as tree, tree.events(math.inf) as events:
+        for _ in range(500):
+            a.die()
+            await trio.sleep(1)
+        assert [int(text.split()[0]) for text in await rest_of(events)] == list(range(1, 2001))
+
+
+@story
+async def test_the_end_is_heard_even_by_who_has_lost_everything_else() -> None:
+    actors = list(cast(Record(), "abcdefgh"))
+    async with trio.open_nursery() as nursery:
+        seen: list[Event] = []
+
+        async def doze(tree: SystemHandle, *, task_status: trio.TaskStatus[None]) -> None:
+            async with tree.events(1) as events:
+                task_status.started()
+                await trio.sleep(100)
+                seen.extend([event async for event in events])
+
+        async with open_system(one_by_one(*actors)) as tree:
+            await nursery.start(doze, tree)
+    assert seen == [EventsLost(17, 0.0, "top", 17), SystemStopped(18, 0.0, "top")]
+
+
+# One among others
+
+
+@story
+async def test_two_subscribers_get_the_same_events() -> None:
+    a = Actor(Record(), "a")
+    late = Heard()
+    async with listened(one_by_one(a)) as (tree, first):
+        a.die()
+        await trio.sleep(1)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(late.listen, tree, 4)
+            a.die()
+            await trio.sleep(1)
+            nursery.cancel_scope.cancel()
+        assert len(first.events) == 8
+        assert all(x is y for x, y in zip(late.events, first.events[-4:], strict=True))
+
+
+@story
+async def test_events_are_numbered_only_while_somebody_listens() -> None:
+    a = Actor(Record(), "a")
+    async with open_system(one_by_one(a)) as tree:
+        a.die()
+        await trio.sleep(1)
+        for first in (1, 5):
+            async with tree.events() as events:
+                a.die()
+                await trio.sleep(1)
+                assert (await anext(events)).seq == first
+
+
+@story
+async def test_a_subscriber_that_fails_harms_nobody() -> None:
+    a = Actor(Record(), "a")
+    async with listened(one_by_one(a)) as (tree, heard):
+        with pytest.raises(ZeroDivisionError):
+            async with tree.events() as events:
+                a.die()
+                async for event in events:
+                    raise ZeroDivisionError(event)
+        await trio.sleep(1)
+        a.die()
+        await trio.sleep(1)
+        assert [event.seq for event in heard.events] == list(range(1, 9))
+        assert tree.child("a").status == "running"
+
+
+@story
+async def test_a_cancelled_subscriber_harms_nobody() -> None:
+    a = Actor(Record(), "a")
+    other = Heard()
+    async with listened(one_by_one(a)) as (tree, heard):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(other.listen, tree)
+            # it is woken and cancelled in the same moment
+            a.die()
+            await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+        await trio.sleep(1)
+        a.die()
+        await trio.sleep(1)
+        assert [event.seq for event in heard.events] == list(range(1, 9))
+
+
+@story
+async def test_cancelling_a_read_loses_nothing() -> None:
+    a = Actor(Record(), "a")
+    async with open_system(one_by_one(a)) as tree, tree.events() as events:
+        with trio.move_on_after(1) as scope:
+            await anext(events)
+        assert scope.cancelled_caught
+        a.die()
+        await trio.sleep(1)
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await anext(events)
+        assert scope.cancelled_caught
+        assert [text.split()[0] for text in await rest_of(events)] == ["1", "2", "3", "4"]
+
+
+@story
+async def test_a_long_buffer_leaves_room_for_others() -> None:
+    actors = list(cast(Record(), "abcdefghijklmnopqrstuvwxyz"))
+    passes: list[int] = []
+
+    async def watch(*, task_status: trio.TaskStatus[None]) -> None:
+        task_status.started()
+        while True:
+            passes.append(len(read))
+            await trio.lowlevel.checkpoint()
+
+    read: list[Event] = []
+    async with open_system(one_by_one(*actors)) as tree, tree.events() as events:
+        await tree.stop()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(watch)
+            read += [event async for event in events]
+            nursery.cancel_scope.cancel()
+    assert len(read) == 54
+    assert sorted(set(passes)) == [0, 15, 31, 47]
+
+
+@story
+async def test_a_read_that_finds_nothing_is_a_checkpoint() -> None:
+    a = Actor(Record(), "a")
+    async with open_system(one_by_one(a)) as tree, tree.events() as events:
+        with assert_checkpoints(), trio.move_on_after(1):
+            await anext(events)
+        await tree.stop()
+        await rest_of(events)
+        with assert_checkpoints(), pytest.raises(StopAsyncIteration):
+            await anext(events)
+
+
+@story
+async def test_two_readers_share_one_subscription() -> None:
+    a = Actor(Record(), "a")
+    seqs: list[int] = []
+
+    async def read(events: AsyncIterator[Event]) -> None:
+        async for event in events:
+            seqs.append(event.seq)
+            await trio.sleep(0.1)
+
+    async with (
+        open_system(one_by_one(a)) as tree,
+        tree.events() as events,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(read, events)
+        nursery.start_soon(read, events)
+        await trio.sleep(1)
+        a.die()
+        await trio.sleep(1)
+        await tree.stop()
+    assert sorted(seqs) == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+@story
+async def test_a_subscription_that_has_been_left_is_of_no_use() -> None:
+    a = Actor(Record(), "a")
+
+    async def read(events: AsyncIterator[Event]) -> None:
+        with pytest.raises(trio.ClosedResourceError):
+            await anext(events)
+
+    async with open_system(one_by_one(a)) as tree, trio.open_nursery() as nursery:
+        async with tree.events() as events:
+            nursery.start_soon(read, events)
+            await trio.sleep(1)
+            a.die()
+        await read(events)
+
+
+# Whom it listens to
+
+
+@story
+async def test_a_subscriber_of_a_subtree_hears_that_subtree() -> None:
+    a, b, c = cast(Record(), "abc")
+    children = [Child("sub", one_by_one(a)), Child("sub2", one_by_one(b)), c.child()]
+    async with listened(children, strategy="one_for_one") as (tree, whole):
+        heard = Heard()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(heard.listen, tree.find("sub").value)
+            for actor in (c, b, a):
+                actor.die()
+                await trio.sleep(1)
+            assert [event.seq for event in heard.events] == [9, 10, 11, 12]
+            assert heard.take() == [
+                "2 ChildTerminated top/sub/a #1 Boom('a1') none",
+                "2 RestartScheduled top/sub/a in 0 attempt 1",
+                "2 ChildStarting top/sub/a #2",
+                "2 ChildStarted top/sub/a #2",
+            ]
+            nursery.cancel_scope.cancel()
+        assert len(whole.events) == 12
+
+
+@story
+async def test_a_subscription_lasts_over_all_incarnations() -> None:
+    a = Actor(Record(), "a")
+    sub = SystemSupervisor([a.child()], breaker=NeverRestart)
+    async with open_system([Child("sub", sub)], name="top", strategy="one_for_one") as tree:
+        handle: SystemHandle = tree.find("sub").value
+        async with handle.events() as events:
+            for _ in range(2):
+                a.die()
+                await trio.sleep(1)
+            read = [text for text in await rest_of(events) if text.endswith(("sub #2", "sub #3"))]
+            assert read == [
+                "8 0 ChildStarting top/sub #2",
+                "12 0 ChildStarted top/sub #2",
+                "20 1 ChildStarting top/sub #3",
+                "24 1 ChildStarted top/sub #3",
+            ]
+
+
+@story
+async def test_a_child_may_listen_to_its_own_tree() -> None:
+    a = Actor(Record(), "a")
+    heard: list[str] = []
+
+    async def listen(top: list[SystemHandle]) -> None:
+        with cancel_on_settle():
+            while not top:
+                await trio.sleep(1)
+            async with top[0].events() as events:
+                async for event in events:
+                    heard.append(line(event))  # noqa: PERF401 - what it hears until it is cancelled
+
+    top: list[SystemHandle] = []
+    async with open_system(
+        [a.child(), Child("ear", listen, top)], name="top", strategy="one_for_one"
+    ) as tree:
+        top.append(tree)
+        await trio.sleep(2)
+        a.die()
+        await trio.sleep(1)
+    assert heard == [
+        "2 ChildTerminated top/a #1 Boom('a1') none",
+        "2 RestartScheduled top/a in 0 attempt 1",
+        "2 ChildStarting top/a #2",
+        "2 ChildStarted top/a #2",
+        "3 SystemTeardown top",
+    ]
+
+
+# The end of the stream
+
+
+@story
+async def test_the_stream_ends_with_the_root_and_not_with_the_subtree() -> None:
+    a, b = cast(Record(), "ab")
+    sub = Child("sub", one_by_one(a), restart="temporary")
+    async with open_system([sub, b.child()], name="top", strategy="one_for_one") as tree:
+        handle: SystemHandle = tree.find("sub").value
+        async with handle.events() as events, trio.open_nursery() as nursery:
+            await handle.stop()
+            assert [text.split(" ", 1)[1] for text in await rest_of(events)] == [
+                "0 SystemTeardown top/sub",
+                "0 ChildAborted top/sub/a #1",
+                "0 ChildTerminated top/sub/a #1 Aborted aborted",
+                "0 SystemStopped top/sub",
+                "0 ChildTerminated top/sub #1 Normal none",
+            ]
+            nursery.start_soon(tree.stop)
+            with pytest.raises(StopAsyncIteration):
+                await anext(events)
+            assert tree.status == "stopped"
+
+
+@story
+async def test_what_is_kept_can_be_read_after_the_root_has_ended() -> None:
+    a = Actor(Record(), "a")
+    async with open_system(one_by_one(a)) as tree, tree.events() as events:
+        await tree.stop()
+        await trio.sleep(5)
+        read = [line(event) async for event in events]
+    assert read == [
+        "0 SystemTeardown top",
+        "0 ChildAborted top/a #1",
+        "0 ChildTerminated top/a #1 Aborted aborted",
+        "0 SystemStopped top",
+    ]
+
+
+@story
+async def test_a_subscription_to_a_tree_that_has_ended_ends_at_once() -> None:
+    async with open_system([], name="top") as tree:
+        pass
+    async with tree.events() as events:
+        assert [event async for event in events] == []
+
+
+# Bad values
+
+
+@pytest.mark.parametrize(
+    ("capacity", "error"),
+    [(0, ValueError), (-1, ValueError), (1.5, TypeError), (True, TypeError), ("9", TypeError)],
+    ids=repr,
+)
+def test_a_bad_capacity_is_refused_where_it_is_written(capacity: Any, error: Any) -> None:
+    async def story() -> None:
+        async with open_system([]) as tree:
+            with pytest.raises(error) as raised:
+                tree.events(capacity)
+            text = f"events: capacity must be an int, 1 or more, or inf, not {capacity!r}"
+            assert str(raised.value) == text
+
+    trio.run(story)

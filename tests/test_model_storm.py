@@ -1,0 +1,229 @@
+"""Many callers at once, at random moments, some of them giving up: held against the laws."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import trio
+import trio.testing
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from spry_py import AlwaysRestart, ChildNotFound, Scope, SystemHandle, open_system
+
+from callers import Desk, listed
+from pools import open_pool
+from stories import Actor, Record, Restart, Strategy, story
+from workers import RESTARTS, STRATEGIES
+
+KEYS = ("a", "b", "c", "d")
+MOMENTS = st.sampled_from([0.0, 0.5, 1.0, 1.25, 2.0, 3.0, 3.5, 5.0, 7.0])
+SECONDS = st.sampled_from([0.0, 0.0, 1.0, 2.0])
+
+
+@dataclass(frozen=True)
+class Role:
+    """What one key is like; times in seconds."""
+
+    start_takes: float
+    cleanup: float
+    listens: bool
+    fails: tuple[int, ...]
+    restart: Restart
+    backoff: float
+
+
+@dataclass(frozen=True)
+class Deed:
+    """Something that somebody does at some moment, perhaps losing patience (in seconds)."""
+
+    do: str
+    key: str
+    at: float
+    patience: float
+    conflict: Literal["raise", "replace", "queue", "ignore"]
+
+
+ROLES = st.builds(
+    Role,
+    start_takes=SECONDS,
+    cleanup=SECONDS,
+    listens=st.booleans(),
+    fails=st.sampled_from([(), (), (2,), (1, 3)]),
+    restart=st.sampled_from(RESTARTS),
+    backoff=SECONDS,
+)
+DEEDS = st.builds(
+    Deed,
+    do=st.sampled_from(
+        ["start", "start", "terminate", "restart", "delete", "again", "end", "die", "stop"]
+    ),
+    key=st.sampled_from(KEYS),
+    at=MOMENTS,
+    patience=st.sampled_from([math.inf, math.inf, 0.0, 0.5, 1.0, 2.0]),
+    conflict=st.sampled_from(["raise", "replace", "queue", "ignore"]),
+)
+ENDS = MOMENTS | st.just(1000.0)
+storms = settings(
+    max_examples=max(300, settings().max_examples),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+
+class Storm:
+    """A supervisor, its actors, and everything that is done to them."""
+
+    def __init__(self, roles: dict[str, Role], deeds: list[Deed]) -> None:
+        self.record = Record()
+        self.roles = roles
+        self.deeds = deeds
+        self.faults: list[str] = []
+        self.limit = math.inf
+        self.actors = {
+            key: Actor(
+                self.record,
+                key,
+                start_takes=role.start_takes,
+                cleanup=role.cleanup,
+                listens=role.listens,
+                fails_starts=role.fails,
+            )
+            for key, role in roles.items()
+        }
+
+    def child(self, key: str) -> Any:
+        role = self.roles[key]
+        backoff = (lambda _: role.backoff) if role.backoff else None
+        return self.actors[key].child(restart=role.restart, backoff=backoff, shutdown=3)
+
+    async def rage(self, handle: Any, desk: Desk, nursery: trio.Nursery) -> None:
+        for number, deed in enumerate(self.deeds):
+            nursery.start_soon(self.do, handle, desk, deed, f"#{number}")
+
+    async def do(self, handle: Any, desk: Desk, deed: Deed, name: str) -> None:
+        await trio.sleep_until(deed.at)
+        actor = self.actors[deed.key]
+        if deed.do == "die":
+            actor.die()
+        elif deed.do == "stop":
+            actor.stop()
+        else:
+            scope = desk.call(name, self.call, handle, deed)
+            scope.deadline = trio.current_time() + deed.patience
+        await trio.testing.wait_all_tasks_blocked()
+        self.look(handle)
+
+    def call(self, handle: Any, deed: Deed) -> Awaitable[object]:
+        if deed.do == "start":
+            return self.start(handle, deed)
+        if deed.do == "terminate":
+            return handle.terminate_child(deed.key)  # type: ignore[no-any-return]
+        if deed.do == "restart":
+            return handle.restart_child(deed.key)  # type: ignore[no-any-return]
+        if deed.do == "delete":
+            return handle.delete_child(deed.key)  # type: ignore[no-any-return]
+        return self.by_handle(handle, deed)
+
+    async def start(self, handle: Any, deed: Deed) -> None:
+        await handle.start_child(self.child(deed.key))
+
+    async def by_handle(self, handle: SystemHandle, deed: Deed) -> None:
+        try:
+            child = handle.child(deed.key)
+        except ChildNotFound:
+            return
+        await (child.restart() if deed.do == "again" else child.terminate())
+
+    def look(self, handle: Any) -> None:
+        """At no moment more run than may, and those listed as running do run."""
+        if sum(actor.alive for actor in self.actors.values()) > self.limit:
+            self.faults.append(f"{trio.current_time()}: too many run: {listed(handle)}")
+        for info in handle.which_children():
+            if info.status == "running" and self.actors[info.key].alive != 1:
+                self.faults.append(f"{trio.current_time()}: {info.key} does not run")
+            if info.status in ("stopped", "done") and self.actors[info.key].alive:
+                self.faults.append(f"{trio.current_time()}: {info.key} is alive")
+
+    def expect_quiet(self) -> None:
+        """All has ended, and every call has been answered once."""
+        assert self.faults == []
+        assert "overlap" not in self.record.order
+        assert [actor.alive for actor in self.actors.values()] == [0, 0, 0, 0]
+        answered = [fact.partition(":")[0] for _, fact in self.record.facts if "#" in fact]
+        asked = [
+            f"#{number}" for number, deed in enumerate(self.deeds) if deed.do not in ("die", "stop")
+        ]
+        assert sorted(answered) == sorted(asked)
+
+
+class PoolStorm(Storm):
+    """The same with everything that only a dynamic supervisor can do."""
+
+    async def start(self, handle: Any, deed: Deed) -> None:
+        await handle.start_child(self.child(deed.key), on_conflict=deed.conflict)
+
+
+roles_of_all = st.fixed_dictionaries(dict.fromkeys(KEYS, ROLES))
+
+
+@storms
+@given(
+    roles=roles_of_all,
+    deeds=st.lists(DEEDS, max_size=30),
+    strategy=st.sampled_from(STRATEGIES),
+    declared=st.lists(st.sampled_from(KEYS), unique=True, max_size=3),
+    end=ENDS,
+)
+def test_a_storm_of_calls_on_a_system(
+    roles: dict[str, Role], deeds: list[Deed], strategy: Strategy, declared: list[str], end: float
+) -> None:
+    @story
+    async def tell() -> None:
+        storm = Storm(roles, deeds)
+
+        async def system(scope: Scope) -> None:
+            for key in declared:
+                if 1 not in roles[key].fails:
+                    await scope.start(storm.child(key))
+
+        with trio.fail_after(5000):
+            async with trio.open_nursery() as nursery:
+                desk = Desk(storm.record, nursery)
+                async with open_system(system, strategy=strategy, breaker=AlwaysRestart) as handle:
+                    await storm.rage(handle, desk, nursery)
+                    await trio.sleep(end)
+        storm.expect_quiet()
+
+    tell()
+
+
+@storms
+@given(
+    roles=roles_of_all,
+    deeds=st.lists(DEEDS, max_size=30),
+    max_running=st.sampled_from([1, 2, math.inf]),
+    max_children=st.sampled_from([2, 3, math.inf]),
+    end=ENDS,
+)
+def test_a_storm_of_calls_on_a_dynamic_supervisor(
+    roles: dict[str, Role],
+    deeds: list[Deed],
+    max_running: float,
+    max_children: float,
+    end: float,
+) -> None:
+    @story
+    async def tell() -> None:
+        storm = PoolStorm(roles, deeds)
+        storm.limit = min(max_running, max_children)
+        with trio.fail_after(5000):
+            async with trio.open_nursery() as nursery:
+                desk = Desk(storm.record, nursery)
+                async with open_pool(max_running=max_running, max_children=max_children) as pool:
+                    await storm.rage(pool, desk, nursery)
+                    await trio.sleep(end)
+        storm.expect_quiet()
+
+    tell()

@@ -1,0 +1,92 @@
+"""README.md: every program in it runs, and shows what README.md says that it shows."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from programs import finished
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+# On virtual time; the clock that the story on the command line reads stays the real one.
+VIRTUAL = """
+import functools, json, sys, trio, trio.testing
+from spry_py._cli import main
+run = trio.run
+trio.run = lambda *args: run(*args, clock=trio.testing.MockClock(autojump_threshold=0))
+sys.path.append(sys.argv[1])
+given = json.loads(sys.argv[2])
+"""
+PROGRAM = """
+names = {"__name__": "__main__"}
+for number, source in enumerate(given):
+    print(f"-- {number}", file=sys.stderr)
+    exec(compile(source, f"block {number} of README.md", "exec"), names)
+"""
+COMMAND = """
+sys.exit(main(given))
+"""
+
+
+def parts() -> Iterator[tuple[str, str]]:
+    """Language and text of every fenced part."""
+    yield from FENCE.findall(README)
+
+
+def told(script: str, given: list[str], cwd: Path) -> str:
+    """Both output streams of a program, in the order of their lines."""
+    joined = "import sys; sys.stdout = sys.stderr\n"
+    result = finished(["-c", joined + VIRTUAL + script, str(ROOT), json.dumps(given)], cwd)
+    assert result.returncode == 0, result.stderr
+    return result.stderr
+
+
+def without_times(text: str) -> str:
+    return re.sub(r"^ +\d+\.\d\d s", "", text, flags=re.MULTILINE)
+
+
+def test_the_programs_show_what_they_are_said_to_show(tmp_path: Path) -> None:
+    programs: list[str] = []
+    shown: list[str] = []
+    for language, text in parts():
+        if language == "python":
+            shown.append(f"-- {len(programs)}\n")
+            programs.append(text)
+        elif language == "text":
+            shown[-1] += text
+    assert told(PROGRAM, programs, tmp_path) == "".join(shown)
+
+
+COMMANDS = [text for language, text in parts() if language == "console"]
+
+
+@pytest.mark.parametrize("text", COMMANDS)
+def test_the_commands_show_what_they_are_said_to_show(text: str, tmp_path: Path) -> None:
+    command, _, shown = text.partition("\n")
+    prompt, program, *arguments = shlex.split(command)
+    assert (prompt, program) == ("$", "spry-py")
+    assert without_times(told(COMMAND, arguments, tmp_path)) == without_times(shown)
+
+
+def test_the_first_tree_is_the_example_of_that_name() -> None:
+    example = ast.parse((ROOT / "examples" / "first_tree.py").read_text(encoding="utf-8"))
+    first = next(text for language, text in parts() if language == "python")
+    del example.body[0]  # its docstring
+    assert ast.unparse(example) == ast.unparse(ast.parse(first))
+    assert len(first.splitlines()) <= 20
+
+
+def test_links_lead_to_something() -> None:
+    targets = re.findall(r"\]\(([^)#]+)\)", README)
+    here = [target for target in targets if "://" not in target]
+    assert [target for target in here if not (ROOT / target).exists()] == []
+    assert here

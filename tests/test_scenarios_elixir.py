@@ -1,0 +1,142 @@
+"""Calls on a supervisor, after Elixir's SupervisorTest: each test bears its number."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import pytest
+import trio
+from spry_py import (
+    Child,
+    ChildNotFound,
+    Normal,
+    SystemHandle,
+    SystemSupervisor,
+    open_system,
+)
+
+from callers import answer
+from stories import story
+from workers import (
+    Crash,
+    Crew,
+    Strategy,
+    counts,
+    listing,
+    supervise,
+)
+
+
+def open_empty(strategy: Strategy = "one_for_one") -> Any:
+    return open_system(supervise([], strategy, restarts=100))
+
+
+@story
+async def test_c08_start_link() -> None:
+    stacks: list[list[str]] = []
+    crew = Crew()
+
+    async def stack(items: tuple[str, ...], *, task_status: trio.TaskStatus[list[str]]) -> None:
+        with crew.shift() as shift:
+            stacks.append(list(items))
+            task_status.started(stacks[-1])
+            await shift.stay()
+
+    async with open_system([], name="here", strategy="one_for_one") as handle:
+        child = await handle.start_child(Child("stack", stack, ("hello",)))
+        assert child.value.pop() == "hello"
+        assert child.value == []
+        await crew.tell("stack", "stop")
+        assert (child.value, child.incarnation) == (["hello"], 2)
+        assert handle.find("stack").path == "here/stack"
+
+
+async def plain(value: str, *, task_status: trio.TaskStatus[str]) -> None:
+    task_status.started(value)
+    await trio.sleep_forever()
+
+
+class Service:
+    async def __call__(self, value: str, *, task_status: trio.TaskStatus[str]) -> None:
+        await plain(value, task_status=task_status)
+
+
+@pytest.mark.parametrize(
+    "child",
+    [
+        Child("child1", plain, "hello"),
+        Child("child1", functools.partial(plain, "hello")),
+        Child("child1", Service(), "hello"),
+        Child("child1", Service().__call__, "hello"),
+    ],
+    ids=["function", "partial", "object", "method"],
+)
+@story
+async def test_c11_c12_c13_start_child_takes_every_kind_of_child(child: Child[Any]) -> None:
+    async with open_empty() as handle:
+        started = await handle.start_child(child)
+        assert (started.value, started.kind) == ("hello", "worker")
+        assert counts(handle) == (1, 1, 0, 1)
+
+
+@story
+async def test_c13_start_child_takes_a_supervisor() -> None:
+    crew = Crew()
+    async with open_empty() as handle:
+        started = await handle.start_child(Child("child1", SystemSupervisor([crew.worker("x")])))
+        assert isinstance(started.value, SystemHandle)
+        assert counts(handle) == (1, 1, 1, 0)
+
+
+@story
+async def test_c15_with_valid_child_spec() -> None:
+    crew = Crew()
+    async with open_empty() as handle:
+        for seconds in (0, 1):
+            child = crew.worker("child1", shutdown=seconds, restart="temporary")
+            started = await handle.start_child(child)
+            await handle.terminate_child("child1")
+            report = await started.wait()
+            assert (report.burden, report.failed) == (
+                "aborted" if seconds == 0 else "settling",
+                False,
+            )
+        words = [fact.partition(" ")[2] for fact in crew.news()]
+        assert words == ["up", "aborted", "up", "settled"]
+
+
+@story
+async def test_c16_child_life_cycle() -> None:
+    crew = Crew()
+    async with open_empty() as handle:
+        assert (listing(handle), counts(handle)) == ([], (0, 0, 0, 0))
+        child = await handle.start_child(crew.worker("child1"))
+        assert (listing(handle), counts(handle)) == ([("child1", "running", 1)], (1, 1, 0, 1))
+        assert await answer(handle.delete_child("child1")) == "ChildRunning"
+        assert await answer(handle.terminate_child("child1")) == "ok"
+        assert child.value is None
+        assert (await handle.restart_child("child1")).value == child.value == "child1#2"
+        assert await answer(handle.terminate_child("child1")) == "ok"
+        assert await answer(handle.delete_child("child1")) == "ok"
+        with pytest.raises(ChildNotFound):
+            handle.child("child1")
+        assert (listing(handle), counts(handle)) == ([], (0, 0, 0, 0))
+        await handle.stop()
+        assert (await handle.wait()).reason == Normal(None)
+    assert [fact.partition(" ")[2] for fact in crew.news()] == ["up", "settled", "up", "settled"]
+
+
+@story
+async def test_c16_a_crash_between_the_calls_changes_no_answer() -> None:
+    crew = Crew()
+    async with open_empty() as handle:
+        await handle.start_child(crew.worker("child1"))
+        crew.news()
+        assert await crew.tell("child1", "die") == ["child1#1 died", "child1#2 up"]
+        report = handle.child("child1").last_report
+        assert report is not None
+        assert isinstance(report.exception, Crash)
+        assert await answer(handle.restart_child("child1")) == "ChildRunning"
+        assert await answer(handle.terminate_child("child1")) == "ok"
+        assert (await handle.restart_child("child1")).value == "child1#3"

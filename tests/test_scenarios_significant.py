@@ -1,0 +1,240 @@
+"""Significant children and calls, after supervisor_SUITE: each test bears its scenario's number."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import pytest
+import trio
+from spry_py import (
+    Child,
+    DynamicSupervisor,
+    NonChildFailure,
+    Normal,
+    RateLimited,
+    Scope,
+    SystemHandle,
+    open_system,
+)
+
+from callers import Puppets, Way, listed
+from stories import story
+from workers import STRATEGIES, Restart, Strategy
+
+Mode = Literal["never", "any_significant", "all_significant"]
+MODES: tuple[Mode, ...] = ("never", "any_significant", "all_significant")
+FAILURES: tuple[Way, ...] = ("kill", "die")
+WAYS: tuple[Way, ...] = ("kill", "die", "stop")
+
+
+def open_three(puppets: Puppets, restart: Restart, mode: Mode, strategy: Strategy) -> Any:
+    """Two significant children of that type, and one that is not."""
+    children = [
+        puppets.child("s1", restart=restart, significant=True),
+        puppets.child("s2", restart=restart, significant=True),
+        puppets.child("child", restart="temporary" if restart == "temporary" else "transient"),
+    ]
+    breaker = RateLimited(100, 10.0)
+    return open_system(children, strategy=strategy, breaker=breaker, auto_shutdown=mode)
+
+
+async def alive(tree: SystemHandle) -> bool:
+    await trio.sleep(1)
+    return tree.status == "running"
+
+
+async def expect_end(tree: SystemHandle) -> None:
+    with trio.fail_after(1):
+        report = await tree.wait()
+    assert report.reason == Normal(None)
+    assert tree.count_children().active == 0
+
+
+@pytest.mark.parametrize("mode", MODES)
+@story
+async def test_a57_nonsignificant_temporary(mode: Mode) -> None:
+    puppets = Puppets()
+    child = puppets.child("child", restart="temporary")
+    async with open_system([child], auto_shutdown=mode) as tree:
+        await tree.terminate_child("child")
+        assert (await alive(tree), listed(tree)) == (True, "")
+        for way in WAYS:
+            await tree.start_child(child)
+            await puppets.end("child", way)
+            assert (await alive(tree), listed(tree)) == (True, "")
+
+
+@pytest.mark.parametrize("mode", MODES)
+@story
+async def test_a58_nonsignificant_transient(mode: Mode) -> None:
+    puppets = Puppets()
+    child = puppets.child("child", restart="transient")
+    async with open_system([child], auto_shutdown=mode) as tree:
+        await tree.terminate_child("child")
+        assert (await alive(tree), listed(tree)) == (True, "child=stopped")
+        await tree.restart_child("child")
+        for way in FAILURES:
+            await puppets.end("child", way)
+            assert (await alive(tree), listed(tree)) == (True, "child=running")
+        await puppets.end("child", "stop")
+        assert (await alive(tree), listed(tree)) == (True, "child=done")
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("way", WAYS)
+@story
+async def test_a59_significant_temporary_any(way: Way, strategy: Strategy) -> None:
+    puppets = Puppets()
+    async with open_three(puppets, "temporary", "any_significant", strategy) as tree:
+        await tree.terminate_child("s2")
+        assert (await alive(tree), listed(tree)) == (True, "s1=running child=running")
+        await puppets.end("s1", way)
+        await expect_end(tree)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("way", WAYS)
+@story
+async def test_a59_significant_temporary_all(way: Way, strategy: Strategy) -> None:
+    puppets = Puppets()
+    async with open_three(puppets, "temporary", "all_significant", strategy) as tree:
+        await puppets.end("s1", way)
+        assert (await alive(tree), listed(tree)) == (True, "s2=running child=running")
+        await puppets.end("s2", way)
+        await expect_end(tree)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@story
+async def test_a60_significant_transient_any(strategy: Strategy) -> None:
+    puppets = Puppets()
+    async with open_three(puppets, "transient", "any_significant", strategy) as tree:
+        await tree.terminate_child("s2")
+        assert (await alive(tree), listed(tree)) == (True, "s1=running s2=stopped child=running")
+        await tree.restart_child("s2")
+        for way in FAILURES:
+            await puppets.end("s1", way)
+            assert await alive(tree)
+            assert listed(tree) == "s1=running s2=running child=running"
+        await puppets.end("s1", "stop")
+        await expect_end(tree)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@story
+async def test_a60_significant_transient_all(strategy: Strategy) -> None:
+    puppets = Puppets()
+    async with open_three(puppets, "transient", "all_significant", strategy) as tree:
+        await puppets.end("s1", "stop")
+        assert (await alive(tree), listed(tree)) == (True, "s1=done s2=running child=running")
+        await puppets.end("s2", "stop")
+        await expect_end(tree)
+
+
+@pytest.mark.parametrize("mode", ["any_significant", "all_significant"])
+@story
+async def test_a60_terminating_the_last_of_them_ends_nothing(mode: Mode) -> None:
+    puppets = Puppets()
+    async with open_three(puppets, "transient", mode, "one_for_one") as tree:
+        await tree.terminate_child("s1")
+        await tree.terminate_child("s2")
+        assert await alive(tree)
+        assert listed(tree) == "s1=stopped s2=stopped child=running"
+        await tree.delete_child("s2")
+        await tree.restart_child("s1")
+        await puppets.end("s1", "stop")
+        await expect_end(tree)
+
+
+@story
+async def test_a60_those_that_were_terminated_are_not_waited_for() -> None:
+    puppets = Puppets()
+    async with open_three(puppets, "transient", "all_significant", "one_for_one") as tree:
+        await tree.terminate_child("s1")
+        await puppets.end("s2", "stop")
+        await expect_end(tree)
+
+
+@story
+async def test_a60_a_significant_child_that_was_added_counts() -> None:
+    puppets = Puppets()
+    added = puppets.child("s3", restart="temporary", significant=True)
+    async with open_three(puppets, "transient", "all_significant", "one_for_one") as tree:
+        await tree.start_child(added)
+        await puppets.end("s1", "stop")
+        await puppets.end("s2", "stop")
+        assert await alive(tree)
+        await puppets.end("s3", "kill")
+        await expect_end(tree)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a61_significant_simple(mode: Mode) -> None:
+    """A dynamic supervisor has no `auto_shutdown` to combine with anything."""
+    with pytest.raises(TypeError, match="auto_shutdown"):
+        DynamicSupervisor(auto_shutdown=mode)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("restart", ["transient", "temporary"])
+@story
+async def test_a27_significant_under_never_is_refused_by_calls_and_at_the_start(
+    restart: Restart,
+) -> None:
+    puppets = Puppets()
+    child = puppets.child("s", restart=restart, significant=True)
+
+    async def system(scope: Scope) -> None:
+        await scope.start(child)
+
+    with pytest.raises(NonChildFailure) as caught:
+        async with open_system(system):
+            raise AssertionError("a system with a child that is refused has not started")
+    assert isinstance(caught.value.__cause__, ValueError)
+    async with open_system([]) as tree:
+        with pytest.raises(ValueError, match="significant"):
+            await tree.start_child(child)
+        assert listed(tree) == ""
+
+
+@pytest.mark.parametrize("emptied", ["terminate", "stop", "die", "delete"])
+@story
+async def test_when_empty_whatever_emptied_it(emptied: str) -> None:
+    puppets = Puppets()
+    children = [puppets.child("a"), puppets.child("b", restart="temporary")]
+    async with open_system(children, strategy="one_for_one", auto_shutdown="when_empty") as tree:
+        await tree.terminate_child("a")
+        assert (await alive(tree), listed(tree)) == (True, "a=stopped b=running")
+        if emptied == "terminate":
+            await tree.terminate_child("b")
+        elif emptied == "delete":
+            await tree.delete_child("a")
+            await tree.terminate_child("b")
+        elif emptied == "stop":
+            await puppets.end("b", "stop")
+        else:
+            await puppets.end("b", "die")
+        await expect_end(tree)
+
+
+@story
+async def test_when_empty_a_child_being_started_by_a_call_is_somebody() -> None:
+    puppets = Puppets()
+
+    async def slow(*, task_status: trio.TaskStatus[str]) -> None:
+        await trio.sleep(3)
+        task_status.started("up")
+        await trio.sleep(3)
+
+    children = [puppets.child("a", restart="temporary")]
+    async with (
+        open_system(children, strategy="one_for_one", auto_shutdown="when_empty") as tree,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(tree.start_child, Child("slow", slow, restart="temporary"))
+        await trio.sleep(1)
+        await puppets.end("a", "stop")
+        assert (await alive(tree), listed(tree)) == (True, "slow=starting")
+        await trio.sleep(2)
+        assert listed(tree) == "slow=running"
+        assert (await tree.wait()).reason == Normal(None)
+        assert trio.current_time() == 6
