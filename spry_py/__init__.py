@@ -8,7 +8,7 @@ The layers, each importing only from those above it::
     _alarm _context _run_child _incarnation _nursery _deadlock         what lives
     _snapshot _tasks _handle                                           what is seen from outside
     _shutdown _tree _mailbox _calls _keeper _loop                      the loop
-    _scope _startup _restart _root _supervisor _dynamic _partition     the supervisors
+    _scope _startup _restart _replay _root _supervisor _dynamic _partition     the supervisors
     _run telemetry _cli                                                entry points
 """
 
@@ -60,6 +60,7 @@ from ._events import (
     SystemTeardown,
 )
 from ._handle import ChildHandle, SystemHandle
+from ._partition import PartitionHandle, PartitionSupervisor
 from ._run import open_system, run
 from ._scope import Scope
 from ._snapshot import ChildCounts, ChildInfo, Snapshot
@@ -104,6 +105,8 @@ __all__ = [
     "NeverRestart",
     "NonChildFailure",
     "Normal",
+    "PartitionHandle",
+    "PartitionSupervisor",
     "RateLimited",
     "RestartRefused",
     "RestartScheduled",
@@ -132,9 +135,13 @@ __all__ = [
     "run",
 ]
 
-for _name in __all__:
-    _object = globals()[_name]
-    if getattr(_object, "__module__", "").startswith(f"{__name__}."):
-        # tracebacks and spans name where users import it from
-        _object.__module__ = __name__
-del _name, _object
+
+def _name_from_here() -> None:
+    """Tracebacks and spans name where users import it from."""
+    for name in __all__:
+        value = globals()[name]
+        if getattr(value, "__module__", "").startswith(f"{__name__}."):
+            value.__module__ = __name__
+
+
+_name_from_here()

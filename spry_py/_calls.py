@@ -93,7 +93,7 @@ class Calls:
         self._starts: dict[Member, Call] = {}
         self._ends: dict[Member, list[Call]] = {}
         # to be restarted as soon as they are down
-        self._again: dict[Member, Call] = {}
+        self._again: dict[Member, list[Call]] = {}
 
     @property
     def loop(self) -> Keeper:
@@ -174,8 +174,9 @@ class Calls:
         for calls in self._ends.values():
             for call in calls:
                 call.give()
-        for call in self._again.values():
-            call.refuse(SupervisorStopped(f"{self._loop.path!r} has been stopped"))
+        for calls in self._again.values():
+            for call in calls:
+                call.refuse(SupervisorStopped(f"{self._loop.path!r} has been stopped"))
         self._starts.clear()
         self._ends.clear()
 
@@ -192,15 +193,14 @@ class Calls:
         if member in self._starts:
             self._start_over(member, self._starts.pop(member), incarnation)
         if member in self._ends:
-            again = self._again.pop(member, None)
-            if again is not None:
-                again.give()
+            for call in self._again.pop(member, ()):
+                call.give()
             self._loop.down(member, forget=False)
             for call in self._ends.pop(member):
                 call.give()
         elif member in self._again:
             member.state = "restarting"
-            self._loop.post(self._restart_down, (member, self._again.pop(member)))
+            self._loop.post(self._restart_down, member)
 
     def _start_over(self, member: Member, call: Call, incarnation: Incarnation) -> None:
         loop = self._loop
@@ -316,15 +316,17 @@ class Calls:
         member = self._known(call.argument)
         if not member.is_alive:
             await self._loop.shutdowns.one(member)
-            await self._loop.restart_by_hand(member, call)
+            await self._loop.restart_by_hand(member, [call])
             return
-        self._again[member] = call
+        self._again.setdefault(member, []).append(call)
         assert member.incarnation is not None
         with self._loop.on_behalf_of(call.span):
             self._loop.shutdowns.ask(member, member.incarnation)
 
-    async def _restart_down(self, message: tuple[Member, Call]) -> None:
-        await self._loop.restart_by_hand(*message)
+    async def _restart_down(self, member: Member) -> None:
+        calls = self._again.pop(member, [])
+        if calls:
+            await self._loop.restart_by_hand(member, calls)
 
 
 def _interrupted(member: Member) -> Interrupted:

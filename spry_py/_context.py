@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -29,8 +29,8 @@ class Context:
 
     __slots__ = ("_incarnation",)
 
-    def __init__(self, incarnation: Incarnation) -> None:
-        self._incarnation = incarnation
+    def __init__(self, incarnation: Any) -> None:
+        self._incarnation: Incarnation = incarnation
 
     @property
     def key(self) -> str:

@@ -88,10 +88,10 @@ class DynamicSupervisor(Supervisor[DynamicHandle]):
         if breaker is None:
             raise TypeError(f"{owner}: breaker must be a breaker factory, not None")
         check_callable(owner, "breaker", breaker, "a breaker factory such as RateLimited")
-        self.name = name or "system"
-        self.max_children = max_children
-        self.max_running = max_running
-        self.breaker = breaker
+        self.name: str = name or "system"
+        self.max_children: float = max_children
+        self.max_running: float = max_running
+        self.breaker: BreakerFactory = breaker
 
     async def __call__(
         self, *, task_status: TaskStatus[DynamicHandle] = trio.TASK_STATUS_IGNORED
@@ -99,7 +99,7 @@ class DynamicSupervisor(Supervisor[DynamicHandle]):
         """Run as a root until stopped, cancelled or failed, as a `SystemSupervisor` does."""
         await run_root(self, self.name, task_status.started)
 
-    async def live_as_child(self, incarnation: Incarnation) -> None:
+    async def live_as_child(self, incarnation: Any) -> None:
         """Run as one incarnation of a child of another supervisor, or of a root."""
         member = incarnation.member
         assert member is not None
@@ -146,8 +146,8 @@ class DynamicLoop(Loop):
     async def decide(self, member: Member) -> None:
         await self._restart.decide(member)
 
-    async def restart_by_hand(self, member: Member, call: Call) -> None:
-        await self._restart.restart_by_hand(member, call)
+    async def restart_by_hand(self, member: Member, calls: list[Call]) -> None:
+        await self._restart.restart_by_hand(member, calls)
 
     def check_child(self, child: Child[Any]) -> None:
         super().check_child(child)

@@ -37,10 +37,10 @@ class _Handle:
 
     __slots__ = ("_keys", "_last", "_tree")
 
-    def __init__(self, tree: Tree, keys: tuple[str, ...], member: Member) -> None:
-        self._tree = tree
+    def __init__(self, tree: Any, keys: tuple[str, ...], member: Any) -> None:
+        self._tree: Tree = tree
         self._keys = keys
-        self._last = member
+        self._last: Member = member
 
     @property
     def path(self) -> str:
@@ -174,7 +174,7 @@ class SystemHandle(_Handle):
     __slots__ = ()
 
     @classmethod
-    def of(cls, member: Member) -> SystemHandle:
+    def of(cls, member: Any) -> SystemHandle:
         """The handle of the supervisor that runs as ``member``."""
         keys: list[str] = []
         above: Any = member

@@ -86,7 +86,7 @@ class Keeper(Mailbox):
     def withdraw(self, call: Call) -> None:
         """The caller has gone; nothing has been begun for it."""
 
-    async def restart_by_hand(self, member: Member, call: Call) -> None:
+    async def restart_by_hand(self, member: Member, calls: list[Call]) -> None:
         raise AssertionError("each loop says how it restarts")
 
     def check_child(self, child: Child[Any]) -> None:

@@ -1,35 +1,23 @@
-"""What a supervisor does about an end: the three strategies.
-
-`OneForOne` begins a restart and goes on. `GroupRestart` shuts down the siblings that go along,
-waits out the backoff, and replays the system; a failed attempt is tried again through the mailbox,
-so that stops and other ends are served in between.
-"""
+"""What a supervisor does about an end when each child is restarted alone: begin, and go on."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 import trio
 
 from . import _policy as policy
 from ._errors import (
-    ChildFailure,
     Ignore,
-    Interrupted,
-    StartupFailure,
-    SupervisorStopped,
     sole_leaf_of,
 )
 from ._policy import Verdict
 
 if TYPE_CHECKING:
-    from ._alarm import Timer
     from ._calls import Call
     from ._loop import Loop
     from ._nursery import Member
-    from ._supervisor import SystemLoop
     from ._telemetry import Incident
 
 
@@ -91,310 +79,17 @@ class OneForOne:
         if member.state == "restarting" and not member.is_alive:
             self._begin(member)
 
-    async def restart_by_hand(self, member: Member, call: Call) -> None:
+    async def restart_by_hand(self, member: Member, calls: list[Call]) -> None:
         """A caller has it restarted, now; the answer comes as soon as that has begun."""
         self._loop.shut(member)
         member.state = "restarting"
         self._begin(member)
-        call.give()
+        for call in calls:
+            call.give()
 
     def _begin(self, member: Member) -> None:
         member.restarts += 1
         self._loop.begin(member)
-
-
-class _Pending:
-    """A replay to come: from which child on, not before when, and whose incident it cures."""
-
-    __slots__ = ("calls", "due", "failure", "incident", "pivot", "timer")
-
-    def __init__(self, pivot: Member | None, incident: Incident | None) -> None:
-        self.pivot = pivot
-        self.incident = incident
-        # why the last attempt came to nothing
-        self.failure: StartupFailure | None = None
-        self.due = 0.0
-        # of those who wait for it to be done
-        self.calls: list[Call] = []
-        self.timer: Timer | None = None
-
-    def postpone(self, due: float) -> None:
-        """The later end of two waits counts."""
-        self.due = max(self.due, due)
-
-
-class GroupRestart:
-    """A child is restarted together with its siblings: the later ones, or all."""
-
-    __slots__ = ("_all", "_joined", "_loop", "_pending")
-
-    def __init__(self, loop: SystemLoop) -> None:
-        self._loop = loop
-        self._all = loop.strategy == "one_for_all"
-        self._pending: _Pending | None = None
-        # those that ended by themselves while a sweep was on its way to them
-        self._joined: list[Member] = []
-
-    async def decide(self, member: Member) -> None:
-        """Act on an end, and on all others that have been seen with it."""
-        loop = self._loop
-        down = self._judge_all([member, *self._others_undecided(member)])
-        if not down or loop.is_stopping:
-            return
-        first = down[0]
-        report = first.last_report
-        assert report is not None
-        delay = max(next_delay(other) for other in down)
-        allowed = loop.breaker.may_restart(first.key, trio.current_time())
-        incident, first.incident = first.incident, None
-        loop.teller.restart_decided(loop, first, incident, allowed, delay)
-        if not allowed:
-            loop.refuse(first, report.exception, incident)
-            return
-        pending = self._join(self._earliest(down), incident)
-        self._only_one_incident(down)
-        delay = max(delay, await self._sweep(pending))
-        pending.postpone(trio.current_time() + delay)
-        self._schedule(pending)
-
-    # Who is down
-
-    def _others_undecided(self, member: Member) -> list[Member]:
-        loop = self._loop
-        others = [
-            other
-            for handler, other in loop.messages
-            if handler == loop.on_undecided and other.undecided and other not in loop.hooks
-        ]
-        return [other for other in dict.fromkeys(others) if other is not member]
-
-    def _judge_all(self, members: Iterable[Member]) -> list[Member]:
-        """Classify each by its own restart type; answers those that want to be restarted."""
-        return [member for member in members if self._wants_restart(member)]
-
-    def _wants_restart(self, member: Member) -> bool:
-        loop = self._loop
-        verdict = loop.judge(member)
-        incident = loop.teller.terminated(member, verdict)
-        if verdict is not Verdict.RESTART:
-            loop.conclude(member, verdict, incident)
-            return False
-        member.undecided = False
-        member.state = "restarting"
-        member.incident = incident
-        member.tell_watchers()
-        return True
-
-    def _only_one_incident(self, members: Iterable[Member]) -> None:
-        """The restart is told by the incident of one of them; those of the others are over."""
-        for member in members:
-            self._loop.teller.incident_closed(member.incident)
-            member.incident = None
-
-    def _earliest(self, members: Iterable[Member | None]) -> Member:
-        wanted = set(members)
-        return next(member for member in self._loop.members if member in wanted)
-
-    # Shutting down who goes along
-
-    def _join(self, pivot: Member, incident: Incident | None) -> _Pending:
-        """One replay cures all that is down: from the earliest, after the longest wait."""
-        pending = self._pending
-        if pending is None:
-            self._pending = pending = _Pending(pivot, incident)
-            return pending
-        if pending.timer is not None:
-            pending.timer.cancel()
-        pending.pivot = self._earliest([pivot, pending.pivot])
-        self._loop.teller.incident_closed(incident)
-        return pending
-
-    async def _sweep(self, pending: _Pending) -> float:
-        """Shut down in reverse all that goes along, and all that proves to go along meanwhile.
-
-        Answers the longest wait that those want which have ended by themselves meanwhile.
-        """
-        loop = self._loop
-        delay = 0.0
-        while True:
-            targets = [member for member in self._after(pending.pivot) if is_up(member)]
-            if targets:
-                loop.teller.sweep_began(loop, pending.incident)
-                await loop.shutdowns.each(targets, self._swept)
-                loop.teller.teardown_ended(loop)
-            more = [*self._judge_all(self._undecided()), *self._joined]
-            self._joined.clear()
-            if not more or loop.is_stopping:
-                return delay
-            delay = max(delay, *(next_delay(member) for member in more))
-            self._only_one_incident(more)
-            pending.pivot = self._earliest([pending.pivot, *more])
-
-    def _after(self, pivot: Member | None) -> list[Member]:
-        """Those that go along with ``pivot``, the latest first."""
-        later = []
-        for member in reversed(self._loop.members):
-            if member is not pivot or member.is_alive:
-                later.append(member)
-            if member.key in self._loop.members.added and member.state in ("stopped", "ignored"):
-                member.state = "restarting"  # tried again with those it goes along with
-            if member is pivot and not self._all:
-                break
-        return later
-
-    def _undecided(self) -> list[Member]:
-        loop = self._loop
-        return [member for member in loop.members if member.undecided and member not in loop.hooks]
-
-    def _swept(self, member: Member) -> None:
-        if member.undecided:
-            if self._wants_restart(member):
-                self._joined.append(member)
-        elif member.state == "stopping":
-            if member.child.restart == "temporary":
-                self._loop.conclude(member, Verdict.SPENT, None)
-            else:
-                member.state = "restarting"
-                member.tell_watchers()
-
-    # Replaying
-
-    def _schedule(self, pending: _Pending) -> None:
-        loop = self._loop
-        if loop.is_stopping:
-            return
-        if pending.due <= trio.current_time():
-            loop.post(self._due, pending)
-        else:
-            pending.timer = loop.tree.alarm.at(pending.due, lambda: loop.post(self._due, pending))
-
-    async def _due(self, pending: _Pending) -> None:
-        if pending is self._pending and trio.current_time() >= pending.due:
-            await self._replay(pending)
-
-    async def _replay(self, pending: _Pending, changes: bool = False) -> None:
-        """Start what is down; raises nothing: a failure is the next attempt's beginning."""
-        loop = self._loop
-        try:
-            await self._attempt(pending, changes)
-        except Interrupted:
-            pass  # the teardown that follows tells the rest
-        except StartupFailure as failure:
-            pending.failure = failure
-            await self._failed(pending, failure)
-        else:
-            self._pending = None
-            loop.teller.incident_closed(pending.incident)
-            for call in pending.calls:
-                call.give()
-
-    async def _attempt(self, pending: _Pending, changes: bool) -> None:
-        loop = self._loop
-        declared = loop.members.declared.values()
-        down = any(not member.is_alive and member.state != "done" for member in declared)
-        if down or changes or not loop.members.added:
-            parent = loop.teller.attempt_span(pending.incident)
-            startup = await loop.run_system(parent, changes)
-            await self._shut_down_undeclared(pending, startup.declared)
-        await loop.start_added(loop.teller.attempt_span(pending.incident))
-
-    # What callers ask for
-
-    async def restart_by_hand(self, member: Member, call: Call) -> None:
-        """A caller has it restarted, now, as if it had ended: without a breaker, or a wait."""
-        loop = self._loop
-        loop.shut(member)
-        member.state = "restarting"
-        pending = self._join(member, None)
-        pending.calls.append(call)
-        delay = await self._sweep(pending)
-        pending.due = trio.current_time() + delay
-        self._schedule(pending)
-
-    def call_off(self, member: Member) -> None:
-        """A caller keeps down what a restart began with: those that went along stay down."""
-        pending = self._pending
-        if pending is not None and pending.pivot is member:
-            self.give_up()
-            for other in self._loop.members:
-                if other.state == "restarting":
-                    self._loop.shut(other)
-
-    def give_up(self) -> None:
-        """Nothing comes of the restart that was to be."""
-        pending, self._pending = self._pending, None
-        if pending is not None:
-            for call in pending.calls:
-                call.refuse(SupervisorStopped(f"nothing came of a restart in {self._loop.path!r}"))
-            if pending.timer is not None:
-                pending.timer.cancel()
-            if pending.incident is not self._loop.incident:
-                self._loop.teller.incident_closed(pending.incident)
-
-    async def reconcile(self, call: Call) -> None:
-        """Replay because the system says something else now, and cure what waits to be cured."""
-        loop = self._loop
-        pending = self._pending
-        if pending is None:
-            pending = self._pending = _Pending(next(iter(loop.members), None), None)
-        elif pending.timer is not None:
-            pending.timer.cancel()
-        await self._replay(pending, changes=True)
-        if pending.failure is not None:
-            call.refuse(pending.failure)
-        elif not loop.is_stopping:
-            call.give()
-
-    async def _shut_down_undeclared(self, pending: _Pending, declared: Collection[str]) -> None:
-        loop = self._loop
-        members = loop.members.declared
-        extra = [member for key, member in reversed(members.items()) if key not in declared]
-        extra = [member for member in extra if not loop.calls.has_start_of(member)]
-        if any(is_up(member) for member in extra):
-            loop.teller.sweep_began(loop, pending.incident)
-            await loop.shutdowns.each(extra, loop.shut)
-            loop.teller.teardown_ended(loop)
-        for member in extra:
-            if member.state != "done":
-                del members[member.key]
-
-    async def _failed(self, pending: _Pending, failure: StartupFailure) -> None:
-        """An attempt has failed: it asks the breaker again, with the key that failed."""
-        loop = self._loop
-        incident = pending.incident
-        culprit = loop.last.failed if isinstance(failure, ChildFailure) else None
-        delay = await self._sweep(pending) if self._all else 0.0
-        loop.teller.restart_failed(incident, failure)
-        if culprit is not None:
-            self._judge_culprit(culprit, incident)
-        if loop.is_stopping:
-            return
-        member = culprit or pending.pivot
-        if member is None:
-            self._pending = None  # there is nothing that could be restarted
-            return
-        if culprit is not None:
-            delay = max(delay, next_delay(member))
-        allowed = loop.breaker.may_restart(member.key, trio.current_time())
-        loop.teller.restart_decided(loop, member, incident, allowed, delay)
-        if not allowed:
-            loop.refuse(member, failure.__cause__, incident)
-            return
-        pending.due = trio.current_time() + delay
-        self._schedule(pending)
-
-    def _judge_culprit(self, culprit: Member, incident: Incident | None) -> None:
-        loop = self._loop
-        verdict = loop.judge(culprit)
-        if verdict is Verdict.ESCALATE:
-            loop.conclude(culprit, verdict, incident)
-        elif verdict is Verdict.DISCARD:
-            self._bring_back(culprit)
-            loop.conclude(culprit, verdict, None)
-
-    def _bring_back(self, member: Member) -> None:
-        """A newly declared key that failed was free again; keep in mind what became of it."""
-        self._loop.members.declared.setdefault(member.key, member)
 
 
 def next_delay(member: Member) -> float:

@@ -23,7 +23,7 @@ class Scope:
 
     __slots__ = ("_busy", "_path", "_startup")
 
-    def __init__(self, startup: Startup) -> None:
+    def __init__(self, startup: Any) -> None:
         self._startup: Startup | None = startup
         self._path = startup.path
         self._busy = False

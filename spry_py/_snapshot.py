@@ -37,7 +37,7 @@ class Snapshot(ChildInfo):
 
     def walk(self) -> Iterator[tuple[int, Snapshot]]:
         """This node and all below it with their depth below it, depth first."""
-        pending = [(0, self)]
+        pending: list[tuple[int, Snapshot]] = [(0, self)]
         while pending:
             depth, node = pending.pop()
             yield depth, node

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import trio
 
@@ -15,7 +15,8 @@ from ._errors import ReusedKey
 from ._handle import SystemHandle
 from ._loop import Loop
 from ._policy import AUTO_SHUTDOWN, STRATEGIES, AutoShutdown, Strategy
-from ._restart import GroupRestart, OneForOne
+from ._replay import GroupRestart
+from ._restart import OneForOne
 from ._root import run_root
 from ._scope import Scope
 from ._startup import Startup
@@ -65,11 +66,11 @@ class SystemSupervisor(Supervisor[SystemHandle]):
         if breaker is None:
             raise TypeError(f"{owner}: breaker must be a breaker factory, not None")
         check_callable(owner, "breaker", breaker, "a breaker factory such as RateLimited")
-        self.name = name or _name_of(system)
-        self.system = _as_function(owner, system, auto_shutdown)
+        self.name: str = name or _name_of(system)
+        self.system: System = _as_function(owner, system, auto_shutdown)
         self._said = tuple(system) if isinstance(system, Sequence) else system
         self.strategy: Strategy = strategy
-        self.breaker = breaker
+        self.breaker: BreakerFactory = breaker
         self.auto_shutdown: AutoShutdown = auto_shutdown
 
     async def __call__(
@@ -82,7 +83,7 @@ class SystemSupervisor(Supervisor[SystemHandle]):
         """
         await run_root(self, self.name, task_status.started)
 
-    async def live_as_child(self, incarnation: Incarnation) -> None:
+    async def live_as_child(self, incarnation: Any) -> None:
         """Run as one incarnation of a child of another supervisor, or of a root."""
         member = incarnation.member
         assert member is not None
@@ -115,7 +116,7 @@ class SystemLoop(Loop):
         self.system = supervisor.system
         self.strategy = supervisor.strategy
         self.breaker_factory = supervisor.breaker
-        self._auto_shutdown = supervisor.auto_shutdown
+        self._auto_shutdown: AutoShutdown = supervisor.auto_shutdown
         # replays are for all of them, also those that a caller asks for
         self._group = GroupRestart(self)
         self._restart: OneForOne | GroupRestart = self._group
@@ -186,8 +187,8 @@ class SystemLoop(Loop):
     async def decide(self, member: Member) -> None:
         await self._restart.decide(member)
 
-    async def restart_by_hand(self, member: Member, call: Call) -> None:
-        await self._restart.restart_by_hand(member, call)
+    async def restart_by_hand(self, member: Member, calls: list[Call]) -> None:
+        await self._restart.restart_by_hand(member, calls)
 
     def call_off(self, member: Member) -> None:
         self._group.call_off(member)
@@ -234,8 +235,7 @@ def _as_function(owner: str, system: Any, auto_shutdown: AutoShutdown) -> System
     check_async_function(owner, "system", system)
     if inspect.isclass(system):
         raise TypeError(f"{owner}: system must be an async function, not the class {system!r}")
-    function: System = system
-    return function
+    return cast(System, system)
 
 
 def _declared(owner: str, children: tuple[Any, ...], auto_shutdown: AutoShutdown) -> System:

@@ -19,7 +19,7 @@ LAYERS = (
     ("_alarm", "_context", "_run_child", "_incarnation", "_nursery", "_deadlock"),
     ("_snapshot", "_tasks", "_handle"),
     ("_shutdown", "_tree", "_mailbox", "_calls", "_keeper", "_loop"),
-    ("_scope", "_startup", "_restart", "_root", "_supervisor", "_dynamic", "_partition"),
+    ("_scope", "_startup", "_restart", "_replay", "_root", "_supervisor", "_dynamic", "_partition"),
     ("_run", "telemetry", "_cli"),
     ("__init__", "__main__"),
 )

@@ -173,7 +173,8 @@ async def test_a_starting_child_can_call_a_system_that_is_up() -> None:
 async def test_a_running_child_can_call_its_supervisor(strategy: Strategy) -> None:
     record = Record()
     (x,) = cast(record, "x", listens=True)
-    go, known = trio.Event(), []
+    known: list[SystemHandle] = []
+    go = trio.Event()
 
     async def boss(*, task_status: trio.TaskStatus[None]) -> None:
         task_status.started()

@@ -257,7 +257,7 @@ def test_its_name_is_the_root_of_every_path() -> None:
 @pytest.mark.parametrize("option", ["strategy", "auto_shutdown"])
 def test_it_has_neither_a_strategy_nor_an_auto_shutdown(option: str) -> None:
     with pytest.raises(TypeError, match=option):
-        DynamicSupervisor(**{option: "never"})
+        DynamicSupervisor(**{option: "never"})  # type: ignore[arg-type]
 
 
 @story

@@ -1,0 +1,166 @@
+"""The scenarios of taskvisor, sisyphus and resilient-components, as in `scenarios`.
+
+A batch of taskvisor reads as a list of children, its slots and admission as the keys of a
+`DynamicSupervisor`; once, restartable and always as temporary, transient and permanent.
+"""
+
+from __future__ import annotations
+
+NO_DEFAULTS = "a Child says all about itself: there is nothing that it could inherit"
+NO_OWNERS = "a tree ends with its block, never because the last reference to it was dropped"
+NO_CALLBACKS = "subscribers iterate and are never called, so nothing can be blocked by them"
+NO_VIEWS = "queries read the tree itself, not a view made of events"
+NO_QUEUE = "the mailbox has no bound of its own: each caller waits for its answer"
+EXIT_CODES = "exit codes belong to a later part: processes"
+PERIODIC = "periodic tasks belong to a later part"
+PIPES = "belongs to a later part: pipes and the workers on them"
+COMPONENTS = "belongs to a later part: components"
+
+TASKVISOR = {
+    # Lifecycle
+    "L1": "test_restart_table.py::test_an_end_by_itself",
+    "L2": "test_restart_table.py::test_an_end_by_itself",
+    "L3": "test_events.py::test_a_restart_after_a_wait",
+    "L4": "test_restart.py::test_discarded_the_child_is_done_and_all_else_goes_on",
+    "L5": "test_restart.py::test_unrecoverable_raised_by_the_child_escalates",
+    "L6": "test_restart_breakers.py::test_rate_limited_lets_through_so_many_in_its_window",
+    "L7": "test_corners.py::test_a_child_that_ends_at_once_over_and_over_can_be_stopped",
+    "L8": PERIODIC,
+    "L9": "a breaker counts every restart, whatever the end before it, as in OTP",
+    "L10": "test_auto_shutdown.py::test_when_empty_ends_when_nothing_is_left",
+    "L11": "test_scenarios_start.py::test_a26_duplicate_ids",
+    # Failure and cancellation
+    "F1": EXIT_CODES,
+    "F2": "test_terminations.py::test_a_child_that_raises_ends_failed_with_that_very_exception",
+    "F3": "test_restart.py::test_restart_type_and_reason_decide",
+    "F4": "test_handles_waiting.py::"
+    "test_stop_and_abort_of_a_nested_supervisor_are_an_end_by_itself",
+    "F5": "test_terminations.py::test_a_child_that_settles_ends_normal_with_burden_settling",
+    "F6": "test_terminations.py::test_a_child_that_never_listened_is_aborted_at_once",
+    "F7": "test_dynamic_limits.py::test_one_that_waits_can_be_terminated",
+    # Timeout
+    "T1": "test_tasks_map.py::test_f34_each_task_has_its_timeout",
+    "T2": "test_stuck.py::test_a_child_stuck_after_its_run_timeout_is_named_and_then_restarted",
+    "T3": "test_terminations.py::test_limits_of_infinity_never_strike",
+    "T4": "test_terminations.py::test_a_child_that_raises_ends_failed_with_that_very_exception",
+    # Defaults
+    **dict.fromkeys(("D1", "D2", "D3", "D4", "D5", "D6"), NO_DEFAULTS),
+    # Identity and management
+    "I1": "test_dynamic.py::test_it_starts_empty_and_starts_what_it_is_asked_to",
+    "I2": "test_dynamic_conflicts.py::test_raise_is_the_default",
+    "I3": "test_scenarios_crowds.py::test_i3_one_that_ends_at_once_was_started_all_the_same",
+    "I4": "test_dynamic.py::test_a_terminated_child_is_forgotten",
+    "I5": "test_calls.py::test_every_call_has_an_answer_in_every_state",
+    "I6": "test_calls.py::test_every_call_has_an_answer_in_every_state",
+    "I7": "test_calls_ends.py::test_two_who_terminate_one_child_both_see_its_end",
+    "I8": "test_calls_ends.py::test_two_who_terminate_one_child_both_see_its_end",
+    "I9": "test_calls_callers.py::test_a_cancelled_caller_takes_no_termination_back",
+    "I10": "test_calls_callers.py::test_a_cancelled_caller_takes_no_termination_back",
+    "I11": "test_stuck.py::test_a_shielded_child_is_named_with_its_stack_at_doubling_intervals",
+    "I12": "test_handles.py::test_which_children_lists_them_in_start_order",
+    "I13": "test_handles.py::test_counts",
+    "I14": "test_events.py::test_a_whole_life_balances",
+    "I15": "test_dynamic_conflicts.py::test_a_key_that_has_ended_for_good_is_free",
+    "I16": "test_calls_stopping.py::"
+    "test_while_it_stops_and_afterwards_every_call_is_refused_at_once",
+    # Watch
+    "W1": "test_events.py::test_a_restart_is_four_facts_with_all_that_is_known_of_them",
+    "W2": "test_handles_waiting.py::test_wait_ends_when_a_child_is_done",
+    "W3": "test_restart.py::test_discarded_the_child_is_done_and_all_else_goes_on",
+    "W4": "test_tasks.py::test_f21_f22_f23_the_exception_of_a_task_is_raised_where_it_is_awaited",
+    "W5": "nobody but trio can cancel a task: a child cannot end cancelled unasked",
+    "W6": "test_shutdown.py::test_each_child_has_its_own_time_from_the_moment_it_is_asked",
+    "W7": "test_handles_waiting.py::test_wait_lasts_over_restarts_until_the_end_for_good",
+    "W8": "test_calls_handles.py::test_wait_ends_with_a_termination_by_call",
+    "W9": "test_calls_ends.py::test_terminate_child_aborts_one_that_does_not_settle",
+    "W10": "test_dynamic_conflicts.py::test_raise_is_the_default",
+    "W11": "test_handles_waiting.py::"
+    "test_wait_ends_at_the_latest_with_that_incarnation_of_its_supervisor",
+    "W12": "test_scenarios_crowds.py::test_w12_whoever_stops_waiting_stops_nothing_else",
+    "W13": "test_events_subscribers.py::test_the_end_is_heard_even_by_who_has_lost_everything_else",
+    "W14": "test_terminations.py::test_a_child_that_raises_ends_failed_with_that_very_exception",
+    # Shutdown
+    "S1": NO_CALLBACKS,
+    "S2": NO_CALLBACKS,
+    "S3": "test_dynamic_ends.py::test_all_children_stop_at_the_same_time_each_with_its_own_time",
+    "S4": "test_open_system.py::test_stop_may_be_called_again_and_by_many",
+    "S5": NO_CALLBACKS,
+    "S6": "test_open_system.py::test_stop_may_be_called_again_and_by_many",
+    "S7": "test_open_system.py::test_a_cancelled_stop_is_not_taken_back",
+    "S8": "test_open_system.py::test_a_cancelled_stop_is_not_taken_back",
+    "S9": "test_open_system.py::test_stop_may_be_called_again_and_by_many",
+    "S10": "each run makes a tree of its own: there is no other one to join",
+    "S11": "test_stuck.py::test_a_shielded_child_is_named_with_its_stack_at_doubling_intervals",
+    "S12": "test_open_system.py::test_an_empty_tree_stands_until_it_is_left",
+    "S13": "test_stuck.py::test_the_stuck_leaf_of_an_aborted_subtree_is_named",
+    "S14": "test_shutdown.py::test_shutdown_zero_aborts_at_once_also_one_that_listens",
+    "S15": "test_run.py::test_run_takes_a_bare_system_with_options",
+    # Ownership
+    "O1": "test_open_system.py::test_one_supervisor_may_be_opened_again",
+    "O2": "test_open_system.py::test_one_supervisor_may_be_opened_again",
+    "O3": "open_system is awaited: there is no way to do so outside trio",
+    **dict.fromkeys(("O4", "O5", "O6", "O7", "O8", "O9"), NO_OWNERS),
+    # Concurrency: in one thread, so without the threads of the original
+    "C1": "test_scenarios_crowds.py::test_c1_c5_many_are_added_and_ended_at_once",
+    "C2": "test_scenarios_crowds.py::test_c2_of_many_with_one_key_one_is_started",
+    "C3": "test_scenarios_crowds.py::test_c3_added_and_removed_in_turns_nothing_is_left",
+    "C4": "test_scenarios_crowds.py::test_c4_c6_many_who_end_the_same_one",
+    "C5": "test_scenarios_crowds.py::test_c1_c5_many_are_added_and_ended_at_once",
+    "C6": "test_scenarios_crowds.py::test_c4_c6_many_who_end_the_same_one",
+    "C7": "test_scenarios_crowds.py::test_c7_many_that_end_at_once_leave_nothing",
+    "C8": "test_scenarios_crowds.py::test_c8_many_take_turns_and_a_stop_ends_them_all",
+    "C9": "test_scenarios_crowds.py::test_c9_whoever_comes_with_the_stop_gets_an_answer",
+    "C10": "test_scenarios_crowds.py::test_c10_many_queues_are_all_worked_off",
+    "C11": "test_dynamic_conflicts.py::test_fifty_replace_each_other_and_one_is_left",
+    "C12": "test_dynamic_conflicts.py::test_forty_at_once_and_only_one_runs",
+    # Controller
+    "K1": "test_values.py::test_a_child_has_defaults",
+    "K2": "test_scenarios_crowds.py::test_k2_a_key_can_be_known_before_anything_happens",
+    "K3": "a Child is a value: nothing is prepared that could be dropped",
+    "K4": "test_tasks.py::test_f05_f10_a_task_is_a_child_until_it_ends",
+    "K5": "test_dynamic_conflicts.py::test_raise_is_the_default",
+    "K6": "test_dynamic_conflicts.py::test_a_cancelled_caller_leaves_the_queue",
+    "K7": "test_dynamic.py::test_a_terminated_child_is_forgotten",
+    "K8": "test_dynamic_conflicts.py::test_a_cancelled_caller_leaves_the_queue",
+    "K9": "test_dynamic_conflicts.py::test_a_stop_starts_nothing_that_was_queued",
+    "K10": "every DynamicSupervisor admits by key: there is none without a controller",
+    "K11": "test_dynamic_conflicts.py::test_without_a_conflict_it_is_a_plain_start",
+    "K12": "test_dynamic_conflicts.py::test_three_in_a_queue_run_in_their_order",
+    "K13": "test_dynamic_conflicts.py::test_replace_stops_the_present_one_first",
+    "K14": "test_dynamic_conflicts.py::test_ignore_leaves_the_present_one_alone",
+    "K15": "test_dynamic_conflicts.py::test_without_a_conflict_it_is_a_plain_start",
+    "K16": "test_dynamic_conflicts.py::test_different_keys_never_conflict",
+    "K17": "the key is the slot: there is no second name that could clash",
+    "K18": "test_dynamic_conflicts.py::test_without_a_conflict_it_is_a_plain_start",
+    "K19": "test_dynamic_conflicts.py::test_a_key_that_has_ended_for_good_is_free",
+    "K20": "test_scenarios_crowds.py::test_k20_so_many_may_queue_for_a_key_and_no_more",
+    "K21": NO_QUEUE,
+    "K22": "those that queue are no children yet: their callers know of them",
+    "K23": "test_calls_handles.py::test_after_the_end_every_call_of_a_handle_is_refused",
+    "K24": "test_dynamic.py::test_a_start_that_fails_leaves_nothing_behind",
+    # Units
+    "U1": "there is no least delay: a backoff says how fast, a breaker how often",
+    "U2": "test_backoff.py::test_the_wait_is_computed_from_the_restarts_in_a_row",
+    "U3": "jitter is tenacity's, and tested there",
+    "U4": "cancel scopes are trio's, and tested there",
+    "U5": NO_VIEWS,
+    "U6": NO_VIEWS,
+    "U7": "test_events_subscribers.py::test_a_subscriber_that_fails_harms_nobody",
+    "U8": "test_events.py::test_a_whole_life_balances",
+    "U9": "test_calls_callers.py::"
+    "test_a_cancelled_call_that_has_not_been_served_is_as_if_never_made",
+    "U10": NO_QUEUE,
+    "U11": "test_calls_stopping.py::test_a_stop_does_not_lose_who_waits_for_an_end",
+    "U12": "test_calls_replays.py::test_calls_during_a_replay_are_served_after_it_in_their_order",
+    "U13": "there is no separate operation of shutting down that could fail half-way",
+    "U14": "test_run.py::test_run_outside_the_main_thread_leaves_signals_alone",
+    "U15": "test_events_subscribers.py::"
+    "test_a_full_buffer_loses_the_oldest_and_says_how_many_at_the_gap",
+    "U16": "test_dynamic_conflicts.py::test_a_replacement_turns_away_those_that_queue",
+}
+
+PEERS = {
+    **{f"taskvisor {number}": told for number, told in TASKVISOR.items()},
+    **{f"sisyphus S{number}": PIPES for number in range(1, 12)},
+    **{f"components R{number}": COMPONENTS for number in range(1, 5)},
+}
