@@ -41,8 +41,8 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         description="What spry_py costs, against bare trio in the same run.",
     )
     parser.add_argument("figures", nargs="*", metavar="FIGURE", help=", ".join(FIGURES))
-    parser.add_argument("--rounds", type=positive, help="rounds of each side (default 11)")
-    parser.add_argument("--children", type=positive, help="children in a round (default 2000)")
+    parser.add_argument("--rounds", type=positive, help="rounds of each side (default 21)")
+    parser.add_argument("--children", type=positive, help="children in a round (default 1000)")
     parser.add_argument("--quick", action="store_true", help="3 rounds, 500 children, small trees")
     parser.add_argument("--no-gc", action="store_true", help="with the cyclic collector off")
     parser.add_argument(
@@ -67,8 +67,8 @@ def set_logging(*, on: bool) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     parsed = arguments(argv)
     options = Options(
-        rounds=parsed.rounds or (3 if parsed.quick else 11),
-        children=parsed.children or (500 if parsed.quick else 2_000),
+        rounds=parsed.rounds or (3 if parsed.quick else 21),
+        children=parsed.children or (500 if parsed.quick else 1_000),
         quick=parsed.quick,
     )
     set_logging(on=parsed.logs)

@@ -1,7 +1,8 @@
 """What all figures share: two sides measured in turn in one process, medians, a row of the table.
 
-A figure is a ratio to bare trio, because a ratio means the same on every machine; and the sides
-alternate round by round, because a machine that gets busier half-way must not favour one of them.
+A figure is a ratio to bare trio, because a ratio means the same on every machine. The sides
+alternate round by round, and the ratio is the median of the ratios of neighbouring rounds: a
+machine that gets busier half-way favours neither of them.
 """
 
 from __future__ import annotations
@@ -81,12 +82,16 @@ def micros(seconds: float, count: int) -> str:
     return f"{seconds / count * 1e6:.1f} us"
 
 
+def round_by_round(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
+    return [a / b for a, b in zip(ours, theirs, strict=True)]
+
+
 def spread(ratios: Sequence[float]) -> str:
     """The middle half of the rounds: how far to trust the ratio."""
     if len(ratios) < 3:
         return ""
     first, _, third = statistics.quantiles(ratios, n=4)
-    return f"rounds {first:.2f} to {third:.2f}"
+    return f"half of the rounds {first:.2f} to {third:.2f}"
 
 
 def compared(
@@ -99,13 +104,13 @@ def compared(
     note: str = "",
 ) -> Row:
     """The row of two lists of seconds, each for ``count`` repetitions."""
-    ours, theirs = statistics.median(spry_py), statistics.median(bare)
-    ratio = ours / theirs
-    notes = (spread([a / b for a, b in zip(spry_py, bare, strict=True)]), note)
+    ratios = round_by_round(spry_py, bare)
+    ratio = statistics.median(ratios)
+    notes = (spread(ratios), note)
     return Row(
         figure,
-        micros(ours, count),
-        micros(theirs, count),
+        micros(statistics.median(spry_py), count),
+        micros(statistics.median(bare), count),
         f"{ratio:.2f}",
         f"{target}" if target < math.inf else "",
         ratio <= target if target < math.inf else None,

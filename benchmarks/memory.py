@@ -12,7 +12,7 @@ import trio
 
 from spry_py import Child, Scope, open_system
 
-from .harness import Options, Row, in_turn, parked
+from .harness import Options, Row, in_turn, parked, ready
 
 TARGET = 1024
 # Enough to average over, and short of the size at which the tables of both sides double.
@@ -25,20 +25,20 @@ def occupied() -> int:
     return tracemalloc.get_traced_memory()[0]
 
 
-async def supervised(count: int) -> int:
+async def supervised(start: Callable[..., Awaitable[None]], count: int) -> int:
     before = 0
 
     async def system(scope: Scope) -> None:
         nonlocal before
         before = occupied()
         for number in range(count):
-            await scope.start(Child(f"child-{number}", parked))
+            await scope.start(Child(f"child-{number}", start))
 
     async with open_system(system):
         return occupied() - before
 
 
-async def bare(task: Callable[[], Awaitable[None]], count: int) -> int:
+async def bare(task: Callable[..., Awaitable[None]], count: int) -> int:
     async with trio.open_nursery() as nursery:
         before = occupied()
         for _ in range(count):
@@ -55,26 +55,44 @@ async def scoped() -> None:
         await trio.sleep_forever()
 
 
+async def bare_started(count: int) -> int:
+    """As `bare`, by ``nursery.start``: what ``task_status`` refers to stays alive with the task."""
+    async with trio.open_nursery() as nursery:
+        before = occupied()
+        for _ in range(count):
+            await nursery.start(ready)
+        after = occupied()
+        nursery.cancel_scope.cancel()
+    return after - before
+
+
+def row(
+    figure: str, child: float, task: float, *, target: float | None = None, note: str = ""
+) -> Row:
+    above = child - task
+    aim, ok = ("", None) if target is None else (f"{target:+,.0f} B", above <= target)
+    return Row(figure, f"{child:,.0f} B", f"{task:,.0f} B", f"{above:+,.0f} B", aim, ok, note)
+
+
 def rows(options: Options) -> Iterator[Row]:
     count = min(options.children, MOST)
     tracemalloc.start()
     try:
         answers = in_turn(
             ROUNDS,
-            partial(supervised, count),
-            partial(bare, parked, count),
+            partial(supervised, ready, count),
+            partial(bare, ready, count),
             partial(bare, scoped, count),
+            partial(bare_started, count),
+            partial(supervised, parked, count),
+            partial(bare, parked, count),
         )
     finally:
         tracemalloc.stop()
-    child, task, in_scope = (statistics.median(side) / count for side in answers)
-    above = child - task
-    yield Row(
-        "memory of an idle child",
-        f"{child:,.0f} B",
-        f"{task:,.0f} B",
-        f"+{above:,.0f} B",
-        f"+{TARGET:,} B",
-        above <= TARGET,
-        f"of which a trio.CancelScope of its own: {in_scope - task:,.0f} B",
+    child, task, in_scope, started, silent, silent_task = (
+        statistics.median(side) / count for side in answers
     )
+    scope = f"of which a trio.CancelScope of its own: {in_scope - silent_task:,.0f} B"
+    yield row("memory of an idle child", child, task, target=TARGET, note=scope)
+    yield row("... against a task of nursery.start", child, started)
+    yield row("... that takes no task_status", silent, silent_task)

@@ -9,7 +9,7 @@ import trio
 
 from spry_py import Child, Scope, SystemSupervisor, open_system
 
-from .harness import Options, Row, clock, compared, in_turn, ready
+from .harness import Options, Row, clock, compared, in_turn, ready, round_by_round
 
 FAN_OUT = 10
 LEVELS, QUICK_LEVELS = 4, 3
@@ -58,15 +58,15 @@ def rows(options: Options) -> Iterator[Row]:
     levels = QUICK_LEVELS if options.quick else LEVELS
     nodes = sum(FAN_OUT**depth for depth in range(levels + 1))
     ours, theirs = in_turn(options.rounds, lambda: supervised(levels), lambda: bare(levels))
-    ups, downs = (
-        statistics.median(a[part] for a in ours) / statistics.median(b[part] for b in theirs)
+    up, down = (
+        statistics.median(round_by_round([a[part] for a in ours], [b[part] for b in theirs]))
         for part in (0, 1)
     )
     yield compared(
         f"tree of {nodes:,} nodes, per node",
-        [sum(round_) for round_ in ours],
-        [sum(round_) for round_ in theirs],
+        [sum(parts) for parts in ours],
+        [sum(parts) for parts in theirs],
         count=nodes,
         target=1.75,
-        note=f"up {ups:.2f}, down {downs:.2f} (bare: all at once, in no order)",
+        note=f"up {up:.2f}, down {down:.2f} (bare: all at once, in no order)",
     )

@@ -135,13 +135,10 @@ __all__ = [
     "run",
 ]
 
-
-def _name_from_here() -> None:
-    """Tracebacks and spans name where users import it from."""
-    for name in __all__:
-        value = globals()[name]
-        if getattr(value, "__module__", "").startswith(f"{__name__}."):
-            value.__module__ = __name__
-
-
-_name_from_here()
+_name, _value = "", None
+for _name in __all__:
+    _value = globals()[_name]
+    if getattr(_value, "__module__", "").startswith(f"{__name__}."):
+        # tracebacks and spans name where users import it from
+        _value.__module__ = __name__
+del _name, _value

@@ -7,9 +7,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ._context import current_incarnation, deciding
+from ._errors import SupervisorStopped, WouldDeadlock
 
 if TYPE_CHECKING:
     from ._incarnation import Incarnation
+    from ._nursery import Member
 
 
 def caller_inside(loop: Any) -> Incarnation | None:
@@ -76,3 +78,17 @@ def would_deadlock(loop: Any) -> bool:
 
 def _is_starting_up(loop: Any) -> Any:
     return getattr(loop, "startup", None)
+
+
+def calls_of(member: Member, path: str) -> Any:
+    """Where calls to a supervisor are served; raises if it serves none now or could not."""
+    loop = member.inner
+    incarnation = member.incarnation
+    if loop is None or incarnation is None or incarnation.inner is not loop or loop.is_stopping:
+        raise SupervisorStopped(f"the supervisor for {path!r} is {member.status}")
+    if would_deadlock(loop):
+        raise WouldDeadlock(
+            f"{loop.path!r} waits for the very code that makes this call, and could serve it only "
+            "afterwards; make the call from a task that nobody waits for"
+        )
+    return loop.calls

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self, TypeVar, TypeVarTuple
 
 import trio
 from trio.lowlevel import enable_ki_protection
 
 from ._check import check_key
 from ._child import Child
-from ._deadlock import caller_below, caller_inside, listening_not, would_deadlock
-from ._errors import ChildNotFound, SupervisorStopped, WouldDeadlock
+from ._deadlock import caller_below, caller_inside, calls_of, listening_not
+from ._errors import ChildNotFound, SupervisorStopped
 from ._events import Event
 from ._nursery import Member, Status
 from ._options import Kind
@@ -26,10 +27,14 @@ from ._snapshot import (
     snapshot_of,
 )
 from ._subscription import subscribe
+from ._tasks import Items, Results, map_tasks, run_task
 from ._termination import TerminationReport
 
 if TYPE_CHECKING:
     from ._tree import Tree
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 class _Handle:
@@ -174,7 +179,7 @@ class SystemHandle(_Handle):
     __slots__ = ()
 
     @classmethod
-    def of(cls, member: Any) -> SystemHandle:
+    def of(cls, member: Any) -> Self:
         """The handle of the supervisor that runs as ``member``."""
         keys: list[str] = []
         above: Any = member
@@ -292,17 +297,52 @@ class SystemHandle(_Handle):
         await calls.ask(calls.loop.replay, None)
 
     def new_key(self, prefix: str = "child") -> str:
-        """A key that no child of this supervisor has had: ``prefix-1``, ``prefix-2``, …"""
+        """A key that nothing in this tree was given before: ``prefix-1``, ``prefix-2``, …"""
         check_key("new_key", "prefix", prefix)
-        loop = self._calls().loop
-        loop.last_key += 1
-        return f"{prefix}-{loop.last_key}"
+        self._tree.last_key += 1
+        return f"{prefix}-{self._tree.last_key}"
 
     def _calls(self) -> Any:
         return calls_of(self._member(), self.path)
 
     def _handle_of(self, member: Member) -> ChildHandle:
         return ChildHandle(self._tree, (*self._keys, member.key), member)
+
+    # Tasks
+
+    async def run(self, fn: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
+        """Run ``fn(*args)`` as a temporary child under a generated key, and return its value.
+
+        What it raises is raised here, the very exception, and touches nobody else. Cancelling this
+        terminates the task and waits until it has ended. Raises `Interrupted` if the task is
+        stopped before it has a value, otherwise as `start_child`. After Elixir's
+        ``Task.Supervisor.async_nolink``.
+        """
+        return await run_task(self, fn, args)
+
+    def map(
+        self,
+        fn: Callable[[T], Awaitable[object]],
+        items: Items[T],
+        *,
+        limit: int | None = None,
+        ordered: bool = True,
+        timeout: float = math.inf,
+    ) -> Results:
+        """Run ``fn(item)`` as a task for each item, and iterate over how they ended.
+
+        ``async with handle.map(fetch, urls) as results: async for reason in results: ...``. Each
+        result is the termination reason: `Normal`, `Failed` (with `RunTimeout` after ``timeout``
+        seconds from the start of that task), or `Aborted` if somebody else has stopped it. At most
+        ``limit`` tasks (the number of CPUs unless given) are not consumed yet at any time.
+        ``ordered``: in the order of the items, otherwise as they finish. ``items`` may be any
+        iterable or async iterable; an async generator is closed at the end.
+
+        Leaving the block, however that happens, terminates all tasks that are left and waits for
+        them. What ``items`` raises, and `MaxChildrenReached`, `SupervisorStopped`, come out of the
+        iteration, or of the block if nobody iterates. After Elixir's ``async_stream_nolink``.
+        """
+        return map_tasks(self, fn, items, limit, ordered, timeout)
 
     # Ending
 
@@ -365,20 +405,6 @@ class SystemHandle(_Handle):
                 return None
             above = member
         return above
-
-
-def calls_of(member: Member, path: str) -> Any:
-    """Where calls to a supervisor are served; raises if it serves none now or could not."""
-    loop = member.inner
-    incarnation = member.incarnation
-    if loop is None or incarnation is None or incarnation.inner is not loop or loop.is_stopping:
-        raise SupervisorStopped(f"the supervisor for {path!r} is {member.status}")
-    if would_deadlock(loop):
-        raise WouldDeadlock(
-            f"{loop.path!r} waits for the very code that makes this call, and could serve it only "
-            "afterwards; make the call from a task that nobody waits for"
-        )
-    return loop.calls
 
 
 def _is_up_without(member: Member) -> bool:

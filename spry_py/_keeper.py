@@ -45,8 +45,6 @@ class Keeper(Mailbox):
         # the supervisor's own incarnation, a child of the loop above
         self.own = own
         self.members = Members()
-        # the number in the last key that was made up
-        self.last_key = 0
         self.shutdowns = Shutdowns(self)
         self.calls = Calls(self)
         self.hooks: dict[Member, trio.CancelScope] = {}
@@ -152,7 +150,10 @@ class Keeper(Mailbox):
         member.tell_watchers()
         if incarnation.awaited or report.burden != "none":
             self.calls.on_ended(member, incarnation)
-            self.ring()
+            if self.shutdowns.turn is member:
+                self.shutdowns.advance(in_loop=False)
+            else:
+                self.ring()
             return False
         member.undecided = True
         exception = report.exception

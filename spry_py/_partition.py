@@ -13,7 +13,7 @@ import trio
 from ._breaker import BreakerFactory, RateLimited
 from ._check import check_count
 from ._child import Child, Supervisor
-from ._errors import ChildNotFound, ChildRestarting, ChildRunning, SupervisorStopped
+from ._errors import ChildNotFound, ChildRestarting, ChildRunning
 from ._handle import ChildHandle, SystemHandle
 from ._root import run_root
 from ._supervisor import SystemLoop, SystemSupervisor
@@ -60,9 +60,7 @@ class PartitionHandle(SystemHandle):
         to start, `SupervisorStopped`, `WouldDeadlock`. After any of these, and when it is
         cancelled, what has been done stays done.
         """
-        loop = self._member().inner
-        if not isinstance(loop, PartitionLoop):
-            raise SupervisorStopped(f"the supervisor for {self.path!r} is {self.status}")
+        loop: PartitionLoop = self._calls().loop
         check_count("resize", "partitions", partitions)
         most = len(loop.children)
         if partitions > most:
@@ -81,10 +79,9 @@ class PartitionHandle(SystemHandle):
 
     async def replay(self) -> None:
         """Start every partition that is down; there are as many again as there were initially."""
+        loop: PartitionLoop = self._calls().loop
         await super().replay()
-        loop = self._member().inner
-        if isinstance(loop, PartitionLoop):
-            loop.size = len(loop.children)
+        loop.size = len(loop.children)
 
     async def _stop(self, key: str) -> None:
         # a temporary one may have ended

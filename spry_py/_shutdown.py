@@ -29,10 +29,23 @@ STUCK_AFTER: Final = 1.0
 class Shutdowns:
     """The children of one supervisor that have been asked to end and have not ended yet."""
 
-    __slots__ = ("_asked", "_guarded", "_intervals", "_loop", "_watch_at")
+    __slots__ = (
+        "_after",
+        "_asked",
+        "_guarded",
+        "_intervals",
+        "_loop",
+        "_row",
+        "_watch_at",
+        "turn",
+    )
 
     def __init__(self, loop: Keeper) -> None:
         self._loop = loop
+        # those to be stopped one after the other, what to do after each, and whose turn it is
+        self._row: Iterator[Member] = iter(())
+        self._after: Callable[[Member], object] = id
+        self.turn: Member | None = None
         # when to look at each again
         self._asked: dict[Incarnation, float] = {}
         # how long to wait before the next look at those found stuck
@@ -102,9 +115,39 @@ class Shutdowns:
 
     async def each(self, members: Iterable[Member], after: Callable[[Member], object]) -> None:
         """Stop children one after the other, in the order given; ``after(member)`` each."""
-        for member in members:
-            await self.one(member)
-            after(member)
+        self._row, self._after = iter(members), after
+        try:
+            self.advance()
+            while self.turn is not None:
+                await self._loop.pause()
+                self.advance()
+        finally:
+            self._row, self.turn = iter(()), None
+
+    def advance(self, in_loop: bool = True) -> None:
+        """If the one whose turn it is has ended, ask the next.
+
+        The end of a child calls this in its own task, on behalf of the loop that waits for the
+        whole row: to wake the loop for each of them would cost as much as the stop itself.
+        """
+        loop = self._loop
+        while True:
+            member = self.turn
+            if member is not None:
+                if member.is_alive:
+                    return
+                if member in loop.hooks:
+                    loop.hooks[member].cancel()
+                    return
+                self._after(member)
+            member = self.turn = next(self._row, None)
+            incarnation = member.incarnation if member is not None else None
+            if member is not None and incarnation is not None and not incarnation.ended:
+                self.ask(member, incarnation)
+            elif member is None or not in_loop:
+                # a decision about one that has ended by itself belongs to the loop
+                loop.ring()
+                return
 
     def _settle(self, member: Member, incarnation: Incarnation) -> None:
         if incarnation.burden == "none":

@@ -65,7 +65,9 @@ DEEDS = st.builds(
     patience=st.sampled_from([math.inf, math.inf, 0.0, 0.5, 1.0, 2.0]),
     conflict=st.sampled_from(["raise", "replace", "queue", "ignore"]),
 )
-ENDS = MOMENTS | st.just(1000.0)
+LATE = 1000.0
+"""A moment (in seconds) at which everything has come to rest."""
+ENDS = MOMENTS | st.just(LATE)
 storms = settings(
     max_examples=max(300, settings().max_examples),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
@@ -146,6 +148,15 @@ class Storm:
             if info.status in ("stopped", "done") and self.actors[info.key].alive:
                 self.faults.append(f"{trio.current_time()}: {info.key} is alive")
 
+    def expect_rest(self, handle: Any) -> None:
+        """Nothing is under way any more; who waits for a turn does so for a reason."""
+        self.look(handle)
+        statuses = [info.status for info in handle.which_children()]
+        running = statuses.count("running")
+        assert set(statuses) <= {"running", "done", "stopped", "ignored", "waiting"}
+        assert running == sum(actor.alive for actor in self.actors.values())
+        assert "waiting" not in statuses or running == self.limit
+
     def expect_quiet(self) -> None:
         """All has ended, and every call has been answered once."""
         assert self.faults == []
@@ -194,6 +205,8 @@ def test_a_storm_of_calls_on_a_system(
                 async with open_system(system, strategy=strategy, breaker=AlwaysRestart) as handle:
                     await storm.rage(handle, desk, nursery)
                     await trio.sleep(end)
+                    if end == LATE:
+                        storm.expect_rest(handle)
         storm.expect_quiet()
 
     tell()
@@ -217,13 +230,15 @@ def test_a_storm_of_calls_on_a_dynamic_supervisor(
     @story
     async def tell() -> None:
         storm = PoolStorm(roles, deeds)
-        storm.limit = min(max_running, max_children)
+        storm.limit = max_running
         with trio.fail_after(5000):
             async with trio.open_nursery() as nursery:
                 desk = Desk(storm.record, nursery)
                 async with open_pool(max_running=max_running, max_children=max_children) as pool:
                     await storm.rage(pool, desk, nursery)
                     await trio.sleep(end)
+                    if end == LATE:
+                        storm.expect_rest(pool)
         storm.expect_quiet()
 
     tell()

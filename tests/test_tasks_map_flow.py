@@ -91,15 +91,17 @@ async def test_an_async_generator_is_closed_when_nobody_wants_the_rest() -> None
 
 @story
 async def test_a_source_that_is_no_generator_is_left_to_its_owner() -> None:
+    """What has not been asked for yet is still in it."""
     send, receive = trio.open_memory_channel[int](10)
-    for item in (1, 2, 3):
-        send.send_nowait(item)
-    async with open_desk() as desk, desk.map(double, receive, limit=1) as results:
-        assert brief(await anext(results)) == 2
-        await trio.testing.wait_all_tasks_blocked()
-    assert receive.receive_nowait() == 3
-    send.close()
-    receive.close()
+    async with open_desk() as desk, send, receive:
+        for item in (1, 2, 3):
+            send.send_nowait(item)
+        async with desk.map(double, receive, limit=1) as results:
+            assert brief(await anext(results)) == 2
+            await trio.testing.wait_all_tasks_blocked()
+        send.close()
+        async with desk.map(double, receive, limit=1) as results:
+            assert [brief(result) async for result in results] == [6]
 
 
 def broken_source() -> Iterator[int]:
