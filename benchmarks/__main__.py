@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 import trio
 
 from . import chain, events, flat, memory, restart, start, stop, tree
-from .harness import Options, Row, table
+from .harness import Options, Row, count_cpu_time, table
 
 FIGURES: dict[str, Callable[[Options], Iterator[Row]]] = {
     "start": start.rows,
@@ -44,6 +44,9 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=positive, help="rounds of each side (default 21)")
     parser.add_argument("--children", type=positive, help="children in a round (default 1000)")
     parser.add_argument("--quick", action="store_true", help="3 rounds, 500 children, small trees")
+    parser.add_argument(
+        "--cpu", action="store_true", help="count CPU time: steadier where other programs run, too"
+    )
     parser.add_argument("--no-gc", action="store_true", help="with the cyclic collector off")
     parser.add_argument(
         "--logs", action="store_true", help="with log records made (and dropped), WARNING and up"
@@ -72,6 +75,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         quick=parsed.quick,
     )
     set_logging(on=parsed.logs)
+    if parsed.cpu:
+        count_cpu_time()
     if parsed.no_gc:
         gc.disable()
     rows: list[Row] = []
@@ -80,7 +85,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         rows += FIGURES[name](options)
     print(
         f"Python {platform.python_version()}, trio {trio.__version__}, {options.rounds} rounds of "
-        f"{options.children:,} children, gc {'off' if parsed.no_gc else 'on'}, "
+        f"{options.children:,} children, {'CPU' if parsed.cpu else 'wall'} time, "
+        f"gc {'off' if parsed.no_gc else 'on'}, "
         f"logs {'on' if parsed.logs else 'off'}\n"
     )
     print(table(rows))

@@ -6,7 +6,7 @@ The layers, each importing only from those above it::
     _breaker _backoff _policy                                          what is decided
     _attributes _logs _spans _events _subscription _telemetry          what is told
     _alarm _context _run_child _incarnation _nursery _deadlock         what lives
-    _snapshot _tasks _handle                                           what is seen from outside
+    _snapshot _child_handle _tasks _handle                             what is seen from outside
     _shutdown _tree _mailbox _calls _keeper _loop                      the loop
     _scope _startup _restart _replay _root _supervisor _dynamic _partition     the supervisors
     _run telemetry _cli                                                entry points
@@ -15,6 +15,7 @@ The layers, each importing only from those above it::
 from ._backoff import Backoff
 from ._breaker import AlwaysRestart, Breaker, NeverRestart, RateLimited
 from ._child import Child
+from ._child_handle import ChildHandle
 from ._context import Context, cancel_on_settle, current_context
 from ._dynamic import DynamicHandle, DynamicSupervisor
 from ._errors import (
@@ -59,7 +60,7 @@ from ._events import (
     SystemStopped,
     SystemTeardown,
 )
-from ._handle import ChildHandle, SystemHandle
+from ._handle import SystemHandle
 from ._partition import PartitionHandle, PartitionSupervisor
 from ._run import open_system, run
 from ._scope import Scope

@@ -207,7 +207,8 @@ class Calls:
         report = member.last_report
         error = report.exception if report is not None else None
         if incarnation.burden != "none":
-            loop.down(member, forget=not call.keeps)
+            if member not in self._again:
+                loop.down(member, forget=not call.keeps)
             call.refuse(_interrupted(member))
         elif error is not None and isinstance(sole_leaf_of(error), Ignore):
             loop.leave_out(member)

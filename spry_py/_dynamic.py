@@ -13,8 +13,9 @@ from ._breaker import BreakerFactory, RateLimited
 from ._calls import Call, Calls
 from ._check import check_callable, check_choice, check_count, check_key
 from ._child import Child, Supervisor
+from ._child_handle import ChildHandle
 from ._errors import Interrupted, MaxChildrenReached, SupervisorStopped
-from ._handle import ChildHandle, SystemHandle
+from ._handle import SystemHandle
 from ._loop import Loop
 from ._policy import Verdict
 from ._restart import OneForOne

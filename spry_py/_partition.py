@@ -13,8 +13,9 @@ import trio
 from ._breaker import BreakerFactory, RateLimited
 from ._check import check_count
 from ._child import Child, Supervisor
+from ._child_handle import ChildHandle
 from ._errors import ChildNotFound, ChildRestarting, ChildRunning
-from ._handle import ChildHandle, SystemHandle
+from ._handle import SystemHandle
 from ._root import run_root
 from ._supervisor import SystemLoop, SystemSupervisor
 

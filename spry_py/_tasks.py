@@ -24,7 +24,8 @@ from ._run_child import without_cancelled
 from ._termination import Normal, Reason, TerminationReport
 
 if TYPE_CHECKING:
-    from ._handle import ChildHandle, SystemHandle
+    from ._child_handle import ChildHandle
+    from ._handle import SystemHandle
 
 T = TypeVar("T")
 Items: TypeAlias = Iterable[T] | AsyncIterable[T]

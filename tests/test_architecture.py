@@ -17,7 +17,7 @@ LAYERS = (
     ("_breaker", "_backoff", "_policy"),
     ("_attributes", "_logs", "_spans", "_events", "_subscription", "_telemetry"),
     ("_alarm", "_context", "_run_child", "_incarnation", "_nursery", "_deadlock"),
-    ("_snapshot", "_tasks", "_handle"),
+    ("_snapshot", "_child_handle", "_tasks", "_handle"),
     ("_shutdown", "_tree", "_mailbox", "_calls", "_keeper", "_loop"),
     ("_scope", "_startup", "_restart", "_replay", "_root", "_supervisor", "_dynamic", "_partition"),
     ("_run", "telemetry", "_cli"),

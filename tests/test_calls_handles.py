@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import tenacity
 import trio
@@ -16,6 +18,7 @@ from spry_py import (
 )
 
 from callers import Desk, answer, listed
+from pools import open_pool
 from stories import Actor, Ledger, Record, Strategy, cast, story
 from workers import STRATEGIES
 
@@ -269,3 +272,25 @@ async def test_after_the_end_every_call_of_a_handle_is_refused() -> None:
     assert await answer(handle.terminate()) == "SupervisorStopped"
     assert await answer(handle.restart()) == "SupervisorStopped"
     assert (handle.status, handle.incarnation) == ("stopped", 1)
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@story
+async def test_a_restart_of_one_that_is_being_started_for_the_first_time(dynamic: bool) -> None:
+    """The call that started it has come to nothing; the child is there all the same."""
+    record = Record()
+    a = Actor(record, "a", start_takes=2)
+    tree: Any
+    pool = open_pool() if dynamic else open_system([], strategy="one_for_one")
+    async with pool as tree, trio.open_nursery() as nursery:
+        desk = Desk(record, nursery)
+        desk.call("start", tree.start_child, a.child())
+        await trio.sleep(1)
+        desk.call("again", tree.child("a").restart)
+        await trio.sleep(1)
+        assert listed(tree) == "a=starting"
+        await trio.sleep(2)
+        assert listed(tree) == "a=running"
+        assert record.facts[:2] == [(0, "~a1"), (1, "-a1")]
+        assert sorted(record.facts[2:4]) == [(1, "start:Interrupted"), (1, "~a2")]
+        assert record.facts[4:] == [(3, "+a2"), (3, "again:ok")]
