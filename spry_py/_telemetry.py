@@ -285,6 +285,8 @@ class Teller:
 
     def subtree_aborted(self, loop: Loop) -> None:
         """A supervisor is being cancelled with all that lives below it."""
+        if loop.has_ended:
+            return  # its task has yet to let the cancellation through, but there is nothing to stop
         self._tell_teardown(loop)
         if loop.teardown_span is None:
             self.teardown_began(loop, loop.own.wait_span or loop.own.span or loop.stop_span)

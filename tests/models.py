@@ -301,14 +301,19 @@ class Group(Model):
                 return
             if kid.state == "running":
                 self.take_down(kid)
-                if kid.key in self.kids:
-                    kid.state = "restarting"
+            if kid.key in self.kids and kid.state != "done":
+                kid.state = "restarting"
 
     def _attempt(self) -> Word:
-        """Start all that is not up, in order; a failure ends the attempt."""
+        """Start what is not up, in order; a failure ends the attempt.
+
+        A system starts whatever it declares; of those added only the ones that go along.
+        """
         for kid in self.in_order():
-            up = kid.state in ("running", "done")
-            if not up and self.try_start(kid) == "fail":
+            wanted = (
+                ["restarting"] if kid.key in self.added else ["restarting", "stopped", "ignored"]
+            )
+            if kid.state in wanted and self.try_start(kid) == "fail":
                 kid.state = "restarting"
                 return "fail"
         return "ok"

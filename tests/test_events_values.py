@@ -1,0 +1,35 @@
+"""Events as values: their kinds, and what all of them have."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+import spry_py
+from spry_py import Event
+
+EVENTS = [getattr(spry_py, name) for name in spry_py.__all__]
+KINDS = [kind for kind in EVENTS if isinstance(kind, type) and issubclass(kind, Event)]
+
+
+def test_the_kinds_are_those_of_the_design() -> None:
+    names = """
+        ChildAborted ChildDiscarded ChildSettling ChildStartFailed ChildStarted ChildStarting
+        ChildStuck ChildTerminated Escalated Event EventsLost RestartRefused RestartScheduled
+        SystemStarted SystemStopped SystemTeardown
+    """
+    assert sorted(kind.__name__ for kind in KINDS) == sorted(names.split())
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_events_are_frozen_values(kind: type[Event]) -> None:
+    values: list[Any] = list(range(len(dataclasses.fields(kind))))
+    event = kind(*values)
+    assert [event.seq, event.at, event.path] == values[:3]
+    assert event == kind(*values)
+    assert event != kind(*reversed(values))
+    assert not hasattr(event, "__dict__")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        event.seq = 9  # type: ignore[misc]
