@@ -75,7 +75,7 @@ def flatness(
 ) -> Row:
     large = QUICK_LARGE if options.quick else LARGE
     answers = in_turn(
-        max(1, options.rounds // 3),
+        max(1, options.rounds // 7),
         partial(each, spry_py, SMALL, REPEATS),
         partial(each, spry_py, large, 1),
         partial(each, bare, SMALL, REPEATS),

@@ -84,13 +84,13 @@ class Call:
 class Calls:
     """The calls that one supervisor incarnation has to answer."""
 
-    __slots__ = ("_again", "_ends", "_loop", "_open", "_starts")
+    __slots__ = ("_again", "_ends", "_loop", "_open", "starts")
 
     def __init__(self, loop: Keeper) -> None:
         self._loop = loop
         # not served yet
         self._open: dict[Call, None] = {}
-        self._starts: dict[Member, Call] = {}
+        self.starts: dict[Member, Call] = {}  # those that wait for a start, by child
         self._ends: dict[Member, list[Call]] = {}
         # to be restarted as soon as they are down
         self._again: dict[Member, list[Call]] = {}
@@ -128,15 +128,15 @@ class Calls:
             call.give()
         elif member is None:
             self._loop.withdraw(call)
-        elif member.is_alive and (member in self._starts or call.error is None):
+        elif member.is_alive and (member in self.starts or call.error is None):
             # it may have started in the very moment in which its caller was cancelled
             await self._take_start_back(member, call)
-        elif self._starts.pop(member, None) is not None:
+        elif self.starts.pop(member, None) is not None:
             self._loop.down(member, forget=not call.keeps)
 
     async def _take_start_back(self, member: Member, call: Call) -> None:
         assert member.incarnation is not None
-        if member not in self._starts:
+        if member not in self.starts:
             self.end_with(member)
         self._loop.shutdowns.ask(member, member.incarnation)
         with trio.CancelScope(shield=True):
@@ -163,13 +163,13 @@ class Calls:
         for call in list(self._open):
             call.refuse(SupervisorStopped(error))
         self._open.clear()
-        for member in [member for member in self._starts if not member.is_alive]:
-            self._starts.pop(member).refuse(SupervisorStopped(error))
+        for member in [member for member in self.starts if not member.is_alive]:
+            self.starts.pop(member).refuse(SupervisorStopped(error))
 
     def close(self) -> None:
         """The supervisor has ended."""
         self.refuse_all()
-        for member, call in self._starts.items():
+        for member, call in self.starts.items():
             call.refuse(_interrupted(member))
         for calls in self._ends.values():
             for call in calls:
@@ -177,21 +177,21 @@ class Calls:
         for calls in self._again.values():
             for call in calls:
                 call.refuse(SupervisorStopped(f"{self._loop.path!r} has been stopped"))
-        self._starts.clear()
+        self.starts.clear()
         self._ends.clear()
 
     def has_start_of(self, member: Member) -> bool:
         """Whether a call waits for this child to start."""
-        return member in self._starts
+        return member in self.starts
 
     def on_started(self, member: Member) -> None:
-        if member in self._starts:
-            self._starts.pop(member).give(member)
+        if member in self.starts:
+            self.starts.pop(member).give(member)
 
     def on_ended(self, member: Member, incarnation: Incarnation) -> None:
         """Somebody waited for this end: a start that came to nothing, or a termination."""
-        if member in self._starts:
-            self._start_over(member, self._starts.pop(member), incarnation)
+        if member in self.starts:
+            self._start_over(member, self.starts.pop(member), incarnation)
         if member in self._ends:
             for call in self._again.pop(member, ()):
                 call.give()
@@ -247,10 +247,13 @@ class Calls:
         self._begin(member, call)
 
     def _begin(self, member: Member, call: Call) -> None:
-        self._starts[member] = call
+        self.starts[member] = call
         call.member = member
-        with self._loop.on_behalf_of(call.span):
+        if call.span is None:
             self._loop.begin(member)
+        else:
+            with self._loop.on_behalf_of(call.span):
+                self._loop.begin(member)
 
     async def restart(self, call: Call) -> None:
         """Start a child again that is known, but down."""
@@ -279,8 +282,8 @@ class Calls:
         """Keep a child down that is not alive, but may be about to come back."""
         await self._loop.shutdowns.one(member)
         self._loop.call_off(member)
-        if member in self._starts:
-            self._starts.pop(member).refuse(_interrupted(member))
+        if member in self.starts:
+            self.starts.pop(member).refuse(_interrupted(member))
         if member.state != "done":
             self._loop.down(member, forget=False)
 

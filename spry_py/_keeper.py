@@ -134,14 +134,16 @@ class Keeper(Mailbox):
     def on_started(self, member: Member, incarnation: Incarnation) -> None:
         """A child is up. From here on its end is an end by itself."""
         self.teller.child_started(member, incarnation)
-        self.calls.on_started(member)
+        if self.calls.starts:
+            self.calls.on_started(member)
         if incarnation.awaited and incarnation.burden == "none":
             incarnation.awaited = False
             self.ring()
         if member.incident is not None:
             self.teller.incident_closed(member.incident)
             member.incident = None
-        member.tell_watchers()
+        if member.watchers is not None:
+            member.tell_watchers()
 
     def on_ended(self, member: Member, incarnation: Incarnation, report: TerminationReport) -> bool:
         """A child has ended; answers whether its ``on_termination`` is to run first."""

@@ -5,7 +5,7 @@ A first startup and a replay are the same thing: what is alive answers with its 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -115,20 +115,21 @@ class Startup:
 
     async def start(self, child: Child[Any]) -> Any:
         """Start one child and return its value once it is started."""
-        self._refuse_reused([child])
+        self._refuse_reused(child, self.declared)
         member = self._declare(child)
         if self._changes and member is not None and member.number and member.child != child:
             await self._make_room(member)
         if member is None or not self._is_wanted(member):
             await trio.lowlevel.checkpoint()
             return self._present_value(member)
-        return await self._start(member, child)
+        return await self._until_started(member, self._spawn(member, child))
 
-    async def _start(self, member: Member, child: Child[Any]) -> Any:
-        incarnation = self._spawn(member, child)
+    async def _until_started(self, member: Member, incarnation: Incarnation) -> Any:
         loop = self._loop
         try:
-            while not loop.is_stopping and is_starting(incarnation):
+            while incarnation.started_at is None and incarnation.member is not None:
+                if loop.is_stopping:
+                    break
                 await loop.pause()
         except trio.Cancelled:
             await self._cancelled([member])
@@ -149,14 +150,17 @@ class Startup:
         if self._loop.is_stopping:
             raise Interrupted(f"the restart of {member.path!r} was interrupted by a stop")
         try:
-            await self._start(member, member.child)
+            await self._until_started(member, self._spawn(member, member.child))
         except ChildFailure:
             member.state = "restarting"  # it stays known, for the next attempt
             raise
 
     async def start_together(self, children: Sequence[Child[Any]]) -> tuple[Any, ...]:
         """Start several at the same time; all or none of them."""
-        self._refuse_reused(children)
+        keys = set(self.declared)
+        for child in children:
+            self._refuse_reused(child, keys)
+            keys.add(child.key)
         members = [self._declare(child) for child in children]
         begun: list[Member] = []
         for member, child in zip(members, children, strict=True):
@@ -172,16 +176,13 @@ class Startup:
         self._raise_if_interrupted(begun)
         return tuple(self._settled_value(member) for member in members)
 
-    def _refuse_reused(self, children: Sequence[Child[Any]]) -> None:
+    def _refuse_reused(self, child: Child[Any], keys: Collection[str]) -> None:
         loop = self._loop
         if loop.is_stopping:
             raise SupervisorStopped(f"{loop.path!r} is being stopped: it starts no more children")
-        keys = set()
-        for child in children:
-            loop.check_child(child)
-            if child.key in self.declared or child.key in keys:
-                raise ReusedKey(child.key, f"{loop.path}/{child.key}")
-            keys.add(child.key)
+        loop.check_child(child)
+        if child.key in keys:
+            raise ReusedKey(child.key, f"{loop.path}/{child.key}")
 
     def _declare(self, child: Child[Any]) -> Member | None:
         """The member of that key, known or new; ``None`` for one that a replay leaves out."""
@@ -293,11 +294,6 @@ class Startup:
             self._loop.members.declared.pop(member.key, None)
         member.state = "stopped"
         member.tell_watchers()
-
-
-def is_starting(incarnation: Incarnation) -> bool:
-    """Whether its start is still under way."""
-    return incarnation.started_at is None and incarnation.member is not None
 
 
 def _are_starting(members: list[Member]) -> bool:

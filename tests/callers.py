@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Container
 from typing import Any, Literal
 
 import trio
-from spry_py import Child, Context, Ignore, SpryError, SystemHandle, current_context
 
+from spry_py import Child, Context, Ignore, SpryError, SystemHandle, current_context
 from stories import Actor, Boom, Record
 
 Way = Literal["stop", "die", "kill"]

@@ -25,6 +25,7 @@ from spry_py import (
     TerminationReport,
     open_system,
 )
+from stories import Actor
 
 
 def ended(report: TerminationReport) -> str:
@@ -88,3 +89,16 @@ async def listened(system: Any, **options: Any) -> AsyncIterator[tuple[SystemHan
         yield tree, heard
     seqs = [event.seq for event in heard.events]
     assert seqs == sorted(set(seqs))
+
+
+def one_by_one(*actors: Actor) -> SystemSupervisor:
+    return SystemSupervisor([x.child() for x in actors], name="top", strategy="one_for_one")
+
+
+async def rest_of(events: AsyncIterator[Event]) -> list[str]:
+    """All that can be read without waiting for anything new."""
+    read: list[str] = []
+    with trio.move_on_after(1):
+        async for event in events:
+            read += [f"{event.seq} {line(event)}"]
+    return read

@@ -9,8 +9,8 @@ from typing import Literal, TypeAlias
 
 import tenacity
 import trio
-from spry_py import Child, Ignore, SystemHandle
 
+from spry_py import Child, Ignore, SystemHandle
 from stories import Boom, Restart
 from workers import AnyChild
 

@@ -8,6 +8,8 @@ from typing import Any, Literal
 import pytest
 import tenacity
 import trio
+
+from callers import Shy
 from spry_py import (
     Child,
     NeverRestart,
@@ -20,8 +22,6 @@ from spry_py import (
     TooManyRestarts,
     open_system,
 )
-
-from callers import Shy
 from stories import Actor, Record, Strategy, cast, story
 from workers import STRATEGIES
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import tenacity
 import trio
+
+from callers import Shy, answer, listed, status_of
 from spry_py import (
     Child,
     ChildAlreadyPresent,
@@ -19,8 +21,6 @@ from spry_py import (
     SystemSupervisor,
     open_system,
 )
-
-from callers import Shy, answer, listed, status_of
 from stories import Actor, Boom, Ledger, Record, Strategy, cast, story
 from workers import STRATEGIES
 

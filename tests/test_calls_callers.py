@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 import trio
 import trio.testing
+
+from callers import Desk, answer, listed, status_of
 from spry_py import (
     Aborted,
     Child,
@@ -15,8 +17,6 @@ from spry_py import (
     cancel_on_settle,
     open_system,
 )
-
-from callers import Desk, answer, listed, status_of
 from stories import Actor, Record, Strategy, cast, story
 from workers import STRATEGIES
 

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+
+from callers import answer, listed
 from spry_py import (
     Child,
     DynamicSupervisor,
@@ -19,8 +21,6 @@ from spry_py import (
     WouldDeadlock,
     open_system,
 )
-
-from callers import answer, listed
 from stories import Actor, Boom, Record, Strategy, cast, story
 from workers import STRATEGIES
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import trio
+
+from callers import Desk, Shy, answer, listed
 from spry_py import (
     Aborted,
     Child,
@@ -15,8 +17,6 @@ from spry_py import (
     cancel_on_settle,
     open_system,
 )
-
-from callers import Desk, Shy, answer, listed
 from stories import Actor, Boom, Ledger, Record, Strategy, cast, story
 from workers import STRATEGIES
 

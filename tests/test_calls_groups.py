@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import tenacity
 import trio
+
+from callers import Shy, answer, listed, status_of
 from spry_py import (
     Backoff,
     Child,
@@ -13,8 +15,6 @@ from spry_py import (
     TooManyRestarts,
     open_system,
 )
-
-from callers import Shy, answer, listed, status_of
 from stories import Actor, Ledger, Record, Strategy, cast, story
 
 

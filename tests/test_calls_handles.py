@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 import tenacity
 import trio
+
+from callers import Desk, answer, listed
+from pools import open_pool
 from spry_py import (
     Aborted,
     Child,
@@ -16,9 +19,6 @@ from spry_py import (
     SystemSupervisor,
     open_system,
 )
-
-from callers import Desk, answer, listed
-from pools import open_pool
 from stories import Actor, Ledger, Record, Strategy, cast, story
 from workers import STRATEGIES
 

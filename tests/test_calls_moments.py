@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import tenacity
 import trio
+
+from callers import Desk, answer, listed, status_of
 from spry_py import (
     Child,
     SystemHandle,
     open_system,
 )
-
-from callers import Desk, answer, listed, status_of
 from stories import Actor, Record, Strategy, cast, story
 
 FIVE = tenacity.wait_fixed(5)

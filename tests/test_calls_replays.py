@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import trio
+
+from callers import Desk, listed, status_of
 from spry_py import (
     Child,
     SystemSupervisor,
     open_system,
 )
-
-from callers import Desk, listed, status_of
 from stories import Actor, Ledger, Record, Strategy, cast, story
 
 # during a restart of a group

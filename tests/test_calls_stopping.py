@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import tenacity
 import trio
+
+from callers import Desk, answer, listed
 from spry_py import (
     Child,
     NeverRestart,
@@ -14,8 +16,6 @@ from spry_py import (
     TooManyRestarts,
     open_system,
 )
-
-from callers import Desk, answer, listed
 from stories import Actor, Ledger, Record, Strategy, cast, story
 from workers import STRATEGIES
 

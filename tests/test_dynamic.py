@@ -8,6 +8,9 @@ import pytest
 import tenacity
 import trio
 import trio.testing
+
+from callers import Desk, Shy, answer, listed
+from pools import open_pool
 from spry_py import (
     Child,
     ChildFailure,
@@ -18,9 +21,6 @@ from spry_py import (
     SystemSupervisor,
     open_system,
 )
-
-from callers import Desk, Shy, answer, listed
-from pools import open_pool
 from stories import Actor, Boom, Ledger, Record, cast, story
 
 FIVE = tenacity.wait_fixed(5)

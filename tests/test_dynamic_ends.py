@@ -9,6 +9,9 @@ import pytest
 import tenacity
 import trio
 import trio.testing
+
+from callers import Desk, listed, status_of
+from pools import open_pool
 from spry_py import (
     Aborted,
     AlwaysRestart,
@@ -20,9 +23,6 @@ from spry_py import (
     cancel_on_settle,
     open_system,
 )
-
-from callers import Desk, listed, status_of
-from pools import open_pool
 from stories import Actor, Ledger, Record, cast, story
 
 FIVE = tenacity.wait_fixed(5)

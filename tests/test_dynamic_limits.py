@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import tenacity
 import trio
-from spry_py import MaxChildrenReached
 
 from callers import Desk, answer, listed, status_of
 from pools import open_pool
+from spry_py import MaxChildrenReached
 from stories import Actor, Record, cast, story
 
 FIVE = tenacity.wait_fixed(5)

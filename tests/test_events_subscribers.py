@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncIterator
 from itertools import pairwise
 from typing import Any
@@ -12,109 +11,17 @@ import trio
 import trio.lowlevel
 from trio.testing import assert_checkpoints
 
-from listeners import Heard, line, listened
+from listeners import Heard, line, listened, one_by_one, rest_of
 from spry_py import (
-    AlwaysRestart,
     Child,
     Event,
-    EventsLost,
     NeverRestart,
     SystemHandle,
-    SystemStopped,
     SystemSupervisor,
     cancel_on_settle,
     open_system,
 )
 from stories import Actor, Record, cast, story
-
-
-def one_by_one(*actors: Actor) -> SystemSupervisor:
-    return SystemSupervisor([x.child() for x in actors], name="top", strategy="one_for_one")
-
-
-async def rest_of(events: AsyncIterator[Event]) -> list[str]:
-    """All that can be read without waiting for anything new."""
-    read: list[str] = []
-    with trio.move_on_after(1):
-        async for event in events:
-            read += [f"{event.seq} {line(event)}"]
-    return read
-
-
-# Who is slow
-
-
-@story
-async def test_a_full_buffer_loses_the_oldest_and_says_how_many_at_the_gap() -> None:
-    a, b = cast(Record(), "ab")
-    async with open_system(one_by_one(a, b)) as tree, tree.events(capacity=3) as events:
-        a.die()
-        await trio.sleep(1)
-        b.die()
-        await trio.sleep(1)
-        assert await rest_of(events) == [
-            "5 1 EventsLost top 5",
-            "6 1 RestartScheduled top/b in 0 attempt 1",
-            "7 1 ChildStarting top/b #2",
-            "8 1 ChildStarted top/b #2",
-        ]
-
-
-@story
-async def test_each_gap_is_told_once() -> None:
-    a, b = cast(Record(), "ab")
-    async with open_system(one_by_one(a, b)) as tree, tree.events(capacity=1) as events:
-        a.die()
-        await trio.sleep(1)
-        assert await rest_of(events) == ["3 0 EventsLost top 3", "4 0 ChildStarted top/a #2"]
-        b.die()
-        await trio.sleep(1)
-        assert await anext(events) == EventsLost(7, 2.0, "top", 3)
-        # what is missing behind a gap that has been told is another gap
-        a.die()
-        await trio.sleep(1)
-        assert await rest_of(events) == ["11 3 EventsLost top 4", "12 3 ChildStarted top/a #3"]
-
-
-@story
-async def test_what_fits_is_not_lost() -> None:
-    a, b = cast(Record(), "ab")
-    async with open_system(one_by_one(a, b)) as tree, tree.events(capacity=4) as events:
-        a.die()
-        await trio.sleep(1)
-        assert len(await rest_of(events)) == 4
-        b.die()
-        await trio.sleep(1)
-        assert [text.split()[0] for text in await rest_of(events)] == ["5", "6", "7", "8"]
-
-
-@story
-async def test_a_buffer_without_bounds() -> None:
-    a = Actor(Record(), "a")
-    system = SystemSupervisor([a.child()], strategy="one_for_one", breaker=AlwaysRestart)
-    async with open_system(system) as tree, tree.events(math.inf) as events:
-        for _ in range(500):
-            a.die()
-            await trio.sleep(1)
-        assert [int(text.split()[0]) for text in await rest_of(events)] == list(range(1, 2001))
-
-
-@story
-async def test_the_end_is_heard_even_by_who_has_lost_everything_else() -> None:
-    actors = list(cast(Record(), "abcdefgh"))
-    async with trio.open_nursery() as nursery:
-        seen: list[Event] = []
-
-        async def doze(tree: SystemHandle, *, task_status: trio.TaskStatus[None]) -> None:
-            async with tree.events(1) as events:
-                task_status.started()
-                await trio.sleep(100)
-                seen.extend([event async for event in events])
-
-        async with open_system(one_by_one(*actors)) as tree:
-            await nursery.start(doze, tree)
-    assert seen == [EventsLost(17, 0.0, "top", 17), SystemStopped(18, 0.0, "top")]
-
 
 # One among others
 

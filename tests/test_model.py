@@ -10,11 +10,11 @@ import trio
 import trio.testing
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
-from spry_py import AlwaysRestart, Scope, SystemHandle, open_system
 
 from callers import answer
 from models import Alone, Cast, Group, Model, Op, Pool, seen
 from pools import open_pool
+from spry_py import AlwaysRestart, Scope, SystemHandle, open_system
 from stories import story
 from workers import RESTARTS
 

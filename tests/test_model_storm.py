@@ -11,10 +11,20 @@ import trio
 import trio.testing
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from spry_py import AlwaysRestart, ChildNotFound, Scope, SystemHandle, open_system
 
 from callers import Desk, listed
 from pools import open_pool
+from spry_py import (
+    AlwaysRestart,
+    Child,
+    ChildNotFound,
+    DynamicSupervisor,
+    RateLimited,
+    Scope,
+    SystemHandle,
+    SystemSupervisor,
+    open_system,
+)
 from stories import Actor, Record, Restart, Strategy, story
 from workers import RESTARTS, STRATEGIES
 
@@ -65,6 +75,14 @@ DEEDS = st.builds(
     patience=st.sampled_from([math.inf, math.inf, 0.0, 0.5, 1.0, 2.0]),
     conflict=st.sampled_from(["raise", "replace", "queue", "ignore"]),
 )
+BLOWS = st.builds(
+    Deed,
+    do=st.sampled_from(["leave", "abort"]),
+    key=st.just("a"),
+    at=MOMENTS,
+    patience=st.sampled_from([math.inf, 0.5]),
+    conflict=st.just("raise"),
+)
 LATE = 1000.0
 """A moment (in seconds) at which everything has come to rest."""
 ENDS = MOMENTS | st.just(LATE)
@@ -111,6 +129,8 @@ class Storm:
             actor.die()
         elif deed.do == "stop":
             actor.stop()
+        elif deed.do == "abort":
+            handle.abort()
         else:
             scope = desk.call(name, self.call, handle, deed)
             scope.deadline = trio.current_time() + deed.patience
@@ -126,6 +146,8 @@ class Storm:
             return handle.restart_child(deed.key)  # type: ignore[no-any-return]
         if deed.do == "delete":
             return handle.delete_child(deed.key)  # type: ignore[no-any-return]
+        if deed.do == "leave":
+            return handle.stop()  # type: ignore[no-any-return]
         return self.by_handle(handle, deed)
 
     async def start(self, handle: Any, deed: Deed) -> None:
@@ -164,7 +186,9 @@ class Storm:
         assert [actor.alive for actor in self.actors.values()] == [0, 0, 0, 0]
         answered = [fact.partition(":")[0] for _, fact in self.record.facts if "#" in fact]
         asked = [
-            f"#{number}" for number, deed in enumerate(self.deeds) if deed.do not in ("die", "stop")
+            f"#{number}"
+            for number, deed in enumerate(self.deeds)
+            if deed.do not in ("die", "stop", "abort")
         ]
         assert sorted(answered) == sorted(asked)
 
@@ -239,6 +263,52 @@ def test_a_storm_of_calls_on_a_dynamic_supervisor(
                     await trio.sleep(end)
                     if end == LATE:
                         storm.expect_rest(pool)
+        storm.expect_quiet()
+
+    tell()
+
+
+@storms
+@given(
+    roles=roles_of_all,
+    deeds=st.lists(DEEDS | DEEDS | DEEDS | BLOWS, max_size=30),
+    strategy=st.sampled_from([*STRATEGIES, None]),
+    backoff=SECONDS,
+    end=ENDS,
+)
+def test_a_storm_of_calls_on_a_supervisor_that_is_restarted_itself(
+    roles: dict[str, Role],
+    deeds: list[Deed],
+    strategy: Strategy | None,
+    backoff: float,
+    end: float,
+) -> None:
+    """It gives up soon, is stopped and aborted by its handle, and comes back each time."""
+
+    @story
+    async def tell() -> None:
+        storm = PoolStorm(roles, deeds) if strategy is None else Storm(roles, deeds)
+
+        async def system(scope: Scope) -> None:
+            if 1 not in roles["a"].fails:
+                await scope.start(storm.child("a"))
+
+        breaker = RateLimited(1, 2.0)
+        below: Any = DynamicSupervisor(breaker=breaker)
+        if strategy is not None:
+            below = SystemSupervisor(system, strategy=strategy, breaker=breaker)
+        child = Child("sub", below, backoff=(lambda _: backoff) if backoff else None)
+        with trio.fail_after(5000):
+            async with trio.open_nursery() as nursery:
+                desk = Desk(storm.record, nursery)
+                async with open_system(
+                    [child], strategy="one_for_one", breaker=AlwaysRestart
+                ) as handle:
+                    inner = handle.child("sub").value
+                    await storm.rage(inner, desk, nursery)
+                    await trio.sleep(end)
+                    if end == LATE:
+                        storm.expect_rest(inner)
         storm.expect_quiet()
 
     tell()

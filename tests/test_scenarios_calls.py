@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import trio
+
+from callers import Puppets, Way, answer
 from spry_py import (
     AlwaysRestart,
     Child,
@@ -14,8 +16,6 @@ from spry_py import (
     SystemSupervisor,
     open_system,
 )
-
-from callers import Puppets, Way, answer
 from stories import story
 from workers import (
     RESTARTS,

@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 import tenacity
 import trio
+
+from callers import Puppets, answer
+from pools import open_pool
 from spry_py import (
     Child,
     ChildFailure,
@@ -22,9 +25,6 @@ from spry_py import (
     TooManyRestarts,
     open_system,
 )
-
-from callers import Puppets, answer
-from pools import open_pool
 from stories import story
 from workers import RESTARTS, Crew, Refusal, Restart, calm, counts, listing
 

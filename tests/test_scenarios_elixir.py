@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import trio
+
+from callers import answer
 from spry_py import (
     Child,
     ChildNotFound,
@@ -15,8 +17,6 @@ from spry_py import (
     SystemSupervisor,
     open_system,
 )
-
-from callers import answer
 from stories import story
 from workers import (
     Crash,

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import pytest
 import trio
+
+from callers import Puppets, Way, listed
 from spry_py import (
     Child,
     DynamicSupervisor,
@@ -16,8 +18,6 @@ from spry_py import (
     SystemHandle,
     open_system,
 )
-
-from callers import Puppets, Way, listed
 from stories import story
 from workers import STRATEGIES, Restart, Strategy
 
