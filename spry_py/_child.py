@@ -28,9 +28,17 @@ if TYPE_CHECKING:
 
 
 class Supervisor(Generic[T_co]):
-    """What runs a nursery of children of its own; its started value is a ``T_co``."""
+    """What runs a nursery of children of its own; its started value is a ``T_co``. Frozen."""
 
     __slots__ = ()
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if hasattr(self, name):
+            raise AttributeError(f"{type(self).__name__} is frozen: {name} cannot be set")
+        object.__setattr__(self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"{type(self).__name__} is frozen: {name} cannot be deleted")
 
 
 _NEVER: Final = math.inf

@@ -307,12 +307,9 @@ class Admission(Calls):
         loop = self._dynamic
         queue = self._queues.get(key)
         while queue and not loop.is_stopping and loop.members.get(key) is None:
+            # the one that is gone has left room: max_children needs no second look
             call = queue.popleft()
-            if not call.is_answered:
-                try:
-                    self._admit(call)
-                except MaxChildrenReached as error:
-                    call.refuse(error)
+            self.begin_new(call.argument, call)
         if not queue:
             self._queues.pop(key, None)
 

@@ -149,9 +149,9 @@ class Incarnation:
 
     def _set_deadline(self, deadline: float) -> None:
         if self.burden == "none":
+            assert self.member is not None
             self.scope.deadline = deadline
-            if self.member is not None:
-                self.member.loop.shutdowns.guard(self)
+            self.member.loop.shutdowns.guard(self)
 
     def fail(self, cause: Exception) -> None:
         """Cancel the child; it ends failed with ``cause`` whatever it makes of that."""
@@ -162,8 +162,8 @@ class Incarnation:
 
     def watch_over(self) -> None:
         """It has been cancelled: see to it that somebody hears if it does not end."""
-        if self.member is not None:
-            self.member.loop.shutdowns.watch(self)
+        assert self.member is not None
+        self.member.loop.shutdowns.watch(self)
 
     def note_limit(self) -> None:
         """If a time limit has struck already, that is why it ends, whatever comes now."""

@@ -5,6 +5,7 @@ Facts are written down where they happen; decisions are left to the loop, as mes
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -68,8 +69,9 @@ class Keeper(Mailbox):
 
     # To be said by subclasses
 
+    @abstractmethod
     async def decide(self, member: Member) -> None:
-        raise AssertionError("each loop says what it does about an end")
+        """Say what becomes of a child that has ended, and do that."""
 
     # What calls and startups need
 
@@ -84,8 +86,9 @@ class Keeper(Mailbox):
     def withdraw(self, call: Call) -> None:
         """The caller has gone; nothing has been begun for it."""
 
+    @abstractmethod
     async def restart_by_hand(self, member: Member, calls: list[Call]) -> None:
-        raise AssertionError("each loop says how it restarts")
+        """Restart a child as if it had ended, without asking a breaker."""
 
     def check_child(self, child: Child[Any]) -> None:
         """Refuse what may not be a child of this supervisor."""
@@ -172,10 +175,8 @@ class Keeper(Mailbox):
         self.hooks.pop(member, None)
         if error is not None:
             self.hook_errors[member] = error
-        if member.undecided:
-            self.post(self.on_undecided, member)
-        else:
-            self.ring()
+        assert member.undecided, "somebody has not waited for on_termination"
+        self.post(self.on_undecided, member)
 
     async def on_undecided(self, member: Member) -> None:
         if member.undecided and member not in self.hooks:

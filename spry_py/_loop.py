@@ -7,6 +7,7 @@ ended) is written down where it happens.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -37,8 +38,9 @@ class Loop(Keeper):
 
     breaker_factory: BreakerFactory
 
+    @abstractmethod
     async def boot(self) -> None:
-        raise AssertionError("each loop says how it boots")
+        """Start what is declared; raises what the start of the supervisor fails with."""
 
     # Its life
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -10,16 +11,16 @@ import trio
 from trio.lowlevel import Abort, RaiseCancelT, enable_ki_protection
 
 
-class Mailbox:
+class Mailbox(ABC):
     """Messages in order of arrival: each a handler and what it is to handle."""
 
     def __init__(self) -> None:
         self.messages: deque[tuple[Callable[..., Awaitable[None]], Any]] = deque()
         self._parked: trio.lowlevel.Task | None = None
 
+    @abstractmethod
     def interrupted_by(self, exception: BaseException) -> None:
         """Ctrl-C has reached the task that waits."""
-        raise exception
 
     def post(self, handler: Callable[..., Awaitable[None]], argument: Any) -> None:
         """Leave a message: ``await handler(argument)`` when its turn comes."""

@@ -10,7 +10,7 @@ from ._breaker import Breaker
 from ._child import Child
 from ._errors import Unrecoverable, is_exit, leaves_of, sole_leaf_of
 from ._options import RestartType
-from ._termination import Burden, Reason, TerminationReport
+from ._termination import TerminationReport
 
 Strategy: TypeAlias = Literal["one_for_one", "rest_for_one", "one_for_all"]
 STRATEGIES: Final = ("one_for_one", "rest_for_one", "one_for_all")
@@ -32,7 +32,7 @@ class Verdict(Enum):
 
 _Wishes: TypeAlias = dict[tuple[RestartType, str], Verdict]
 
-BY_ITSELF: Final[_Wishes] = {
+WISHES: Final[_Wishes] = {
     ("permanent", "Normal"): Verdict.RESTART,
     ("permanent", "Aborted"): Verdict.RESTART,
     ("permanent", "Failed"): Verdict.RESTART,
@@ -45,22 +45,15 @@ BY_ITSELF: Final[_Wishes] = {
 }
 
 
-def wish(restart: RestartType, reason: Reason, burden: Burden) -> Verdict:
-    """What the restart type alone makes of an end."""
-    if burden == "none":
-        return BY_ITSELF[restart, type(reason).__name__]
-    return Verdict.SPENT if restart == "temporary" else Verdict.DOWN
-
-
 def judge(child: Child[object], report: TerminationReport, own: Breaker | None) -> Verdict:
-    """What becomes of a child that has ended, before its supervisor's breaker is asked.
+    """What becomes of a child that has ended by itself, before its supervisor's breaker is asked.
 
     Runs the user's ``recoverable`` and the child's own breaker; what they raise comes out.
     """
     exception = report.exception
     if exception is not None and is_exit(exception):
         return Verdict.SPENT if child.restart == "temporary" else Verdict.DOWN
-    verdict = wish(child.restart, report.reason, report.burden)
+    verdict = WISHES[child.restart, type(report.reason).__name__]
     if verdict is not Verdict.RESTART:
         return verdict
     if exception is not None and not may_recover(child, exception):

@@ -46,8 +46,8 @@ async def run_root(
                 await live(incarnation)
             tree.alarm.close()
             outside.cancel_scope.cancel()
-    except BaseExceptionGroup as group:
-        _note_exit(tree, group)
+    except BaseExceptionGroup as group:  # pragma: no cover - one tick: the helpers end, Ctrl-C comes
+        tree.exit_exception = tree.exit_exception or group.exceptions[0]
     finally:
         _untie(incarnation, host)
     report = tree.root.last_report
@@ -99,8 +99,3 @@ def _untie(root: Incarnation, host: Incarnation | None) -> None:
     enter_context(host)
     if host is not None and host.listener is not None and root in host.listener.roots:
         host.listener.roots.remove(root)
-
-
-def _note_exit(tree: Tree, group: BaseExceptionGroup[BaseException]) -> None:
-    # only Ctrl-C, handed to the main task while it waits here, can end up in this nursery
-    tree.exit_exception = tree.exit_exception or group.exceptions[0]

@@ -97,8 +97,8 @@ async def open_system(
                         yield outcome.handle
                     except BaseException as exception:
                         block_failure = exception
-            if outcome.tree is not None:
-                outcome.tree.incarnation.stop()
+            assert outcome.tree is not None
+            outcome.tree.incarnation.stop()
     except BaseExceptionGroup as group:
         # the block's own failure is kept already: this is Ctrl-C, handed to the waiting main task
         rest = without_cancelled(group)
@@ -183,9 +183,9 @@ class Signals:
 
     def stop(self) -> None:
         """Stop the tree in order."""
+        assert self.tree is not None
         self._on_stop()
-        if self.tree is not None:
-            self.tree.incarnation.stop()
+        self.tree.incarnation.stop()
 
     def _take(self, number: int, frame: FrameType | None) -> None:
         self.count += 1

@@ -227,8 +227,6 @@ async def _run_hook(member: Member) -> None:
     try:
         with trio.move_on_after(HOOK_SECONDS) as member.loop.hooks[member]:
             await _call_hook(hook, report)
-    except trio.Cancelled:
-        pass
     except BaseException as exception:
         failure = without_cancelled(exception)
         if failure is not None:

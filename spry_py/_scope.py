@@ -30,10 +30,7 @@ class Scope:
 
     @property
     def context(self) -> Context:
-        """The context of the supervisor itself, which is a child of its parent.
-
-        Raises `RuntimeError` in a root, which is nobody's child.
-        """
+        """The context of the supervisor itself."""
         return current_context()
 
     @enable_ki_protection

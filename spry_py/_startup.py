@@ -69,8 +69,6 @@ class Startup:
         try:
             with self._cancel_scope:
                 await self._call(scope)
-        except trio.Cancelled:
-            raise
         except BaseException as exception:
             error = without_cancelled(exception)
             if error is None:

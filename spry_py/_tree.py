@@ -70,15 +70,15 @@ class Ground:
         self.teardown_span = self.startup_span = None
         loop: Any = self
         self.shutdowns = Shutdowns(loop)
-        self.on_value: Callable[[Any], object] | None = None
+        # told the root's started value
+        self.on_value: Callable[[Any], object]
 
     def waits_for(self, incarnation: Incarnation) -> bool:
         """The host waits for its own tree, as far as anybody can tell."""
         return True
 
     def on_started(self, member: Member, incarnation: Incarnation) -> None:
-        if self.on_value is not None:
-            self.on_value(incarnation.value)
+        self.on_value(incarnation.value)
         member.tell_watchers()
 
     def on_ended(self, member: Member, incarnation: Incarnation, report: TerminationReport) -> bool:
