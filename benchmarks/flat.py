@@ -6,8 +6,10 @@ both sizes too, for the collector and the caches make it grow as well.
 
 from __future__ import annotations
 
+import gc
 import statistics
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import trio
@@ -75,11 +77,12 @@ def flatness(
 ) -> Row:
     large = QUICK_LARGE if options.quick else LARGE
     answers = in_turn(
-        max(1, options.rounds // 7),
+        max(1, options.rounds // 7),  # each is long enough to be steady
         partial(each, spry_py, SMALL, REPEATS),
         partial(each, spry_py, large, 1),
         partial(each, bare, SMALL, REPEATS),
         partial(each, bare, large, 1),
+        warm_up=False,
     )
     few, many, bare_few, bare_many = map(statistics.median, answers)
     ratio = many / few
@@ -94,6 +97,20 @@ def flatness(
     )
 
 
+@contextmanager
+def no_collector() -> Iterator[None]:
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
 def rows(options: Options) -> Iterator[Row]:
     yield flatness("life of a child", options, life, bare_life)
+    if gc.isenabled():
+        with no_collector():
+            yield flatness("... without the collector", options, life, bare_life)
     yield flatness("restart", options, restarts, restart.bare)

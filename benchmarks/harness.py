@@ -73,13 +73,13 @@ async def parked() -> None:
     await trio.sleep_forever()
 
 
-def in_turn(rounds: int, *sides: Side[T]) -> list[list[T]]:
+def in_turn(rounds: int, *sides: Side[T], warm_up: bool = True) -> list[list[T]]:
     """Run each side in a fresh ``trio.run``, A B A B ..., and return what each answered.
 
     A first round, in which caches fill and bytecode specialises, is thrown away.
     """
     answers: list[list[T]] = [[] for _ in sides]
-    for number in range(rounds + 1):
+    for number in range(0 if warm_up else 1, rounds + 1):
         for side, kept in zip(sides, answers, strict=True):
             gc.collect()
             answer = trio.run(side)

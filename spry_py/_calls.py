@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from ._child import Child
+from ._context import current_incarnation
+from ._deadlock import is_below
 from ._errors import (
     ChildAlreadyPresent,
     ChildAlreadyStarted,
@@ -22,6 +24,7 @@ from ._errors import (
     Ignore,
     Interrupted,
     SupervisorStopped,
+    WouldDeadlock,
     sole_leaf_of,
 )
 from ._nursery import Member
@@ -34,11 +37,23 @@ if TYPE_CHECKING:
 class Call:
     """A question from outside and the task that waits for its answer."""
 
-    __slots__ = ("_task", "answer", "argument", "error", "is_answered", "keeps", "member", "span")
+    __slots__ = (
+        "_task",
+        "answer",
+        "argument",
+        "caller",
+        "error",
+        "is_answered",
+        "keeps",
+        "member",
+        "span",
+    )
 
     def __init__(self, argument: Any, span: Any) -> None:
         self.argument = argument
         self.span = span
+        # the child whose code asks, if it is one
+        self.caller = current_incarnation()
         # whether a start that fails leaves the child known
         self.keeps = False
         # the child whose start it waits for
@@ -84,7 +99,7 @@ class Call:
 class Calls:
     """The calls that one supervisor incarnation has to answer."""
 
-    __slots__ = ("_again", "_ends", "_loop", "_open", "starts")
+    __slots__ = ("_again", "_ends", "_loop", "_open", "_passing", "starts")
 
     def __init__(self, loop: Keeper) -> None:
         self._loop = loop
@@ -94,6 +109,8 @@ class Calls:
         self._ends: dict[Member, list[Call]] = {}
         # to be restarted as soon as they are down
         self._again: dict[Member, list[Call]] = {}
+        # to be forgotten as soon as they are down
+        self._passing: set[Member] = set()
 
     @property
     def loop(self) -> Keeper:
@@ -135,15 +152,16 @@ class Calls:
             self._loop.down(member, forget=not call.keeps)
 
     async def _take_start_back(self, member: Member, call: Call) -> None:
-        assert member.incarnation is not None
+        incarnation = member.incarnation
+        assert incarnation is not None
         if member not in self.starts:
             self.end_with(member)
-        self._loop.shutdowns.ask(member, member.incarnation)
+            if not call.keeps:
+                self._passing.add(member)
+        self._loop.shutdowns.ask(member, incarnation)
         with trio.CancelScope(shield=True):
-            while member.is_alive:
+            while not incarnation.ended:
                 await member.watch()
-        if not call.keeps:
-            self._loop.members.remove(member)
 
     # The loop's side
 
@@ -166,19 +184,26 @@ class Calls:
         for member in [member for member in self.starts if not member.is_alive]:
             self.starts.pop(member).refuse(SupervisorStopped(error))
 
+    def refuse_from(self, incarnation: Incarnation) -> None:
+        """The loop waits for this start: it cannot serve what that start itself waits for."""
+        for call in [call for call in self._open if is_below(call.caller, incarnation)]:
+            del self._open[call]
+            call.refuse(WouldDeadlock(f"{self._loop.path!r} waits for the start of its caller"))
+
+    def keep(self, member: Member) -> None:
+        """It is declared now: its key stays, whatever becomes of a start by a call."""
+        self._passing.discard(member)
+        if member in self.starts:
+            self.starts[member].keeps = True
+
     def close(self) -> None:
         """The supervisor has ended."""
         self.refuse_all()
-        for member, call in self.starts.items():
-            call.refuse(_interrupted(member))
-        for calls in self._ends.values():
-            for call in calls:
-                call.give()
+        assert not self.starts, "a start is still awaited, but nothing is alive"
+        assert not self._ends, "an end is still awaited, but nothing is alive"
         for calls in self._again.values():
             for call in calls:
                 call.refuse(SupervisorStopped(f"{self._loop.path!r} has been stopped"))
-        self.starts.clear()
-        self._ends.clear()
 
     def has_start_of(self, member: Member) -> bool:
         """Whether a call waits for this child to start."""
@@ -195,7 +220,8 @@ class Calls:
         if member in self._ends:
             for call in self._again.pop(member, ()):
                 call.give()
-            self._loop.down(member, forget=False)
+            self._loop.down(member, forget=member in self._passing)
+            self._passing.discard(member)
             for call in self._ends.pop(member):
                 call.give()
         elif member in self._again:
@@ -329,8 +355,12 @@ class Calls:
 
     async def _restart_down(self, member: Member) -> None:
         calls = self._again.pop(member, [])
-        if calls:
+        if calls and member.state == "restarting" and not member.is_alive:
             await self._loop.restart_by_hand(member, calls)
+            return
+        # somebody else has started it meanwhile, or keeps it down
+        for call in calls:
+            call.give()
 
 
 def _interrupted(member: Member) -> Interrupted:

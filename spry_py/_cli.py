@@ -215,9 +215,7 @@ def _run(supervisor: Supervisor[Any], seconds: float) -> int:
 
 
 def _tell_failure(error: Exception) -> None:
-    cause = root_cause_of(error)
-    if cause is not None:
-        traceback.print_exception(cause)
+    traceback.print_exception(root_cause_of(error))
     print(f"spry-py: the tree failed: {error}", file=sys.stderr)
 
 

@@ -36,6 +36,15 @@ def caller_below(loop: Any, key: str) -> Incarnation | None:
     return None
 
 
+def is_below(caller: Incarnation | None, incarnation: Incarnation) -> bool:
+    """Whether the calling child is ``incarnation``, or lives below it."""
+    while caller is not None and caller.member is not None:
+        if caller is incarnation:
+            return True
+        caller = caller.member.loop.own
+    return False
+
+
 @contextmanager
 def listening_not(caller: Incarnation | None) -> Iterator[None]:
     """Inside, a caller waits for something that may be its own end: it cannot listen meanwhile.

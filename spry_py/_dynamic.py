@@ -144,6 +144,12 @@ class DynamicLoop(Loop):
     async def boot(self) -> None:
         """Nothing is declared."""
 
+    async def replay(self, call: Call) -> None:
+        raise TypeError(
+            f"{self.path!r} is a DynamicSupervisor: it has no system that could declare its "
+            "children again; start and terminate them one by one"
+        )
+
     async def decide(self, member: Member) -> None:
         await self._restart.decide(member)
 

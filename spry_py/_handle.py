@@ -155,7 +155,8 @@ class SystemHandle(Handle):
         the breaker and tries again. What code change is to OTP.
         """
         calls = self._calls()
-        await calls.ask(calls.loop.replay, None)
+        with listening_not(caller_inside(calls.loop)):
+            await calls.ask(calls.loop.replay, None)
 
     def new_key(self, prefix: str = "child") -> str:
         """A key that nothing in this tree was given before: ``prefix-1``, ``prefix-2``, …"""

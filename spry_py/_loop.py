@@ -64,7 +64,10 @@ class Loop(Keeper):
 
     async def _live(self, on_ready: Callable[[], object]) -> None:
         try:
-            await self._boot()
+            if self.own.burden == "none":
+                await self._boot()
+            else:
+                self.begin_to_stop()  # asked to end before there was anybody to hear it
             if self.failure is None and not self.is_stopping:
                 self.is_ready = True
                 self.teller.system_started(self)

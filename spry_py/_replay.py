@@ -34,13 +34,15 @@ from ._restart import is_up, next_delay
 class _Pending:
     """A replay to come: from which child on, not before when, and whose incident it cures."""
 
-    __slots__ = ("calls", "due", "failure", "incident", "pivot", "timer")
+    __slots__ = ("calls", "changes", "due", "incident", "pivot", "replays", "timer")
 
     def __init__(self, pivot: Member | None, incident: Incident | None) -> None:
         self.pivot = pivot
         self.incident = incident
-        # why the last attempt came to nothing
-        self.failure: StartupFailure | None = None
+        # whether what has changed is started anew; the replays that were asked for and hear of the
+        # next attempt, however that goes
+        self.changes = False
+        self.replays: list[Call] = []
         self.due = 0.0
         # of those who wait for it to be done
         self.calls: list[Call] = []
@@ -200,24 +202,24 @@ class GroupRestart:
         if pending is self._pending and trio.current_time() >= pending.due:
             await self._replay(pending)
 
-    async def _replay(self, pending: _Pending, changes: bool = False) -> None:
+    async def _replay(self, pending: _Pending) -> None:
         """Start what is down; raises nothing: a failure is the next attempt's beginning."""
         loop = self._loop
         try:
-            await self._attempt(pending, changes)
-        except Interrupted:
-            pass  # the teardown that follows tells the rest
+            await self._attempt(pending)
+        except Interrupted as interrupted:
+            _refuse(pending.replays, interrupted)  # the teardown that follows tells the rest
         except StartupFailure as failure:
-            pending.failure = failure
+            _refuse(pending.replays, failure)
             await self._failed(pending, failure)
         else:
             self._pending = None
             loop.teller.incident_closed(pending.incident)
-            for call in pending.calls:
+            for call in (*pending.replays, *pending.calls):
                 call.give()
 
-    async def _attempt(self, pending: _Pending, changes: bool) -> None:
-        loop = self._loop
+    async def _attempt(self, pending: _Pending) -> None:
+        loop, changes = self._loop, pending.changes
         declared = loop.members.declared.values()
         down = any(not member.is_alive and member.state != "done" for member in declared)
         if down or changes or not loop.members.added:
@@ -252,8 +254,8 @@ class GroupRestart:
         """Nothing comes of the restart that was to be."""
         pending, self._pending = self._pending, None
         if pending is not None:
-            for call in pending.calls:
-                call.refuse(SupervisorStopped(f"nothing came of a restart in {self._loop.path!r}"))
+            error = SupervisorStopped(f"nothing came of a restart in {self._loop.path!r}")
+            _refuse([*pending.replays, *pending.calls], error)
             if pending.timer is not None:
                 pending.timer.cancel()
             if pending.incident is not self._loop.incident:
@@ -267,11 +269,11 @@ class GroupRestart:
             pending = self._pending = _Pending(next(iter(loop.members), None), None)
         elif pending.timer is not None:
             pending.timer.cancel()
-        await self._replay(pending, changes=True)
-        if pending.failure is not None:
-            call.refuse(pending.failure)
-        elif not loop.is_stopping:
-            call.give()
+        pending.changes = True
+        pending.replays.append(call)
+        pending.due = trio.current_time()
+        # a message of its own, but the next: what user code raises there is no answer to the call
+        loop.messages.appendleft((self._due, pending))
 
     async def _shut_down_undeclared(self, pending: _Pending, declared: Collection[str]) -> None:
         loop = self._loop
@@ -282,6 +284,8 @@ class GroupRestart:
             loop.teller.sweep_began(loop, pending.incident)
             await loop.shutdowns.each(extra, loop.shut)
             loop.teller.teardown_ended(loop)
+        for member in extra:
+            loop.shut(member)  # it may wait for a restart of its own
         for member in extra:
             if member.state != "done":
                 del members[member.key]
@@ -323,3 +327,9 @@ class GroupRestart:
     def _bring_back(self, member: Member) -> None:
         """A newly declared key that failed was free again; keep in mind what became of it."""
         self._loop.members.declared.setdefault(member.key, member)
+
+
+def _refuse(calls: list[Call], error: Exception) -> None:
+    for call in calls:
+        call.refuse(error)
+    calls.clear()

@@ -76,7 +76,8 @@ class OneForOne:
             self._begin(member)
 
     async def _again(self, member: Member) -> None:
-        if member.state == "restarting" and not member.is_alive:
+        # a replay may have started it meanwhile, and that one may have ended
+        if member.state == "restarting" and not is_up(member):
             self._begin(member)
 
     async def restart_by_hand(self, member: Member, calls: list[Call]) -> None:

@@ -46,7 +46,8 @@ async def run_root(
                 await live(incarnation)
             tree.alarm.close()
             outside.cancel_scope.cancel()
-    except BaseExceptionGroup as group:  # pragma: no cover - one tick: the helpers end, Ctrl-C comes
+    except BaseExceptionGroup as group:  # pragma: no cover - a Ctrl-C in the very last tick
+        # handed to the main task while it waits here for the two that have just been cancelled
         tree.exit_exception = tree.exit_exception or group.exceptions[0]
     finally:
         _untie(incarnation, host)

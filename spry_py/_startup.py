@@ -115,8 +115,8 @@ class Startup:
         """Start one child and return its value once it is started."""
         self._refuse_reused(child, self.declared)
         member = self._declare(child)
-        if self._changes and member is not None and member.number and member.child != child:
-            await self._make_room(member)
+        if member is not None and member.number:
+            member = await self._make_ready(member, child)
         if member is None or not self._is_wanted(member):
             await trio.lowlevel.checkpoint()
             return self._present_value(member)
@@ -137,11 +137,36 @@ class Startup:
             return incarnation.value
         return self._not_started(member)
 
-    async def _make_room(self, member: Member) -> None:
-        """Stop the present incarnation of a child that is to become another one."""
-        if member.is_alive or member.undecided:
-            await self._shut_down([member])
-        member.state = "stopped"
+    async def _make_ready(self, member: Member, child: Child[Any]) -> Member | None:
+        """Wait for what is under way with a child, and stop one that is to become another.
+
+        ``None`` if that was the last of it, as for a temporary one that a call terminates.
+        """
+        incarnation = member.incarnation
+        if self._changes and (member.child != child or member.status == "stopping"):
+            if member.is_alive or member.undecided:
+                await self._shut_down([member])
+            if member.child != child:
+                member.state, member.breaker, member.in_a_row = "stopped", None, 0
+        elif incarnation is not None and _under_way(incarnation):
+            await self._until_up(member, incarnation)
+        return self._loop.members.declared.get(member.key)
+
+    async def _until_up(self, member: Member, incarnation: Incarnation) -> None:
+        """Wait for a start that a call or a restart has begun, as if it was part of this one."""
+        loop = self._loop
+        incarnation.awaited = True
+        try:
+            while not loop.is_stopping and _under_way(incarnation):
+                loop.calls.refuse_from(incarnation)
+                await loop.pause()
+        except trio.Cancelled:
+            await self._cancelled([member])
+        if loop.is_stopping:
+            await self._interrupted([member])
+        report = member.last_report
+        if incarnation.started_at is None and (report is None or report.burden == "none"):
+            self._not_started(member)
 
     async def start_again(self, member: Member) -> None:
         """Start a child that no system has declared, as a part of this replay."""
@@ -160,6 +185,9 @@ class Startup:
             self._refuse_reused(child, keys)
             keys.add(child.key)
         members = [self._declare(child) for child in children]
+        for index, member in reversed([*enumerate(members)]):
+            if member is not None and member.number:
+                members[index] = await self._make_ready(member, children[index])
         begun: list[Member] = []
         for member, child in zip(members, children, strict=True):
             if member is not None and self._is_wanted(member):
@@ -190,6 +218,7 @@ class Startup:
         member = members.declared.get(child.key)
         if member is None and child.key in members.added:
             member = members.declared[child.key] = members.added.pop(child.key)
+            self._loop.calls.keep(member)
         if member is None and child.key not in members.gone:
             if members.declared and before != next(reversed(members.declared)):
                 self._inserted.add(child.key)
@@ -292,6 +321,10 @@ class Startup:
             self._loop.members.declared.pop(member.key, None)
         member.state = "stopped"
         member.tell_watchers()
+
+
+def _under_way(incarnation: Incarnation) -> bool:
+    return incarnation.started_at is None and not incarnation.ended
 
 
 def _are_starting(members: list[Member]) -> bool:

@@ -16,7 +16,7 @@ from ._handle import SystemHandle
 from ._loop import Loop
 from ._policy import AUTO_SHUTDOWN, STRATEGIES, AutoShutdown, Strategy
 from ._replay import GroupRestart
-from ._restart import OneForOne
+from ._restart import OneForOne, is_up
 from ._root import run_root
 from ._scope import Scope
 from ._startup import Startup
@@ -169,7 +169,8 @@ class SystemLoop(Loop):
 
     async def start_added(self, parent: Any) -> None:
         """Start those children again that no system has declared, after the declared ones."""
-        down = [member for member in self.members.added.values() if member.state == "restarting"]
+        added = self.members.added.values()
+        down = [member for member in added if member.state == "restarting" and not is_up(member)]
         if not down:
             return
         self.startup = self.last = startup = Startup(self)

@@ -138,6 +138,9 @@ class Model:
         if op.do == "terminate":
             self.take_down(kid)
             return "ok"
+        if op.do == "again":
+            self.restart_by_handle(kid)
+            return "ok"
         if kid.state == "running":
             return "ChildRunning"
         if kid.state == "restarting":
@@ -159,6 +162,12 @@ class Model:
 
     def restart_child(self, kid: Kid) -> str:
         return "ChildFailure" if self.try_start(kid) == "fail" else "ok"
+
+    def restart_by_handle(self, kid: Kid) -> None:
+        if kid.state == "running":
+            self.starts.ended(kid.key)
+        kid.due = math.inf
+        self.restart(kid)
 
     def try_start(self, kid: Kid) -> Word:
         word = self.starts.next(kid.key)

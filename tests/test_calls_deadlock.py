@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from callers import answer, listed
+from callers import Desk, answer, listed
 from spry_py import (
     Child,
     DynamicSupervisor,
@@ -270,3 +270,62 @@ async def test_the_starting_children_of_a_dynamic_supervisor_can_call_it() -> No
         assert handle.value == "parent of x1"
         await pool.terminate_child("x")
         assert listed(pool) == "parent=running"
+
+
+@story
+async def test_a_call_that_a_replay_turns_into_a_deadlock_is_refused_then() -> None:
+    """It could have been served when it was made; then the loop begins to wait for its caller."""
+    record = Record()
+    m = Actor(record, "m", start_takes=3, listens=True)
+    b, x = cast(record, "bx", listens=True)
+    known: list[SystemHandle] = []
+
+    async def slow(*, task_status: trio.TaskStatus[None]) -> None:
+        for tree in known:
+            await trio.sleep(2)
+            record(await answer(tree.start_child(x.child())))
+        task_status.started()
+        await trio.sleep_forever()
+
+    children = [m.child(), Child("n", slow), b.child()]
+    async with (
+        open_system(children, strategy="rest_for_one") as tree,
+        trio.open_nursery() as nursery,
+    ):
+        await tree.terminate_child("m")
+        await tree.terminate_child("n")
+        record.take()
+        begin = trio.current_time()
+        known.append(tree)
+        Desk(record, nursery).call("n", tree.restart_child, "n")
+        await trio.sleep(1)
+        b.die()
+        await trio.sleep(9)
+        facts = [(moment - begin, fact) for moment, fact in record.take()]
+        assert facts[:4] == [(1, "-b1"), (1, "~m2"), (4, "+m2"), (4, "WouldDeadlock")]
+        assert sorted(facts[4:]) == [(4, "+b2"), (4, "n:ok")]
+        assert listed(tree) == "m=running n=running b=running"
+
+
+@story
+async def test_a_call_from_a_child_beside_the_one_that_is_started_waits_its_turn() -> None:
+    record = Record()
+    a, x = Actor(record, "a", start_takes=3), Actor(record, "x")
+    known: list[SystemHandle] = []
+    go = trio.Event()
+
+    async def deep(*, task_status: trio.TaskStatus[None]) -> None:
+        task_status.started()
+        await go.wait()
+        record(await answer(known[0].start_child(x.child())))
+        await trio.sleep_forever()
+
+    sub = Child("sub", SystemSupervisor([Child("deep", deep)]))
+    async with open_system([sub, a.child()], strategy="rest_for_one") as tree:
+        known.append(tree)
+        record.take()
+        a.die()
+        await trio.sleep(1)
+        go.set()
+        await trio.sleep(9)
+        assert record.take() == [(3, "-a1"), (3, "~a2"), (6, "+a2"), (6, "+x1"), (6, "ok")]

@@ -294,3 +294,76 @@ async def test_a_restart_of_one_that_is_being_started_for_the_first_time(dynamic
         assert record.facts[:2] == [(0, "~a1"), (1, "-a1")]
         assert sorted(record.facts[2:4]) == [(1, "start:Interrupted"), (1, "~a2")]
         assert record.facts[4:] == [(3, "+a2"), (3, "again:ok")]
+
+
+@pytest.mark.parametrize("strategy", ["rest_for_one", "one_for_all"])
+@story
+async def test_a_restart_by_handle_and_one_of_its_group_are_one(strategy: Strategy) -> None:
+    record = Record()
+    a, x = Actor(record, "a"), Actor(record, "x", listens=True, cleanup=2)
+    async with (
+        open_system([a.child(), x.child()], strategy=strategy) as tree,
+        trio.open_nursery() as nursery,
+    ):
+        Desk(record, nursery).call("again", tree.child("x").restart)
+        await trio.sleep(1)
+        a.die()
+        await trio.sleep(9)
+        assert record.facts[:4] == [(0, "+a1"), (0, "+x1"), (1, "-a1"), (2, "-x1")]
+        assert sorted(record.facts[4:]) == [(2, "+a2"), (2, "+x2"), (2, "again:ok")]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@story
+async def test_a_termination_wins_over_a_restart_by_handle(strategy: Strategy) -> None:
+    record = Record()
+    a = Actor(record, "a", listens=True, cleanup=2)
+    async with (
+        open_system([a.child()], strategy=strategy) as tree,
+        trio.open_nursery() as nursery,
+    ):
+        desk = Desk(record, nursery)
+        desk.call("again", tree.child("a").restart)
+        await trio.sleep(1)
+        desk.call("end", tree.terminate_child, "a")
+        await trio.sleep(9)
+        assert record.facts[:2] == [(0, "+a1"), (2, "-a1")]
+        assert "end:ok" in record.order
+        assert [moment for moment, _ in record.facts[2:]] == [2, 2]
+        assert (listed(tree), a.runs) == ("a=stopped", 1)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("state", ["stopped", "done", "restarting"])
+@story
+async def test_restart_of_one_that_is_down_starts_it_now(state: str, strategy: Strategy) -> None:
+    record = Record()
+    (a,) = cast(record, "a", listens=True)
+    children = [a.child(restart="transient", backoff=FIVE)]
+    async with open_system(children, strategy=strategy, breaker=Ledger(record)) as tree:
+        handle = tree.child("a")
+        if state == "stopped":
+            await handle.terminate()
+        elif state == "done":
+            a.stop()
+        else:
+            a.die()
+        await trio.sleep(1)
+        assert handle.status == state
+        record.take()
+        await handle.restart()
+        assert (handle.status, handle.value) == ("running", "a2")
+        await trio.sleep(9)
+        assert record.take() == [(1, "+a2")]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@story
+async def test_a_restart_by_handle_that_cannot_start_is_tried_again(strategy: Strategy) -> None:
+    record = Record()
+    a = Actor(record, "a", listens=True, fails_starts=(2,))
+    async with open_system([a.child()], strategy=strategy, breaker=Ledger(record)) as tree:
+        await answer(tree.child("a").restart())
+        await trio.sleep(1)
+        assert record.take_order() == "+a1 -a1 !a2 ?a +a3"
+        assert listed(tree) == "a=running"

@@ -18,12 +18,13 @@ from spry_py import (
     Child,
     DynamicSupervisor,
     NeverRestart,
+    TerminationReport,
     TooManyRestarts,
     UnrecoverableFailure,
     cancel_on_settle,
     open_system,
 )
-from stories import Actor, Ledger, Record, cast, story
+from stories import Actor, Boom, Ledger, Record, cast, story
 
 FIVE = tenacity.wait_fixed(5)
 
@@ -265,3 +266,80 @@ async def test_options_do_not_belong_to_a_supervisor() -> None:
     with pytest.raises(TypeError, match="max_children"):
         async with open_system(DynamicSupervisor(), max_children=3):
             raise AssertionError("options belong to a bare system")
+
+
+def test_no_pool_can_do_with_nobody_running() -> None:
+    with pytest.raises(ValueError, match="max_running"):
+        DynamicSupervisor(max_running=0)
+
+
+# on_termination
+
+
+@story
+async def test_on_termination_runs_before_the_decision_and_holds_up_nobody_else() -> None:
+    record = Record()
+    a, b = cast(record, "ab", listens=True)
+
+    async def hook(report: TerminationReport) -> None:
+        record(f"{report.path} {report.incarnation}")
+        await trio.sleep(2)
+
+    async with open_pool() as pool:
+        await pool.start_child(a.child(on_termination=hook))
+        a.die()
+        await trio.sleep(1)
+        await pool.start_child(b.child())
+        await trio.sleep(3)
+        assert record.take() == [
+            (0, "+a1"),
+            (0, "-a1"),
+            (0, "pool/a 1"),
+            (1, "+b1"),
+            (2, "+a2"),
+        ]
+
+
+@story
+async def test_on_termination_that_raises_escalates() -> None:
+    record = Record()
+    a, b = cast(record, "ab", listens=True)
+
+    async def hook(report: TerminationReport) -> None:
+        raise LookupError("no such ledger")
+
+    with pytest.raises(UnrecoverableFailure) as caught:
+        async with open_pool() as pool:
+            await pool.start_child(b.child())
+            await pool.start_child(a.child(on_termination=hook))
+            a.die()
+            await trio.sleep_forever()
+    assert isinstance(caught.value.__cause__, LookupError)
+    assert isinstance(caught.value.__cause__.__context__, Boom)
+    assert record.order == "+b1 +a1 -a1 -b1"
+
+
+@pytest.mark.parametrize("way", ["stop", "terminate"])
+@story
+async def test_on_termination_is_cancelled_when_the_child_shall_stay_down(way: str) -> None:
+    record = Record()
+    (a,) = cast(record, "a", listens=True)
+
+    async def hook(report: TerminationReport) -> None:
+        try:
+            await trio.sleep(4)
+        except trio.Cancelled:
+            record("cancelled")
+            raise
+
+    async with open_pool() as pool:
+        await pool.start_child(a.child(on_termination=hook))
+        a.die()
+        await trio.sleep(1)
+        if way == "stop":
+            await pool.stop()
+        else:
+            await pool.terminate_child("a")
+            assert listed(pool) == ""
+        await trio.sleep(9)
+    assert record.facts == [(0, "+a1"), (0, "-a1"), (1, "cancelled")]

@@ -19,7 +19,7 @@ from stories import story
 from workers import RESTARTS
 
 KEYS = ("a", "b", "c", "d", "e")
-CALLS = ("start", "terminate", "restart", "delete")
+CALLS = ("start", "terminate", "restart", "delete", "again")
 ENDS = ("stop", "die")
 
 keys = st.sampled_from(KEYS)
@@ -63,7 +63,17 @@ class Bench:
             await trio.testing.wait_all_tasks_blocked()
             self.compare()
 
+    def is_plain(self, op: Op) -> bool:
+        """Whether a restart by handle begins at once, and goes well at once."""
+        kid = self.model.kids.get(op.key)
+        if kid is None:
+            return True
+        planned = self.model.starts.words.get(op.key)
+        return not planned and not kid.backoff and kid.restart != "temporary"
+
     async def take(self, op: Op) -> None:
+        if op.do == "again" and not self.is_plain(op):
+            return
         if op.do == "start" and isinstance(self.model, Group) and op.key in self.model.gone:
             # Whose key it is when a replay declares it again is a story of its own.
             return
@@ -88,7 +98,12 @@ class Bench:
             return self.handle.terminate_child(op.key)
         if op.do == "restart":
             return self.handle.restart_child(op.key)
+        if op.do == "again":
+            return self.restart(op.key)
         return self.handle.delete_child(op.key)
+
+    async def restart(self, key: str) -> None:
+        await self.handle.child(key).restart()
 
     def compare(self) -> None:
         assert self.cast.starts.facts == self.model.starts.facts

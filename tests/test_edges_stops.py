@@ -1,0 +1,379 @@
+"""Stops at the edges: hooks, nested trees and policies that are under way when one comes."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+import pytest
+import tenacity
+import trio
+
+from callers import Desk, status_of
+from pools import open_pool
+from spry_py import (
+    Child,
+    Scope,
+    SystemHandle,
+    SystemSupervisor,
+    TerminationReport,
+    UnrecoverableFailure,
+    cancel_on_settle,
+    current_context,
+    open_system,
+)
+from spry_py._run import Signals, run_tree
+from stories import Actor, Boom, Record, cast, story, warnings_of
+
+
+async def idle() -> None:
+    await trio.sleep_forever()
+
+
+class Hook:
+    """An ``on_termination`` that takes its time and says how that ended."""
+
+    def __init__(self, record: Record, shields: float = 0.0) -> None:
+        self._record = record
+        self._shields = shields
+
+    async def __call__(self, report: TerminationReport) -> None:
+        self._record(f"hook of {report.key}")
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(self._shields)
+            self._record(f"end of hook of {report.key}")
+
+
+@story
+async def test_a_pool_that_stops_cancels_the_hooks_under_way() -> None:
+    record = Record()
+    a = Actor(record, "a")
+    async with open_pool() as pool:
+        await pool.start_child(a.child(on_termination=Hook(record)))
+        a.die()
+        await trio.sleep(1)
+    assert record.facts == [
+        (0, "+a1"),
+        (0, "-a1"),
+        (0, "hook of a"),
+        (1, "end of hook of a"),
+    ]
+
+
+@story
+async def test_an_abort_cancels_the_hooks_under_way() -> None:
+    record = Record()
+    a = Actor(record, "a")
+    async with open_system([a.child(on_termination=Hook(record))]) as tree:
+        a.die()
+        await trio.sleep(1)
+        tree.abort()
+        await tree.wait()
+    assert record.order == "+a1 -a1 hook of a end of hook of a"
+
+
+@story
+async def test_terminating_a_child_whose_hook_is_under_way_waits_for_the_hook() -> None:
+    record = Record()
+    a = Actor(record, "a")
+    child = a.child(on_termination=Hook(record, shields=2))
+    async with open_system([child], strategy="one_for_one") as tree:
+        a.die()
+        await trio.sleep(1)
+        await tree.terminate_child("a")
+        assert record.facts[-1] == (3, "end of hook of a")
+        assert status_of(tree, "a") == "stopped"
+
+
+@story
+async def test_a_wait_that_ends_behind_a_termination_restarts_nothing() -> None:
+    record = Record()
+    a, b = cast(record, "ab")
+    children = [
+        a.child(backoff=tenacity.wait_fixed(2)),
+        b.child(on_termination=Hook(record, shields=3)),
+    ]
+    async with open_system(children, strategy="one_for_one") as tree:
+        async with trio.open_nursery() as nursery:
+            desk = Desk(record, nursery)
+            a.die()
+            b.die()
+            await trio.sleep(1)
+            desk.call("end b", tree.terminate_child, "b")
+            await trio.sleep(0.5)
+            desk.call("end a", tree.terminate_child, "a")
+        assert record.facts[-2:] == [(4, "end b:ok"), (4, "end a:ok")]
+        await trio.sleep(9)
+        assert [child.status for child in tree.which_children()] == ["stopped", "stopped"]
+        assert (a.runs, b.runs) == (1, 1)
+
+
+@story
+async def test_a_termination_that_comes_before_the_next_attempt_prevents_it() -> None:
+    record = Record()
+    a = Actor(record, "a", fails_starts=[2])
+    b = Actor(record, "b")
+    children = [
+        a.child(backoff=tenacity.wait_chain(tenacity.wait_fixed(2), tenacity.wait_fixed(0))),
+        b.child(on_termination=Hook(record, shields=3)),
+    ]
+    async with open_system(children, strategy="one_for_one") as tree:
+        async with trio.open_nursery() as nursery:
+            desk = Desk(record, nursery)
+            a.start_takes = 1
+            a.die()
+            b.die()
+            await trio.sleep(2.5)
+            desk.call("end b", tree.terminate_child, "b")
+            await trio.sleep(1)
+            desk.call("end a", tree.terminate_child, "a")
+        await trio.sleep(9)
+        assert a.runs == 2
+        assert status_of(tree, "a") == "stopped"
+
+
+@story
+async def test_a_wait_without_end_is_refused() -> None:
+    record = Record()
+    a = Actor(record, "a")
+    child = a.child(backoff=lambda state: float("inf"))
+    with pytest.raises(UnrecoverableFailure) as caught:
+        async with open_system([child]):
+            a.die()
+            await trio.sleep_forever()
+    assert isinstance(caught.value.__cause__, ValueError)
+    assert "'system/a' must give a finite number" in str(caught.value.__cause__)
+
+
+class _Raises:
+    """A breaker that raises."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def __call__(self) -> _Raises:
+        return self
+
+    def may_restart(self, key: str, now: float) -> bool:
+        try:
+            raise Boom("inner")
+        except Boom:
+            raise self._error  # noqa: B904 - the context is what this is about
+
+
+@story
+async def test_what_a_breaker_raised_in_an_error_of_its_own_keeps_its_context() -> None:
+    record = Record()
+    a = Actor(record, "a")
+    with pytest.raises(UnrecoverableFailure) as caught:
+        async with open_system([a.child()], breaker=_Raises(ValueError("outer"))):
+            a.die(Boom("of the child"))
+            await trio.sleep_forever()
+    cause = caught.value.__cause__
+    assert repr(cause) == "ValueError('outer')"
+    assert repr(cause.__context__ if cause is not None else None) == "Boom('inner')"
+
+
+@story
+async def test_a_breaker_that_asks_the_program_to_end_ends_it_in_order() -> None:
+    record = Record()
+    a, b = cast(record, "ab", cleanup=1)
+    error = SystemExit(3)
+    with pytest.raises(SystemExit) as caught:
+        async with open_system([a.child(), b.child()], breaker=_Raises(error)):
+            b.die()
+            await trio.sleep_forever()
+    assert caught.value is error
+    assert record.order == "+a1 +b1 -b1 -a1"
+
+
+@story
+async def test_one_aborted_that_asks_whether_it_has_been_asked_hears_so_at_once() -> None:
+    record = Record()
+
+    async def child() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await current_context().settled()
+            record("asked")
+
+    async with open_system([Child("a", child)]):
+        await trio.sleep(1)
+    assert record.facts == [(1, "asked")]
+
+
+@pytest.mark.parametrize("listens", [True, False])
+@story
+async def test_a_tree_opened_by_one_that_is_to_end_does_not_come_up(listens: bool) -> None:
+    record = Record()
+    a = Actor(record, "a", start_takes=1)
+
+    async def open_one() -> None:
+        try:
+            async with open_system([a.child()]):
+                record("never")
+        except RuntimeError as error:
+            record(str(error))
+
+    async def child() -> None:
+        try:
+            if listens:
+                with cancel_on_settle():
+                    await trio.sleep_forever()
+            else:
+                await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await open_one()
+
+    async with open_system([Child("host", child)]):
+        await trio.sleep(1)
+    assert record.order == "the tree ended before it was started"
+
+
+@story
+async def test_a_subtree_cancelled_whole_takes_the_trees_opened_in_it_along() -> None:
+    record = Record()
+    a = Actor(record, "a", listens=True, cleanup=1)
+
+    async def host() -> None:
+        async with open_system([a.child(shutdown=50)]):
+            await trio.sleep_forever()
+
+    sub = Child("sub", SystemSupervisor([Child("host", host)]))
+    async with open_system([sub]) as tree:
+        await trio.sleep(1)
+        tree.abort()
+        await tree.wait()
+    assert record.facts == [(0, "+a1"), (2, "-a1")]
+
+
+@story
+async def test_one_asked_to_end_after_its_limit_is_named_once_at_a_time() -> None:
+    async def child() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(4)
+
+    with warnings_of("top") as heard:
+        async with open_system([Child("a", child, run_timeout=2)], name="top"):
+            await trio.sleep(2.5)
+    stuck = [time for time, _, text in heard if "does not end" in text]
+    assert stuck == [3.5, 5.5]
+
+
+@story
+async def test_the_stack_of_one_stuck_shows_its_nested_tasks() -> None:
+    async def deeper() -> None:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(2)
+
+    async def child() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(deeper, name="the deeper one")
+
+    with warnings_of("top") as heard:
+        async with open_system([Child("a", child)], name="top"):
+            pass
+    assert [(time, "in its nested task the deeper one" in text) for time, _, text in heard] == [
+        (1, True)
+    ]
+
+
+@pytest.mark.parametrize("returns", [True, False])
+@story
+async def test_the_wait_for_a_nested_supervisor_outlasts_that_of_the_one_above(
+    returns: bool,
+) -> None:
+    record = Record()
+    a = Actor(record, "a")
+
+    async def middle(scope: Scope) -> None:
+        if returns or current_context().incarnation == 1:
+            await scope.start(Child("inner", SystemSupervisor([a.child()])))
+
+    top = [Child("middle", SystemSupervisor(middle), backoff=tenacity.wait_fixed(2))]
+    async with open_system(top, strategy="one_for_one") as tree, trio.open_nursery() as nursery:
+        outer: SystemHandle = tree.child("middle").value
+        inner: SystemHandle = outer.child("inner").value
+        desk = Desk(record, nursery)
+        desk.call("stop", outer.stop)
+        await trio.sleep(1)
+        desk.call("wait", inner.wait)
+        await trio.sleep(4)
+        expected = [(0, "+a1"), (0, "-a1"), (0, "stop:ok")]
+        expected += [(2, "+a2")] if returns else [(2, "wait:ok")]
+        assert record.take() == expected
+        await tree.stop()
+        assert record.take_order() == ("-a2 wait:ok" if returns else "")
+
+
+class _Early(Signals):
+    """A signal comes before there is anything that it could stop."""
+
+    def __enter__(self) -> Any:
+        super().__enter__()
+        signal.raise_signal(signal.SIGTERM)
+        return self
+
+
+def test_a_signal_that_comes_very_early_stops_the_tree_as_soon_as_there_is_one() -> None:
+    ran: list[str] = []
+
+    async def child() -> None:
+        ran.append("child")
+        await trio.sleep_forever()
+
+    signals = _Early()
+    report = run_tree(SystemSupervisor([Child("a", child)]), signals=signals)
+    assert (signals.count, signals.last) == (1, signal.SIGTERM)
+    assert (report.burden, report.started_at, ran) == ("settling", None, [])
+
+
+@trio.lowlevel.enable_ki_protection
+def _interrupt() -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+def test_ctrl_c_while_an_aborted_tree_ends_is_not_lost() -> None:
+    ended: list[str] = []
+
+    async def child() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                _interrupt()
+                await trio.sleep(0.01)
+            ended.append("child")
+
+    class Status:
+        def started(self, value: Any = None) -> None:
+            value.abort()
+
+    async def main() -> None:
+        await SystemSupervisor([Child("a", child)])(task_status=Status())
+
+    with pytest.raises(KeyboardInterrupt):
+        trio.run(main)
+    assert ended == ["child"]
+
+
+@story
+async def test_a_termination_that_comes_during_a_restart_wins() -> None:
+    record = Record()
+    a = Actor(record, "a", cleanup=2)
+    async with open_system([a.child()]) as tree, trio.open_nursery() as nursery:
+        desk = Desk(record, nursery)
+        desk.call("restart", tree.child("a").restart)
+        await trio.sleep(1)
+        desk.call("end", tree.terminate_child, "a")
+        await trio.sleep(3)
+        assert record.take_order() == "+a1 -a1 end:ok restart:SupervisorStopped"

@@ -1,0 +1,377 @@
+"""Replays that callers ask for while something else is going on."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from callers import Desk, answer, listed
+from replays import Script, every_strategy, soon
+from spry_py import (
+    Backoff,
+    Child,
+    Scope,
+    SystemHandle,
+    SystemSupervisor,
+    open_system,
+)
+from stories import Actor, Ledger, Record, Strategy, cast, story
+
+
+@every_strategy
+@story
+async def test_a_replay_cures_what_waits_for_a_backoff(strategy: Strategy) -> None:
+    record = Record()
+    a, b, c = cast(record, "abc")
+    slow = Backoff(lambda _: 100.0)
+    lines = (a.child(), b.child(backoff=slow), c.child())
+    async with open_system(Script(*lines), strategy=strategy) as tree:
+        b.die()
+        await trio.sleep(1)
+        record.take()
+        await tree.replay()
+        up = {"one_for_one": "+b2", "rest_for_one": "+b2 +c2", "one_for_all": "+a2 +b2 +c2"}
+        assert record.take() == [(1, fact) for fact in up[strategy].split()]
+        await trio.sleep(500)
+        assert record.take() == []
+
+
+@every_strategy
+@story
+async def test_one_that_waits_for_a_backoff_and_is_missing_never_comes_back(
+    strategy: Strategy,
+) -> None:
+    record = Record()
+    a, b = cast(record, "ab")
+    script = Script(a.child(), b.child(backoff=Backoff(lambda _: 100.0)))
+    async with open_system(script, strategy=strategy) as tree:
+        b.die()
+        await trio.sleep(1)
+        script.lines = (a.child(),)
+        await tree.replay()
+        await trio.sleep(500)
+        assert (b.runs, listed(tree)) == (1, "a=running")
+
+
+@story
+async def test_a_child_that_is_being_restarted_is_waited_for() -> None:
+    record = Record()
+    a = Actor(record, "a", start_takes=3)
+    (b,) = cast(record, "b")
+    async with open_system(Script((a, ""), (b, "a")), strategy="one_for_one") as tree:
+        record.take()
+        a.die()
+        await trio.sleep(1)
+        await tree.replay()
+        assert record.take_order() == "-a1 ~a2 +a2 -b1 +b2(a2)"
+
+
+@every_strategy
+@story
+async def test_a_child_that_a_call_starts_is_waited_for(strategy: Strategy) -> None:
+    record = Record()
+    a = Actor(record, "a", start_takes=3)
+    (b,) = cast(record, "b")
+    async with (
+        open_system(Script((a, ""), (b, "a")), strategy=strategy) as tree,
+        trio.open_nursery() as nursery,
+    ):
+        await tree.terminate_child("a")
+        record.take()
+        Desk(record, nursery).call("again", tree.restart_child, "a")
+        await trio.sleep(1)
+        await tree.replay()
+        facts = record.take_order().split()
+        facts.remove("again:ok")
+        assert facts == ["~a2", "+a2", "-b1", "+b2(a2)"]
+
+
+@pytest.mark.parametrize("cancels", [False, True])
+@every_strategy
+@story
+async def test_a_start_that_a_replay_waits_for_may_come_to_nothing(
+    strategy: Strategy, cancels: bool
+) -> None:
+    """It fails, which is a failure of the replay, too; or its caller takes it back."""
+    record = Record()
+    a = Actor(record, "a", start_takes=3, fails_starts=() if cancels else (1,))
+    (b,) = cast(record, "b")
+    script = Script((b, ""))
+    async with (
+        open_system(script, strategy=strategy) as tree,
+        trio.open_nursery() as nursery,
+    ):
+        scope = Desk(record, nursery).call("start", tree.start_child, a.child())
+        await trio.sleep(1)
+        script.lines = ((b, ""), (a, ""))
+        Desk(record, nursery).call("replay", tree.replay)
+        await trio.sleep(1)
+        if cancels:
+            scope.cancel()
+        await trio.sleep(9)
+        facts = [fact for _, fact in record.facts if ":" in fact]
+        told = ["start:ChildFailure", "replay:ChildFailure"]
+        assert sorted(facts) == sorted(["start:cancelled", "replay:ok"] if cancels else told)
+        assert listed(tree) == "b=running a=running"
+    assert (a.alive, b.alive) == (0, 0)
+
+
+@story
+async def test_a_start_that_a_replay_waits_for_cannot_call_the_supervisor() -> None:
+    record = Record()
+    known: list[SystemHandle] = []
+    (b,) = cast(record, "b")
+
+    async def caller(*, task_status: trio.TaskStatus[None]) -> None:
+        if known:
+            await trio.sleep(2)
+            record(await answer(known[0].terminate_child("b")))
+        task_status.started()
+        await trio.sleep_forever()
+
+    lines = (b.child(), Child("caller", caller))
+    async with (
+        open_system(Script(*lines), strategy="one_for_one") as tree,
+        trio.open_nursery() as nursery,
+    ):
+        record.take()
+        await tree.terminate_child("caller")
+        known.append(tree)
+        nursery.start_soon(tree.restart_child, "caller")
+        await trio.sleep(1)
+        await tree.replay()
+        assert record.take() == [(2, "WouldDeadlock")]
+
+
+@every_strategy
+@story
+async def test_a_child_that_is_being_terminated_comes_back(strategy: Strategy) -> None:
+    record = Record()
+    a = Actor(record, "a", cleanup=3)
+    (b,) = cast(record, "b")
+    async with (
+        open_system(Script((a, ""), (b, "a")), strategy=strategy) as tree,
+        trio.open_nursery() as nursery,
+    ):
+        record.take()
+        Desk(record, nursery).call("end", tree.terminate_child, "a")
+        await trio.sleep(1)
+        await tree.replay()
+        facts = record.take_order().split()
+        facts.remove("end:ok")
+        assert facts == ["-a1", "+a2", "-b1", "+b2(a2)"]
+
+
+@every_strategy
+@story
+async def test_one_that_is_being_restarted_by_hand_when_it_changes(strategy: Strategy) -> None:
+    record = Record()
+    a = Actor(record, "a", cleanup=3)
+    script = Script(a.child())
+    async with (
+        open_system(script, strategy=strategy) as tree,
+        trio.open_nursery() as nursery,
+    ):
+        Desk(record, nursery).call("again", tree.child("a").restart)
+        await trio.sleep(1)
+        script.lines = (a.child("new"),)
+        await tree.replay()
+        await trio.sleep(9)
+        facts = record.take_order().split()
+        facts.remove("again:ok")
+        assert facts == ["+a1", "-a1", "+a2(new)"]
+
+
+@every_strategy
+@story
+async def test_one_that_is_being_restarted_by_hand_when_it_goes(strategy: Strategy) -> None:
+    record = Record()
+    (b,) = cast(record, "b")
+    a = Actor(record, "a", cleanup=3)
+    script = Script(a.child(), b.child())
+    async with (
+        open_system(script, strategy=strategy) as tree,
+        trio.open_nursery() as nursery,
+    ):
+        Desk(record, nursery).call("again", tree.child("a").restart)
+        await trio.sleep(1)
+        script.lines = (b.child(),)
+        await tree.replay()
+        await trio.sleep(9)
+        assert "again:SupervisorStopped" in record.order
+        assert (a.runs, b.alive, listed(tree)) == (1, 1, "b=running")
+
+
+@every_strategy
+@story
+async def test_a_stop_interrupts_it(strategy: Strategy) -> None:
+    record = Record()
+    (a,) = cast(record, "a")
+    b = Actor(record, "b", start_takes=5)
+    script = Script((a, ""))
+    async with (
+        open_system(script, strategy=strategy) as tree,
+        trio.open_nursery() as nursery,
+    ):
+        record.take()
+        script.lines = ((a, ""), (b, ""))
+        desk = Desk(record, nursery)
+        desk.call("one", tree.replay)
+        await trio.sleep(1)
+        desk.call("two", tree.replay)
+        await trio.sleep(1)
+        await tree.stop()
+        desk.call("three", tree.replay)
+        await trio.sleep(9)
+        answers = [fact for fact in record.order.split() if ":" in fact]
+        assert sorted(answers) == [
+            "one:Interrupted",
+            "three:SupervisorStopped",
+            "two:SupervisorStopped",
+        ]
+
+
+@every_strategy
+@story
+async def test_an_abort_answers_it(strategy: Strategy) -> None:
+    record = Record()
+    b = Actor(record, "b", start_takes=5)
+    script = Script()
+    async with (
+        open_system(script, strategy=strategy) as tree,
+        trio.open_nursery() as nursery,
+    ):
+        script.lines = ((b, ""),)
+        Desk(record, nursery).call("one", tree.replay)
+        await trio.sleep(1)
+        tree.abort()
+        await trio.sleep(9)
+        assert record.facts[0] == (0, "~b1")
+        assert sorted(fact for _, fact in record.facts[1:]) in (
+            ["-b1", "one:SupervisorStopped"],
+            ["-b1", "one:Interrupted"],
+        )
+
+
+@every_strategy
+@story
+async def test_two_at_once_are_both_answered(strategy: Strategy) -> None:
+    record = Record()
+    a = Actor(record, "a", start_takes=2)
+    script = Script()
+    async with open_system(script, strategy=strategy) as tree, trio.open_nursery() as nursery:
+        script.lines = ((a, ""),)
+        desk = Desk(record, nursery)
+        desk.call("r", tree.replay)
+        desk.call("r", tree.replay)
+        await trio.sleep(1)
+        script.lines = (a.child("new"),)
+        desk.call("last", tree.replay)
+        await trio.sleep(9)
+        starts = [fact for fact in record.facts if ":" not in fact[1]]
+        assert starts == [(0, "~a1"), (2, "+a1"), (2, "-a1"), (2, "~a2"), (4, "+a2(new)")]
+        answers = [fact for fact in record.facts if ":" in fact[1]]
+        assert answers[-1] == (4, "last:ok")
+        assert [fact for _, fact in answers] == ["r:ok", "r:ok", "last:ok"]
+
+
+@every_strategy
+@story
+async def test_a_cancelled_caller_leaves_nothing_half_changed(strategy: Strategy) -> None:
+    record = Record()
+    a = Actor(record, "a", start_takes=2)
+    (b,) = cast(record, "b")
+    script = Script()
+    async with open_system(script, strategy=strategy) as tree:
+        script.lines = ((a, ""), (b, "a"))
+        with trio.move_on_after(1):
+            await tree.replay()
+        assert trio.current_time() == 1
+        await trio.sleep(9)
+        assert record.facts == [(0, "~a1"), (2, "+a1"), (2, "+b1(a1)")]
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            script.lines = ()
+            await tree.replay()
+        await trio.sleep(9)
+        assert listed(tree) == "a=running b=running"
+
+
+@every_strategy
+@story
+async def test_the_system_function_cannot_ask_for_it(strategy: Strategy) -> None:
+    record = Record()
+    known: list[SystemHandle] = []
+
+    async def system(scope: Scope) -> None:
+        for handle in known:
+            record(await answer(handle.replay()))
+
+    async with open_system(system, strategy=strategy) as tree:
+        known.append(tree)
+        await tree.replay()
+        assert record.take_order() == "WouldDeadlock"
+
+
+@every_strategy
+@story
+async def test_a_nested_system_is_replayed_alone(strategy: Strategy) -> None:
+    record = Record()
+    a, b, c = cast(record, "abc")
+    script = Script((b, ""))
+    inner = SystemSupervisor(script, strategy=strategy)
+    async with open_system([a.child(), Child("inner", inner)], strategy=strategy) as tree:
+        record.take()
+        script.lines = ((c, ""),)
+        await tree.replay()
+        assert record.take() == []
+        await tree.child("inner").value.replay()
+        assert record.take_order() == "+c1 -b1"
+
+
+@story
+async def test_the_breaker_of_a_changed_child_is_the_new_one() -> None:
+    record = Record()
+    (a,) = cast(record, "a")
+    script = Script(a.child(breaker=Ledger(record, 1), on_unrecoverable="discard"))
+    async with open_system(script, strategy="one_for_one") as tree:
+        a.die()
+        await soon()
+        script.lines = (a.child(breaker=Ledger(record, 1), on_unrecoverable="discard"),)
+        await tree.replay()
+        record.take()
+        a.die()
+        await soon()
+        assert record.take_order() == "-a3 ?a +a4"
+
+
+@story
+async def test_an_end_that_is_still_to_be_decided_about_is_not_decided_twice() -> None:
+    record = Record()
+    a = Actor(record, "a", start_takes=2)
+    (x,) = cast(record, "x")
+    script = Script()
+    async with open_system(script, strategy="one_for_one") as tree:
+        await tree.start_child(x.child())
+        script.lines = ((a, ""),)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(tree.replay)
+            await trio.sleep(1)
+            x.die()
+        await soon()
+        assert record.order == "+x1 ~a1 -x1 +a1 +x2"
+        assert listed(tree) == "a=running x=running"
+
+
+@every_strategy
+@story
+async def test_a_temporary_one_that_is_being_terminated_stays_away(strategy: Strategy) -> None:
+    record = Record()
+    a = Actor(record, "a", cleanup=3)
+    script = Script(a.child(restart="temporary"))
+    async with open_system(script, strategy=strategy) as tree, trio.open_nursery() as nursery:
+        Desk(record, nursery).call("end", tree.terminate_child, "a")
+        await trio.sleep(1)
+        await tree.replay()
+        await soon()
+        assert (a.runs, listed(tree)) == (1, "")
