@@ -50,7 +50,7 @@ class Loop(Keeper):
         try:
             async with trio.open_nursery() as self.nursery:
                 await self._live(on_ready)
-        except BaseExceptionGroup as group:
+        except BaseExceptionGroup as group:  # pragma: no cover - see `_unexpected`
             self._unexpected(sole_leaf_of(group))
         self._end()
         if self.was_aborted:
@@ -135,8 +135,8 @@ class Loop(Keeper):
             return self.incident.term
         return self.own.wait_span or self.own.span or self.stop_span
 
-    def _unexpected(self, exception: BaseException) -> None:
-        # Ctrl-C while the main task waits for its nursery, or a bug: neither may get lost
+    def _unexpected(self, exception: BaseException) -> None:  # pragma: no cover - as said below
+        # Ctrl-C in the tick in which the nursery of the main task ends, or a bug: not to get lost
         if is_exit(exception):
             self.tree.exit(exception)
         else:

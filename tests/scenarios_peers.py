@@ -77,7 +77,7 @@ TASKVISOR = {
     "W11": "test_handles_waiting.py::"
     "test_wait_ends_at_the_latest_with_that_incarnation_of_its_supervisor",
     "W12": "test_scenarios_crowds.py::test_w12_whoever_stops_waiting_stops_nothing_else",
-    "W13": "test_events_subscribers.py::test_the_end_is_heard_even_by_who_has_lost_everything_else",
+    "W13": "test_events_lost.py::test_the_end_is_heard_even_by_who_has_lost_everything_else",
     "W14": "test_terminations.py::test_a_child_that_raises_ends_failed_with_that_very_exception",
     # Shutdown
     "S1": NO_CALLBACKS,
@@ -154,8 +154,7 @@ TASKVISOR = {
     "U12": "test_calls_replays.py::test_calls_during_a_replay_are_served_after_it_in_their_order",
     "U13": "there is no separate operation of shutting down that could fail half-way",
     "U14": "test_run.py::test_run_outside_the_main_thread_leaves_signals_alone",
-    "U15": "test_events_subscribers.py::"
-    "test_a_full_buffer_loses_the_oldest_and_says_how_many_at_the_gap",
+    "U15": "test_events_lost.py::test_a_full_buffer_loses_the_oldest_and_says_how_many_at_the_gap",
     "U16": "test_dynamic_conflicts.py::test_a_replacement_turns_away_those_that_queue",
 }
 
