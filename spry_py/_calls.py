@@ -81,12 +81,10 @@ class Call:
             trio.lowlevel.reschedule(task)
 
     async def wait(self) -> Any:
-        """Wait for the answer. A checkpoint, also if it has come already."""
-        if self.is_answered:
-            await trio.lowlevel.cancel_shielded_checkpoint()
-        else:
-            self._task = trio.lowlevel.current_task()
-            await trio.lowlevel.wait_task_rescheduled(self._give_up)
+        """Wait for the answer."""
+        assert not self.is_answered, "nobody could have served it yet"
+        self._task = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(self._give_up)
         if self.error is not None:
             raise self.error
         return self.answer
@@ -127,8 +125,6 @@ class Calls:
         """
         loop = self._loop
         await trio.lowlevel.checkpoint_if_cancelled()
-        if loop.is_stopping:
-            raise SupervisorStopped(f"{loop.path!r} is being stopped or has ended")
         call = Call(argument, loop.teller.callers_span())
         self._open[call] = None
         loop.post(self._serve, (handler, call))
