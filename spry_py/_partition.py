@@ -125,11 +125,13 @@ class PartitionSupervisor(Supervisor[PartitionHandle]):
                 f"not {make_child!r}"
             )
         check_count(owner, "partitions", partitions, least=1)
-        self.children = tuple(_made(owner, make_child, index) for index in range(partitions))
-        self.supervisor = SystemSupervisor(
+        self.children: tuple[Child[Any], ...] = tuple(
+            _made(owner, make_child, index) for index in range(partitions)
+        )
+        self.supervisor: SystemSupervisor = SystemSupervisor(
             self.children, name=name, strategy="one_for_one", breaker=breaker
         )
-        self.name = self.supervisor.name
+        self.name: str = self.supervisor.name
 
     async def __call__(
         self, *, task_status: TaskStatus[PartitionHandle] = trio.TASK_STATUS_IGNORED
@@ -137,7 +139,7 @@ class PartitionSupervisor(Supervisor[PartitionHandle]):
         """Run as a root until stopped, cancelled or failed, as a `SystemSupervisor` does."""
         await run_root(self, self.name, task_status.started)
 
-    async def live_as_child(self, incarnation: Incarnation) -> None:
+    async def live_as_child(self, incarnation: Any) -> None:
         """Run as one incarnation of a child of another supervisor, or of a root."""
         member = incarnation.member
         assert member is not None
