@@ -4,12 +4,12 @@ The layers, each importing only from those above it::
 
     _frozen _check _errors _options _child _termination               what is said
     _breaker _backoff _policy                                          what is decided
-    _attributes _logs _spans _events _subscription _telemetry          what is told
+    _attributes _events _logs _spans _metrics _subscription _telemetry  what is told
     _alarm _context _run_child _incarnation _nursery _deadlock         what lives
     _snapshot _child_handle _tasks _handle                             what is seen from outside
     _shutdown _tree _mailbox _calls _keeper _loop                      the loop
     _scope _startup _restart _replay _root _supervisor _dynamic _partition     the supervisors
-    _run telemetry _cli                                                entry points
+    _log_bridge _otlp telemetry _run _cli                              entry points
 """
 
 from ._backoff import Backoff

@@ -1,7 +1,8 @@
-"""The names and values that spans and log records carry, the same in both."""
+"""The names and values that spans, metric points and log records carry, the same in all."""
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ._errors import sole_leaf_of
@@ -13,7 +14,16 @@ if TYPE_CHECKING:
 
 Attributes: TypeAlias = dict[str, Any]
 
+SCOPE: Final = "spry_py"
 _REASONS: Final = {"Normal": "normal", "Aborted": "aborted", "Failed": "failed"}
+
+
+def library_version() -> str:
+    """The version of the installed distribution."""
+    try:
+        return version(SCOPE)
+    except PackageNotFoundError:  # pragma: no cover - run from a tree that was never installed
+        return "0"
 
 
 def system_attributes(loop: Keeper) -> Attributes:
@@ -37,13 +47,18 @@ def child_attributes(member: Member) -> Attributes:
 def report_attributes(report: TerminationReport) -> Attributes:
     """What a termination span carries."""
     attributes: Attributes = {
-        "spry.termination.reason": _REASONS[type(report.reason).__name__],
+        "spry.termination.reason": reason_name(report),
         "spry.termination.burden": report.burden,
         "spry.child.lifetime": report.lifetime or 0.0,
     }
     if report.exception is not None:
         attributes["error.type"] = type_name(report.exception)
     return attributes
+
+
+def reason_name(report: TerminationReport) -> str:
+    """The kind of a reason, in one lower-case word."""
+    return _REASONS[type(report.reason).__name__]
 
 
 def type_name(exception: BaseException) -> str:

@@ -11,19 +11,20 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ._check import check_seconds
 from ._child import Supervisor
 from ._errors import SpryError, root_cause_of
-from ._run import Signals, as_supervisor, run_tree
+from ._run import Signals, as_supervisor, exporting_to, run_tree
 from ._termination import Aborted, TerminationReport
-from .telemetry import configure
 
 if TYPE_CHECKING:
     from ._handle import SystemHandle
     from ._scope import Scope
+    from .telemetry import Exporting
 
 USAGE_ERROR = 2
 
@@ -42,15 +43,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(given)
     try:
         supervisor = load(options.system, rest)
-        provider = configure(options.traces) if options.traces != "none" else None
+        exporting = _exporting(options.traces, supervisor)
     except (_UsageError, OSError) as error:
         print(f"spry-py: {error}", file=sys.stderr)
         return USAGE_ERROR
+    if exporting is None:
+        return _run(supervisor, options.seconds, Signals)
+    with exporting:
+        return _run(supervisor, options.seconds, partial(Signals, before_exit=exporting.shutdown))
+
+
+def _exporting(traces: str, supervisor: Any) -> Exporting | None:
+    if traces == "none":
+        return None
     try:
-        return _run(supervisor, options.seconds)
-    finally:
-        if provider is not None:
-            provider.shutdown()
+        return exporting_to(traces, supervisor)
+    except (RuntimeError, ValueError) as error:
+        raise _UsageError(f"--traces {traces}: {error}") from error
 
 
 def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
@@ -81,8 +90,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--traces",
         default="none",
-        metavar="console|PATH|none",
-        help="where the spans go: the console, or a file as JSON lines",
+        metavar="console|otlp|PATH|none",
+        help=(
+            "where the telemetry goes: spans to the console, or to a file as JSON lines; all of it "
+            "to a collector (OTEL_* variables say where)"
+        ),
     )
     run.add_argument(
         "--for",
@@ -189,13 +201,13 @@ class _Story(logging.Handler):
         self.stopped.clear()
 
 
-def _run(supervisor: Supervisor[Any], seconds: float) -> int:
+def _run(supervisor: Supervisor[Any], seconds: float, signals_of: Callable[..., Signals]) -> int:
     story = _Story()
     logger = logging.getLogger("spry_py")
     logger.addHandler(story)
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    signals = Signals(on_stop=story.forget_stops)
+    signals = signals_of(on_stop=story.forget_stops)
 
     def on_started(handle: SystemHandle) -> None:
         print(f"\n{handle.render()}\n", flush=True)

@@ -48,6 +48,7 @@ class Incarnation:
         "number",
         "run_until",
         "scope",
+        "since",
         "span",
         "started_at",
         "steps",
@@ -74,8 +75,10 @@ class Incarnation:
         self.steps: Any = None
         self.run_until = self.beat_by = math.inf
         self.where: tuple[str, str] | None = None
+        # telemetry's: the operation under way with it, and when that began
         self.span: Any = None
         self.wait_span: Any = None
+        self.since: float | None = None
 
     @property
     def ended(self) -> bool:

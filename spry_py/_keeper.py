@@ -57,12 +57,15 @@ class Keeper(Mailbox):
         self.has_ended = False
         self.was_aborted = False
         self.failure: BaseException | None = None
-        # telemetry's: the incident that made it give up, and the span its teardown belongs to
+        # telemetry's: the incident that made it give up, the span its teardown belongs to, and
+        # what is under way, and since when
         self.incident: Incident | None = None
         self.stop_span: Any = None
         self.startup_span: Any = None
         self.teardown_span: Any = None
         self.last_startup: Any = None
+        self.startup_since: float | None = None
+        self.teardown_since: float | None = None
 
     def interrupted_by(self, exception: BaseException) -> None:
         self.tree.exit(exception)

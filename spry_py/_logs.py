@@ -8,6 +8,20 @@ from typing import TYPE_CHECKING, Final
 
 from ._attributes import child_attributes, report_attributes
 from ._errors import Escalation, StartupFailure, tell
+from ._events import (
+    ChildAborted,
+    ChildDiscarded,
+    ChildStarted,
+    ChildStartFailed,
+    ChildStuck,
+    ChildTerminated,
+    Escalated,
+    Event,
+    RestartRefused,
+    RestartScheduled,
+    SystemStarted,
+    SystemStopped,
+)
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -17,23 +31,86 @@ if TYPE_CHECKING:
 
 NAME: Final = "spry_py"
 
-
-def is_on(path: str, level: int) -> bool:
-    """Whether a record about ``path`` would go anywhere."""
-    if _Seen.count == len(_LOGGERS) and not _Seen.below:
-        return _ROOT.isEnabledFor(level)
-    return _nearest(path).isEnabledFor(level)
+# What is written down of a tree, and how loudly. An end is an error if the child failed; an abort
+# is told if it comes because the child's time is over; a system only if it is a root, since any
+# other is a child as well.
+LEVELS: Final[Mapping[type[Event], int]] = {
+    ChildStarted: logging.INFO,
+    ChildStartFailed: logging.ERROR,
+    ChildTerminated: logging.INFO,
+    RestartScheduled: logging.WARNING,
+    RestartRefused: logging.WARNING,
+    ChildAborted: logging.WARNING,
+    ChildStuck: logging.WARNING,
+    ChildDiscarded: logging.WARNING,
+    SystemStarted: logging.INFO,
+    SystemStopped: logging.INFO,
+    Escalated: logging.ERROR,
+}
 
 
 def log(
+    fact: type[Event],
     path: str,
+    text: str,
+    fields: Mapping[str, object],
+    span: Span | None,
+) -> None:
+    """Emit one record about ``path``."""
+    _emit(LEVELS[fact], path, text, fields, span)
+
+
+def logs_child(member: Member, fact: type[Event]) -> bool:
+    """Whether a record about a child would go anywhere."""
+    return _is_on(member.loop.path, LEVELS[fact])
+
+
+def log_child(
+    member: Member,
+    fact: type[Event],
+    text: str,
+    span: Span | None,
+    exception: BaseException | None = None,
+    trace: str | None = None,
+) -> None:
+    """Emit one record about a child; ``trace`` is the exception's traceback if there is a text."""
+    path = member.path
+    level = LEVELS[fact]
+    if _is_on(path, level):
+        _emit(level, path, text, child_attributes(member), span, exception, trace)
+
+
+def log_end(
+    member: Member, report: TerminationReport, span: Span | None, trace: str | None
+) -> None:
+    """Emit the record about the end of a child."""
+    level = LEVELS[ChildTerminated] if report.exception is None else logging.ERROR
+    path = member.path
+    if _is_on(path, level):
+        fields = child_attributes(member) | report_attributes(report)
+        _emit(level, path, _end_of(report), fields, span, report.exception, trace)
+
+
+def _end_of(report: TerminationReport) -> str:
+    exception = report.exception
+    if exception is not None:
+        under = {"none": "", "settling": " while settling", "aborted": " while being aborted"}
+        return f"failed{under[report.burden]}: {tell(exception)}"
+    if report.burden != "none":
+        return f"stopped ({report.burden})"
+    return "was aborted" if type(report.reason).__name__ == "Aborted" else "ended normally"
+
+
+def _emit(
     level: int,
+    path: str,
     text: str,
     fields: Mapping[str, object],
     span: Span | None,
     exception: BaseException | None = None,
+    trace: str | None = None,
 ) -> None:
-    """Emit one record about ``path``.
+    """Hand a record to the logger of ``path``.
 
     No logger is made for it unless the application has: `logging` keeps loggers for ever, and a
     supervisor may see millions of keys.
@@ -53,38 +130,17 @@ def log(
     record = logger.makeRecord(
         _name(path), level, __file__, 0, f"{path} {text}", (), error, "log", extra, None
     )
+    if error is not None and trace is not None:
+        # where formatters look before they format a traceback once more
+        record.exc_text = trace.rstrip("\n")
     logger.handle(record)
 
 
-def log_child(
-    member: Member,
-    level: int,
-    text: str,
-    span: Span | None,
-    exception: BaseException | None = None,
-    report: TerminationReport | None = None,
-) -> None:
-    """Emit one record about a child."""
-    path = member.path
-    if is_on(path, level):
-        fields = child_attributes(member)
-        if report is not None:
-            fields |= report_attributes(report)
-        log(path, level, text, fields, span, exception)
-
-
-def log_end(member: Member, report: TerminationReport, span: Span | None) -> None:
-    """Emit the record about the end of a child."""
-    exception = report.exception
-    if exception is not None:
-        under = {"none": "", "settling": " while settling", "aborted": " while being aborted"}
-        text = f"failed{under[report.burden]}: {tell(exception)}"
-        log_child(member, logging.ERROR, text, span, exception, report)
-    elif is_on(member.loop.path, logging.INFO):
-        text = "ended normally" if report.burden == "none" else f"stopped ({report.burden})"
-        if report.burden == "none" and type(report.reason).__name__ == "Aborted":
-            text = "was aborted"
-        log_child(member, logging.INFO, text, span, None, report)
+def _is_on(path: str, level: int) -> bool:
+    """Whether a record about ``path`` would go anywhere."""
+    if _Seen.count == len(_LOGGERS) and not _Seen.below:
+        return _ROOT.isEnabledFor(level)
+    return _nearest(path).isEnabledFor(level)
 
 
 def _name(path: str) -> str:

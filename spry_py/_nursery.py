@@ -17,6 +17,7 @@ from ._errors import ChildFailure, Interrupted, is_exit
 from ._incarnation import Incarnation
 from ._options import Kind
 from ._run_child import live
+from ._spans import clean_context
 from ._termination import Reason, TerminationReport
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Member:
         "incarnation",
         "incident",
         "inner",
+        "labels",
         "last_report",
         "loop",
         "number",
@@ -65,9 +67,11 @@ class Member:
         self.breaker: Breaker | None = None
         self.inner: Loop | None = None
         self.watchers: trio.lowlevel.ParkingLot | None = None
-        # telemetry's: the restart under way of this child alone, and its last start
+        # telemetry's: the restart under way of this child alone, its last start, and what the
+        # metric points about it carry
         self.incident: Incident | None = None
         self.start_span: Any = None
+        self.labels: dict[str, Any] | None = None
 
     @property
     def key(self) -> str:
@@ -136,6 +140,11 @@ class Member:
             self.watchers = trio.lowlevel.ParkingLot()
         await self.watchers.park()
 
+    def count_restart(self) -> None:
+        """Its supervisor is about to start it again."""
+        self.restarts += 1
+        self.loop.teller.child_restarted(self)
+
     def spawn(self, nursery: trio.Nursery) -> Incarnation:
         """Begin the next incarnation; the former one must have ended."""
         assert not self.is_alive, f"two incarnations of {self.path!r} would overlap"
@@ -152,7 +161,7 @@ class Member:
         teller = self.loop.teller
         teller.child_starting(self, incarnation)
         if teller.is_in_span():
-            with teller.clean_context():
+            with clean_context():
                 nursery.start_soon(live, incarnation, name=child.key)
         else:
             nursery.start_soon(live, incarnation, name=child.key)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 
 from ._restart import is_up, next_delay
+from ._spans import attempt_span
 
 
 class _Pending:
@@ -223,10 +224,10 @@ class GroupRestart:
         declared = loop.members.declared.values()
         down = any(not member.is_alive and member.state != "done" for member in declared)
         if down or changes or not loop.members.added:
-            parent = loop.teller.attempt_span(pending.incident)
+            parent = attempt_span(pending.incident)
             startup = await loop.run_system(parent, changes)
             await self._shut_down_undeclared(pending, startup.declared)
-        await loop.start_added(loop.teller.attempt_span(pending.incident))
+        await loop.start_added(attempt_span(pending.incident))
 
     # What callers ask for
 

@@ -89,7 +89,7 @@ class OneForOne:
             call.give()
 
     def _begin(self, member: Member) -> None:
-        member.restarts += 1
+        member.count_restart()
         self._loop.begin(member)
 
 

@@ -26,6 +26,8 @@ from ._tree import Tree
 if TYPE_CHECKING:
     from types import FrameType
 
+    from .telemetry import Exporting
+
 
 def as_supervisor(
     system: System | Sequence[Child[Any]] | Supervisor[Any], options: dict[str, Any]
@@ -124,16 +126,33 @@ async def _raise(block: BaseException | None, tree: BaseException | None) -> Non
 
 
 def run(
-    system: System | Sequence[Child[Any]] | Supervisor[Any], **options: Any
+    system: System | Sequence[Child[Any]] | Supervisor[Any],
+    *,
+    traces: str | os.PathLike[str] | None = None,
+    **options: Any,
 ) -> TerminationReport:
     """Run a tree as the whole program, until it ends or is told to.
 
     SIGINT and SIGTERM stop it in reverse order, a second one aborts it, a third prints who is stuck
     and leaves the process with status 128 + signal. Returns the root's report after an orderly end,
     by signal too; raises what the root raises. Options as for `open_system`.
+
+    ``traces`` says where the telemetry goes, as for `spry_py.telemetry.configure`, under the root's
+    name. What is left of it at the end, however that comes, is sent within 2 seconds.
     """
     supervisor = as_supervisor(system, options)
-    return run_tree(supervisor)
+    if traces is None:
+        return run_tree(supervisor)
+    with exporting_to(traces, supervisor) as exporting:
+        return run_tree(supervisor, signals=Signals(before_exit=exporting.shutdown))
+
+
+def exporting_to(traces: str | os.PathLike[str], supervisor: Any) -> Exporting:
+    """Configure the telemetry of a program that is one tree."""
+    # the SDK takes its time and memory: not from those who export nothing
+    from .telemetry import configure  # noqa: PLC0415
+
+    return configure(traces, service_name=supervisor.name)
 
 
 def run_tree(
@@ -161,11 +180,16 @@ def run_tree(
 class Signals:
     """SIGINT and SIGTERM, while a tree runs: stop, then abort, then leave."""
 
-    def __init__(self, on_stop: Callable[[], object] = lambda: None) -> None:
+    def __init__(
+        self,
+        on_stop: Callable[[], object] = lambda: None,
+        before_exit: Callable[[], object] = lambda: None,
+    ) -> None:
         self.tree: Tree | None = None
         self.count = 0
         self.last = 0
         self._on_stop = on_stop
+        self._before_exit = before_exit
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -201,6 +225,8 @@ class Signals:
             _print_stuck(tree)
             print("the program stands at", file=sys.stderr)
             traceback.print_stack(frame, file=sys.stderr)
+            if self.count == 3:  # at the next one not even for that
+                self._before_exit()
             os._exit(128 + number)
 
 

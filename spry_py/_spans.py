@@ -1,4 +1,8 @@
-"""Spans, through the OpenTelemetry API, to whatever provider the application has set."""
+"""Spans: the facts of a tree as operations, through the OpenTelemetry API.
+
+There is a span for each operation and none for a child's lifetime, since a span that never ends is
+never exported.
+"""
 
 from __future__ import annotations
 
@@ -6,77 +10,160 @@ import os
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Link, Span, SpanContext
+from opentelemetry.trace import Link, Span, SpanContext, Status, StatusCode
 
-from ._attributes import Attributes, type_name
-from ._errors import Escalation, StartupFailure, sole_leaf_of
+from ._attributes import (
+    SCOPE,
+    Attributes,
+    child_attributes,
+    library_version,
+    report_attributes,
+    system_attributes,
+    type_name,
+)
+from ._errors import Escalation, Interrupted, StartupFailure, sole_leaf_of, tell
+
+if TYPE_CHECKING:
+    from ._incarnation import Incarnation
+    from ._keeper import Keeper
+    from ._nursery import Member
+    from ._telemetry import Incident
+    from ._termination import TerminationReport
 
 EMPTY: Final = Context()
 
 
-def library_version() -> str:
-    """The version of the installed distribution."""
-    try:
-        return version("spry_py")
-    except PackageNotFoundError:  # pragma: no cover - run from a tree that was never installed
-        return "0"
+def spans_of_application() -> Spans | None:
+    """Spans for the tracer provider that the application has set, if it has."""
+    provider = trace.get_tracer_provider()
+    idle = (trace.ProxyTracerProvider, trace.NoOpTracerProvider)
+    return None if isinstance(provider, idle) else Spans(provider)
 
 
 class Spans:
-    """The tracer of one tree. Without a provider nothing is made, and `None` stands for a span."""
+    """The tracer of one tree."""
 
-    __slots__ = ("_records_events", "_tracer", "is_tracing")
+    __slots__ = ("_records_exceptions", "_tracer")
 
-    def __init__(self) -> None:
-        provider = trace.get_tracer_provider()
-        idle = (trace.ProxyTracerProvider, trace.NoOpTracerProvider)
-        self.is_tracing = not isinstance(provider, idle)
+    def __init__(self, provider: trace.TracerProvider) -> None:
         # set to "logs", exceptions go to the log alone; "logs/dup": to both
         opt_in = os.environ.get("OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN", "")
-        self._records_events = "logs" not in [word.strip() for word in opt_in.split(",")]
-        self._tracer = trace.get_tracer("spry_py", library_version())
+        self._records_exceptions = "logs" not in [word.strip() for word in opt_in.split(",")]
+        self._tracer = provider.get_tracer(SCOPE, library_version())
 
-    # The context that children are born in
+    # A system comes up
 
-    def is_in_span(self) -> bool:
-        """Whether a task spawned now would believe itself inside somebody's span."""
-        return self.is_tracing and trace.get_current_span() is not trace.INVALID_SPAN
+    def startup_began(self, loop: Keeper, parent: Span | None) -> None:
+        links = _links("restart_of", loop.last_startup)
+        span = self._start("spry.startup", parent, system_attributes(loop), links)
+        loop.startup_span = span
+        loop.last_startup = span.get_span_context()
 
-    @contextmanager
-    def clean_context(self) -> Iterator[None]:
-        """No current span inside; everything else in the context stays."""
-        if not self.is_in_span():
-            yield
-            return
-        token = otel_context.attach(trace.set_span_in_context(trace.INVALID_SPAN))
-        try:
-            yield
-        finally:
-            otel_context.detach(token)
+    def startup_ended(self, loop: Keeper, error: BaseException | None) -> None:
+        span, loop.startup_span = loop.startup_span, None
+        if span is not None:
+            failed = isinstance(error, StartupFailure) and not isinstance(error, Interrupted)
+            if error is not None and failed:
+                _mark(span, tell(error))
+            span.end()
 
-    def callers_span(self) -> Span | None:
-        """The span that the calling code stands in."""
-        return trace.get_current_span() if self.is_in_span() else None
+    # A child comes up
 
-    def start(
-        self,
-        name: str,
-        parent: Span | None,
-        attributes: Attributes,
-        links: Sequence[Link] = (),
+    def child_starting(self, member: Member, incarnation: Incarnation) -> None:
+        parent = member.loop.startup_span or attempt_span(member.incident)
+        links = _links("restart_of", member.start_span)
+        span = self._start("spry.child.start", parent, child_attributes(member), links)
+        incarnation.span = span
+        member.start_span = span.get_span_context()
+
+    def start_failed(self, span: Span, why: str, exception: BaseException | None) -> str | None:
+        """The ``span`` of a start ends; answers as `_record`."""
+        _mark(span, why)
+        text = self._record(span, exception)
+        span.end()
+        return text
+
+    # A child ends
+
+    def wait_began(self, member: Member, parent: Span | None) -> Span:
+        links = _links("terminates", member.start_span)
+        return self._start("spry.wait_for_termination", parent, child_attributes(member), links)
+
+    def wait_ended(self, wait: Span, report: TerminationReport) -> str | None:
+        """A child has ended as it was asked to; answers as `_record`."""
+        wait.set_attributes(report_attributes(report))
+        text = self._tell_exception(wait, report)
+        wait.end()
+        return text
+
+    def terminated(
+        self, member: Member, report: TerminationReport, wanted: bool
+    ) -> tuple[Span, str | None]:
+        """A child has ended by itself; the span, and what `_record` answers."""
+        inner = member.inner
+        below = inner.incident.term if inner is not None and inner.incident is not None else None
+        attributes = child_attributes(member) | report_attributes(report)
+        attributes["spry.restart.wanted"] = wanted
+        links = _links("terminates", member.start_span)
+        span = self._start("spry.term", below, attributes, links)
+        return span, self._tell_exception(span, report)
+
+    def child_stuck(self, wait: Span | None, path: str, stack: str) -> None:
+        if wait is not None:
+            wait.add_event("spry.child.stuck", {"spry.child.path": path, "spry.child.stack": stack})
+
+    # Children are stopped
+
+    def teardown_began(self, loop: Keeper, parent: Span | None) -> None:
+        if loop.teardown_span is None:
+            loop.teardown_span = self._start("spry.teardown", parent, system_attributes(loop))
+
+    # A child is restarted
+
+    def restart_decided(
+        self, loop: Keeper, member: Member, incident: Incident, allowed: bool, delay: float
+    ) -> None:
+        attributes = system_attributes(loop) | {
+            "spry.restart.strategy": loop.strategy,
+            "spry.restart.allowed": allowed,
+            "spry.restart.attempt": incident.attempt,
+            "spry.restart.delay": delay,
+        }
+        incident.trying = span = self._start("spry.try_restart", incident.term, attributes)
+        if not allowed:
+            _mark(span, f"the breaker refused to restart {member.path!r}")
+            span.end()
+
+    def attempt_failed(self, incident: Incident, error: BaseException | None) -> None:
+        span, incident.trying = incident.trying, None
+        if span is not None:
+            _mark(span, tell(error))
+            span.end()
+
+    # One span
+
+    def _start(
+        self, name: str, parent: Span | None, attributes: Attributes, links: Sequence[Link] = ()
     ) -> Span:
         around = EMPTY if parent is None else trace.set_span_in_context(parent, EMPTY)
         return self._tracer.start_span(name, around, attributes=attributes, links=links)
 
-    def record(self, span: Span, exception: BaseException) -> None:
-        if not self._records_events or not span.is_recording():
-            return
+    def _tell_exception(self, span: Span, report: TerminationReport) -> str | None:
+        exception = report.exception
+        if exception is None:
+            return None
+        _mark(span, tell(exception))
+        return self._record(span, exception)
+
+    def _record(self, span: Span, exception: BaseException | None) -> str | None:
+        """Record an exception; answers its traceback as text, if that had to be made."""
+        if exception is None or not self._records_exceptions or not span.is_recording():
+            return None
         # an escalation is told by its text; what caused it has been recorded at its own termination
         chain = not isinstance(exception, Escalation | StartupFailure)
         text = "".join(traceback.format_exception(exception, chain=chain))
@@ -88,14 +175,56 @@ class Spans:
                 "exception.stacktrace": text,
             },
         )
+        return text
 
 
-def links(*pairs: tuple[str, SpanContext | None]) -> list[Link]:
-    """Links to spans that have ended, each saying what for."""
-    return [Link(context, {"spry.link": kind}) for kind, context in pairs if context is not None]
+def attempt_span(incident: Incident | None) -> Span | None:
+    """The span of the restart under way."""
+    return incident.trying if incident is not None else None
 
 
 def end(span: Span | None) -> None:
     """End a span, unless there is none or it has ended."""
     if span is not None and span.is_recording():
         span.end()
+
+
+def mark_late(loop: Keeper, text: str) -> None:
+    """A child has outlived its time."""
+    if loop.teardown_span is not None:
+        _mark(loop.teardown_span, text)
+
+
+def _mark(span: Span, text: str) -> None:
+    span.set_status(Status(StatusCode.ERROR, text))
+
+
+def _links(kind: str, context: SpanContext | None) -> list[Link]:
+    """A link to a span that has ended, saying what for."""
+    return [Link(context, {"spry.link": kind})] if context is not None else []
+
+
+# The context that children are born in
+
+
+def is_in_span() -> bool:
+    """Whether a task spawned now would believe itself inside somebody's span."""
+    return trace.get_current_span() is not trace.INVALID_SPAN
+
+
+def callers_span() -> Span | None:
+    """The span that the calling code stands in."""
+    return trace.get_current_span() if is_in_span() else None
+
+
+@contextmanager
+def clean_context() -> Iterator[None]:
+    """No current span inside; everything else in the context stays."""
+    if not is_in_span():
+        yield
+        return
+    token = otel_context.attach(trace.set_span_in_context(trace.INVALID_SPAN))
+    try:
+        yield
+    finally:
+        otel_context.detach(token)

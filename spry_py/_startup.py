@@ -244,7 +244,7 @@ class Startup:
     def _spawn(self, member: Member, child: Child[Any]) -> Incarnation:
         member.child = child
         if member.number:
-            member.restarts += 1
+            member.count_restart()
             loop = self._loop
             if member in loop.waits:
                 loop.waits.pop(member).cancel()

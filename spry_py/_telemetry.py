@@ -1,24 +1,16 @@
-"""Telling: the one place that turns a fact into an event, a span and a log record.
+"""Telling: the one place that turns a fact into an event, a span, a metric point and a log record.
 
-Nothing here decides anything. Spans go through the OpenTelemetry API to whatever provider the
-application has set; without one the calls cost next to nothing. There is a span for each operation
-and none for a child's lifetime, since a span that never ends is never exported.
+Nothing here decides anything. Spans and metrics go to whatever OpenTelemetry providers the
+application has set when the tree is opened; without one, a look at `None` is all they cost.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from opentelemetry.trace import Span, Status, StatusCode
-
-from ._attributes import (
-    child_attributes,
-    report_attributes,
-    system_attributes,
-)
-from ._errors import Ignore, Interrupted, StartupFailure, sole_leaf_of, tell
+from ._attributes import system_attributes
+from ._errors import Ignore, Interrupted, sole_leaf_of, tell
 from ._events import (
     ChildAborted,
     ChildDiscarded,
@@ -35,12 +27,22 @@ from ._events import (
     SystemStopped,
     SystemTeardown,
 )
-from ._logs import is_on, log, log_child, log_end
+from ._logs import log, log_child, log_end, logs_child
+from ._metrics import metrics_of_application
 from ._policy import Verdict
-from ._spans import Spans, end, links
+from ._spans import (
+    attempt_span,
+    callers_span,
+    end,
+    is_in_span,
+    mark_late,
+    spans_of_application,
+)
 from ._subscription import Stream
 
 if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
     from ._incarnation import Incarnation
     from ._keeper import Keeper
     from ._loop import Loop
@@ -63,16 +65,7 @@ class Incident:
 class Teller:
     """Tells the facts of one tree. `None` stands for a span wherever nothing is recorded."""
 
-    __slots__ = (
-        "_ending",
-        "callers_span",
-        "clean_context",
-        "is_in_span",
-        "is_tracing",
-        "spans",
-        "stream",
-        "subscribers",
-    )
+    __slots__ = ("_ending", "metrics", "spans", "stream", "subscribers")
 
     def __init__(self) -> None:
         self.stream = Stream()
@@ -80,11 +73,16 @@ class Teller:
         self.subscribers = self.stream.subscribers
         # whose last teardown has been told
         self._ending: set[Loop] = set()
-        self.spans = Spans()
-        self.is_tracing = self.spans.is_tracing
-        self.is_in_span = self.spans.is_in_span
-        self.clean_context = self.spans.clean_context
-        self.callers_span = self.spans.callers_span
+        self.spans = spans_of_application()
+        self.metrics = metrics_of_application()
+
+    def is_in_span(self) -> bool:
+        """Whether a task spawned now would believe itself inside somebody's span."""
+        return self.spans is not None and is_in_span()
+
+    def callers_span(self) -> Span | None:
+        """The span that the calling code stands in."""
+        return callers_span() if self.spans is not None else None
 
     # A system comes up
 
@@ -94,34 +92,30 @@ class Teller:
         return span
 
     def startup_began(self, loop: Loop, parent: Span | None) -> None:
-        if self.is_tracing:
-            links_ = links(("restart_of", loop.last_startup))
-            span = self.spans.start("spry.startup", parent, system_attributes(loop), links_)
-            loop.startup_span = span
-            loop.last_startup = span.get_span_context()
+        if self.metrics is not None:
+            self.metrics.startup_began(loop)
+        if self.spans is not None:
+            self.spans.startup_began(loop, parent)
 
     def startup_ended(self, loop: Loop, error: BaseException | None) -> None:
-        span, loop.startup_span = loop.startup_span, None
-        if span is not None:
-            failed = isinstance(error, StartupFailure) and not isinstance(error, Interrupted)
-            if error is not None and failed:
-                span.set_status(Status(StatusCode.ERROR, tell(error)))
-            span.end()
+        if self.metrics is not None:
+            self.metrics.startup_ended(loop)
+        if self.spans is not None:
+            self.spans.startup_ended(loop, error)
 
     def system_started(self, loop: Loop) -> None:
         if self.subscribers:
             self.stream.publish(SystemStarted, loop.path)
-        if loop.own.span is None and _is_root(loop):
-            log(loop.path, logging.INFO, "started", system_attributes(loop), None)
+        if _is_root(loop):
+            log(SystemStarted, loop.path, "started", system_attributes(loop), None)
 
     def system_stopped(self, loop: Loop) -> None:
         self._ending.discard(loop)
         if self.subscribers:
             self.stream.publish(SystemStopped, loop.path)
-        incident = loop.incident
-        self.incident_closed(incident)
+        self.incident_closed(loop.incident)
         if _is_root(loop) and loop.failure is None:
-            log(loop.path, logging.INFO, "stopped", system_attributes(loop), None)
+            log(SystemStopped, loop.path, "stopped", system_attributes(loop), None)
 
     def tree_ended(self) -> None:
         """The root has ended, and there is nothing left to tell."""
@@ -132,25 +126,25 @@ class Teller:
     def child_starting(self, member: Member, incarnation: Incarnation) -> None:
         if self.subscribers:
             self.stream.publish(ChildStarting, member.path, incarnation.number)
-        if self.is_tracing:
-            parent = member.loop.startup_span or self.attempt_span(member.incident)
-            links_ = links(("restart_of", member.start_span))
-            span = self.spans.start("spry.child.start", parent, child_attributes(member), links_)
-            incarnation.span = span
-            member.start_span = span.get_span_context()
+        if self.metrics is not None:
+            self.metrics.child_starting(incarnation)
+        if self.spans is not None:
+            self.spans.child_starting(member, incarnation)
 
     def child_started(self, member: Member, incarnation: Incarnation) -> None:
         if self.subscribers:
             self.stream.publish(ChildStarted, member.path, incarnation.number)
+        if self.metrics is not None:
+            self.metrics.child_started(member, incarnation)
         span, incarnation.span = incarnation.span, None
         if span is not None:
             span.end()
-        if is_on(member.loop.path, logging.INFO):
+        if logs_child(member, ChildStarted):
             which = f" (incarnation {incarnation.number})" if incarnation.number > 1 else ""
-            log_child(member, logging.INFO, f"started{which}", span)
+            log_child(member, ChildStarted, f"started{which}", span)
 
     def start_ignored(self, member: Member) -> None:
-        log_child(member, logging.INFO, "left out: its start raised Ignore", None)
+        log_child(member, ChildTerminated, "left out: its start raised Ignore", None)
 
     # A child ends
 
@@ -164,42 +158,48 @@ class Teller:
             kind = ChildStartFailed if failed else ChildTerminated
             self.stream.publish(kind, report.path, report)
         if failed:
-            self._tell_failed_start(member, report, span)
+            self._tell_failed_start(member, incarnation, report, span)
             return
+        if self.metrics is not None:
+            self.metrics.child_ended(member, incarnation, report)
         end(span)
         if report.burden != "none":
-            if self.is_tracing:
-                self._tell_asked_end(member, report, wait)
-            log_end(member, report, wait)
+            self._tell_asked_end(member, report, wait)
 
     def _tell_failed_start(
-        self, member: Member, report: TerminationReport, span: Span | None
+        self,
+        member: Member,
+        incarnation: Incarnation,
+        report: TerminationReport,
+        span: Span | None,
     ) -> None:
+        if self.metrics is not None:
+            self.metrics.start_failed(member, incarnation, report)
         exception = report.exception
         why = tell(exception) if exception is not None else "it was cancelled"
-        if span is not None:
-            span.set_status(Status(StatusCode.ERROR, why))
-            if exception is not None:
-                self.spans.record(span, exception)
-            span.end()
-        log_child(member, logging.ERROR, f"failed to start: {why}", span, exception)
+        trace = None
+        if self.spans is not None and span is not None:
+            trace = self.spans.start_failed(span, why, exception)
+        log_child(member, ChildStartFailed, f"failed to start: {why}", span, exception, trace)
 
     def _tell_asked_end(self, member: Member, report: TerminationReport, wait: Span | None) -> None:
-        if wait is None:
-            wait = self._wait_span(member, member.loop.teardown_span or member.loop.own.wait_span)
-        wait.set_attributes(report_attributes(report))
-        exception = report.exception
-        if exception is not None:
-            wait.set_status(Status(StatusCode.ERROR, tell(exception)))
-            self.spans.record(wait, exception)
-        wait.end()
+        trace = None
+        if self.spans is not None:
+            if wait is None:
+                around = member.loop.teardown_span or member.loop.own.wait_span
+                wait = self.spans.wait_began(member, around)
+            trace = self.spans.wait_ended(wait, report)
+        log_end(member, report, wait, trace)
 
     def terminated(self, member: Member, verdict: Verdict) -> Incident:
         """A child has ended by itself; its incident stays open while something is done about it."""
         report = member.last_report
         assert report is not None
-        span = self._term(member, report, verdict is Verdict.RESTART) if self.is_tracing else None
-        log_end(member, report, span)
+        span = trace = None
+        if self.spans is not None:
+            wanted = verdict is Verdict.RESTART
+            span, trace = self.spans.terminated(member, report, wanted)
+        log_end(member, report, span, trace)
         return Incident(span)
 
     def ended_unasked(self, member: Member) -> None:
@@ -208,31 +208,21 @@ class Teller:
         if report is not None and report.started_at is not None:
             self.incident_closed(self.terminated(member, Verdict.DOWN))
 
-    def _term(self, member: Member, report: TerminationReport, wanted: bool) -> Span:
-        inner = member.inner
-        below = inner.incident.term if inner is not None and inner.incident is not None else None
-        attributes = child_attributes(member) | report_attributes(report)
-        attributes["spry.restart.wanted"] = wanted
-        links_ = links(("terminates", member.start_span))
-        span = self.spans.start("spry.term", below, attributes, links_)
-        exception = report.exception
-        if exception is not None:
-            span.set_status(Status(StatusCode.ERROR, tell(exception)))
-            self.spans.record(span, exception)
-        return span
-
     def child_discarded(self, member: Member) -> None:
         if self.subscribers:
             self.stream.publish(ChildDiscarded, member.path)
-        log_child(member, logging.WARNING, "is not recoverable: going on without it", None)
+        log_child(member, ChildDiscarded, "is not recoverable: going on without it", None)
 
     # A child is stopped
 
     def child_asked(self, member: Member, incarnation: Incarnation) -> None:
-        if self.is_tracing and incarnation.wait_span is None:
+        """It is about to be stopped, whatever its burden becomes."""
+        if self.metrics is not None:
+            self.metrics.child_asked(incarnation)
+        if self.spans is not None and incarnation.wait_span is None:
             loop = member.loop
             parent = loop.teardown_span or loop.startup_span
-            incarnation.wait_span = self._wait_span(member, parent)
+            incarnation.wait_span = self.spans.wait_began(member, parent)
 
     def child_settling(self, member: Member, incarnation: Incarnation) -> None:
         """It is about to be asked to finish; a root is no child."""
@@ -245,9 +235,10 @@ class Teller:
             self.stream.publish(ChildAborted, member.path, incarnation.number)
 
     def child_overdue(self, member: Member, incarnation: Incarnation) -> None:
+        """It has been asked to finish and has not; it is about to be cancelled."""
         text = f"did not finish within its {member.child.shutdown:g} s: aborting it"
-        _mark_late(member, text)
-        log_child(member, logging.WARNING, text, incarnation.wait_span)
+        mark_late(member.loop, text)
+        log_child(member, ChildAborted, text, incarnation.wait_span)
 
     def child_stuck(
         self, member: Member, incarnation: Incarnation, stuck: Sequence[tuple[str, str]]
@@ -255,26 +246,30 @@ class Teller:
         for path, stack in stuck:
             if self.subscribers:
                 self.stream.publish(ChildStuck, path, stack)
-            _mark_late(member, f"{path!r} does not end although it was aborted")
+            mark_late(member.loop, f"{path!r} does not end although it was aborted")
+            if self.spans is not None:
+                self.spans.child_stuck(incarnation.wait_span, path, stack)
             fields = {"spry.child.path": path, "spry.child.stack": stack}
-            if incarnation.wait_span is not None:
-                incarnation.wait_span.add_event("spry.child.stuck", fields)
             text = f"does not end although it was aborted; it sits at\n{stack}"
-            log(path, logging.WARNING, text, fields, incarnation.wait_span)
+            log(ChildStuck, path, text, fields, incarnation.wait_span)
 
     def teardown_began(self, loop: Loop, parent: Span | None) -> None:
         if loop.is_stopping:
             self._tell_teardown(loop)
-        if self.is_tracing and loop.teardown_span is None:
-            loop.teardown_span = self.spans.start("spry.teardown", parent, system_attributes(loop))
+        if self.metrics is not None:
+            self.metrics.teardown_began(loop)
+        if self.spans is not None:
+            self.spans.teardown_began(loop, parent)
 
     def teardown_ended(self, loop: Loop) -> None:
+        if self.metrics is not None:
+            self.metrics.teardown_ended(loop)
         span, loop.teardown_span = loop.teardown_span, None
         end(span)
 
     def sweep_began(self, loop: Loop, incident: Incident | None) -> None:
         """Siblings go along with the child of ``incident``."""
-        self.teardown_began(loop, self.attempt_span(incident))
+        self.teardown_began(loop, attempt_span(incident))
 
     def _tell_teardown(self, loop: Loop) -> None:
         """A supervisor ends; it may be aborted after it was asked to, and that is no second end."""
@@ -288,8 +283,7 @@ class Teller:
         if loop.has_ended:
             return  # its task has yet to let the cancellation through, but there is nothing to stop
         self._tell_teardown(loop)
-        if loop.teardown_span is None:
-            self.teardown_began(loop, loop.own.wait_span or loop.own.span or loop.stop_span)
+        self.teardown_began(loop, loop.own.wait_span or loop.own.span or loop.stop_span)
 
     # A child is restarted
 
@@ -299,25 +293,19 @@ class Teller:
         """The breaker has answered for ``member``."""
         if self.subscribers:
             self._publish_restart(member, incident, allowed, delay)
+        if self.metrics is not None and allowed:
+            self.metrics.restart_allowed(member, delay)
         if incident is None:
             return
         incident.attempt += 1
-        if self.is_tracing:
-            attributes = system_attributes(loop) | {
-                "spry.restart.strategy": loop.strategy,
-                "spry.restart.allowed": allowed,
-                "spry.restart.attempt": incident.attempt,
-                "spry.restart.delay": delay,
-            }
-            incident.trying = self.spans.start("spry.try_restart", incident.term, attributes)
-            if not allowed:
-                text = f"the breaker refused to restart {member.path!r}"
-                incident.trying.set_status(Status(StatusCode.ERROR, text))
-                incident.trying.end()
+        if self.spans is not None:
+            self.spans.restart_decided(loop, member, incident, allowed, delay)
         if allowed:
             when = f"in {delay:g} s" if delay else "now"
             text = f"will be restarted {when} (attempt {incident.attempt})"
-            log_child(member, logging.WARNING, text, incident.trying)
+            log_child(member, RestartScheduled, text, incident.trying)
+        else:
+            log_child(member, RestartRefused, "may not be restarted any more", incident.trying)
 
     def _publish_restart(
         self, member: Member, incident: Incident | None, allowed: bool, delay: float
@@ -328,15 +316,14 @@ class Teller:
         else:
             self.stream.publish(RestartRefused, member.path)
 
-    def attempt_span(self, incident: Incident | None) -> Span | None:
-        """The span of the restart under way."""
-        return incident.trying if incident is not None else None
+    def child_restarted(self, member: Member) -> None:
+        """Its supervisor is about to start it again."""
+        if self.metrics is not None:
+            self.metrics.child_restarted(member)
 
     def restart_failed(self, incident: Incident | None, error: BaseException | None) -> None:
-        if incident is not None and incident.trying is not None:
-            incident.trying.set_status(Status(StatusCode.ERROR, tell(error)))
-            incident.trying.end()
-            incident.trying = None
+        if self.spans is not None and incident is not None:
+            self.spans.attempt_failed(incident, error)
 
     def incident_closed(self, incident: Incident | None) -> None:
         """Cured, or given up: nothing more is going to be done about it."""
@@ -347,22 +334,11 @@ class Teller:
     def escalated(self, loop: Keeper, error: BaseException) -> None:
         if self.subscribers:
             self.stream.publish(Escalated, loop.path, error.__cause__, error)
+        if self.metrics is not None:
+            self.metrics.escalated(loop)
         fields = system_attributes(loop)
         span = loop.incident.term if loop.incident is not None else None
-        log(loop.path, logging.ERROR, f"gives up: {error}", fields, span)
-
-    # Spans
-
-    def _wait_span(self, member: Member, parent: Span | None) -> Span:
-        links_ = links(("terminates", member.start_span))
-        attributes = child_attributes(member)
-        return self.spans.start("spry.wait_for_termination", parent, attributes, links_)
-
-
-def _mark_late(member: Member, text: str) -> None:
-    teardown = member.loop.teardown_span
-    if teardown is not None:
-        teardown.set_status(Status(StatusCode.ERROR, text))
+        log(Escalated, loop.path, f"gives up: {error}", fields, span)
 
 
 def _is_root(loop: Loop) -> bool:

@@ -15,19 +15,19 @@ import spry_py
 LAYERS = (
     ("_frozen", "_check", "_errors", "_options", "_child", "_termination"),
     ("_breaker", "_backoff", "_policy"),
-    ("_attributes", "_logs", "_spans", "_events", "_subscription", "_telemetry"),
+    ("_attributes", "_events", "_logs", "_spans", "_metrics", "_subscription", "_telemetry"),
     ("_alarm", "_context", "_run_child", "_incarnation", "_nursery", "_deadlock"),
     ("_snapshot", "_child_handle", "_tasks", "_handle"),
     ("_shutdown", "_tree", "_mailbox", "_calls", "_keeper", "_loop"),
     ("_scope", "_startup", "_restart", "_replay", "_root", "_supervisor", "_dynamic", "_partition"),
-    ("_run", "telemetry", "_cli"),
+    ("_log_bridge", "_otlp", "telemetry", "_run", "_cli"),
     ("__init__", "__main__"),
 )
 ORDER = [name for layer in LAYERS for name in layer]
 PURE = {name for layer in LAYERS[:2] for name in layer}
 ONLY_IN = {
     "trio": set(ORDER) - PURE - {"_attributes", "_logs", "_events"},
-    "opentelemetry": {"_spans", "_telemetry", "telemetry"},
+    "opentelemetry": {"_spans", "_metrics", "_log_bridge", "_otlp", "telemetry"},
     "tenacity": {"_backoff"},
 }
 MOST_LINES = 400
