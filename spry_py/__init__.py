@@ -9,6 +9,7 @@ The layers, each importing only from those above it::
     _snapshot _child_handle _tasks _handle                             what is seen from outside
     _shutdown _tree _mailbox _calls _keeper _loop                      the loop
     _scope _startup _restart _replay _root _supervisor _dynamic _partition     the supervisors
+    _span_lines _incidents _incident_rows _timeline _account _retell   incidents, told again
     _log_bridge _otlp telemetry _run _cli                              entry points
 """
 

@@ -154,7 +154,8 @@ class Calls:
             self.end_with(member)
             if not call.keeps:
                 self._passing.add(member)
-        self._loop.shutdowns.ask(member, incarnation)
+        with self._loop.on_behalf_of(call.span):
+            self._loop.shutdowns.ask(member, incarnation)
         with trio.CancelScope(shield=True):
             while not incarnation.ended:
                 await member.watch()
@@ -271,11 +272,7 @@ class Calls:
     def _begin(self, member: Member, call: Call) -> None:
         self.starts[member] = call
         call.member = member
-        if call.span is None:
-            self._loop.begin(member)
-        else:
-            with self._loop.on_behalf_of(call.span):
-                self._loop.begin(member)
+        self._loop.begin(member)
 
     async def restart(self, call: Call) -> None:
         """Start a child again that is known, but down."""

@@ -1,4 +1,7 @@
-"""The command line: ``spry-py run MODULE:SYSTEM`` runs a tree and tells its story."""
+"""The command line: ``spry-py run MODULE:SYSTEM`` runs a tree and tells its story.
+
+``spry-py incidents FILE`` tells it again, from the spans that it left.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,13 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ._check import check_seconds
 from ._child import Supervisor
 from ._errors import SpryError, root_cause_of
+from ._retell import retell
 from ._run import Signals, as_supervisor, exporting_to, run_tree
 from ._termination import Aborted, TerminationReport
 
@@ -41,16 +44,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given, rest = _split(list(sys.argv[1:] if arguments is None else arguments))
     options = _parser().parse_args(given)
+    if options.command == "incidents":
+        return retell(options.source, options.verbose)
     try:
         supervisor = load(options.system, rest)
         exporting = _exporting(options.traces, supervisor)
     except (_UsageError, OSError) as error:
         print(f"spry-py: {error}", file=sys.stderr)
         return USAGE_ERROR
-    if exporting is None:
-        return _run(supervisor, options.seconds, Signals)
-    with exporting:
-        return _run(supervisor, options.seconds, partial(Signals, before_exit=exporting.shutdown))
+    return _run(supervisor, options.seconds, exporting)
 
 
 def _exporting(traces: str, supervisor: Any) -> Exporting | None:
@@ -72,7 +74,8 @@ def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="spry-py", description="Supervision trees for trio.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
+    _add_incidents(commands)
     run = commands.add_parser(
         "run",
         help="run a tree and tell what happens in it",
@@ -105,6 +108,22 @@ def _parser() -> argparse.ArgumentParser:
         help="stop the tree in order after so many seconds",
     )
     return parser
+
+
+def _add_incidents(commands: Any) -> None:
+    incidents = commands.add_parser(
+        "incidents",
+        help="tell what went wrong, from the spans of a tree",
+        description="Tell each incident in a file of spans: what failed, and what was done then.",
+    )
+    incidents.add_argument(
+        "source",
+        metavar="FILE|URL",
+        help="the JSON lines that `spry-py run --traces PATH` wrote; - for standard input",
+    )
+    incidents.add_argument(
+        "-v", "--verbose", action="store_true", help="whole tracebacks, and nothing left out"
+    )
 
 
 def _seconds(text: str) -> float:
@@ -201,19 +220,19 @@ class _Story(logging.Handler):
         self.stopped.clear()
 
 
-def _run(supervisor: Supervisor[Any], seconds: float, signals_of: Callable[..., Signals]) -> int:
+def _run(supervisor: Supervisor[Any], seconds: float, exporting: Exporting | None) -> int:
     story = _Story()
     logger = logging.getLogger("spry_py")
     logger.addHandler(story)
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    signals = signals_of(on_stop=story.forget_stops)
+    signals = Signals(on_stop=story.forget_stops)
 
     def on_started(handle: SystemHandle) -> None:
         print(f"\n{handle.render()}\n", flush=True)
 
     try:
-        report = run_tree(supervisor, on_started, seconds, signals)
+        report = run_tree(supervisor, exporting, on_started, seconds, signals)
     except KeyboardInterrupt:
         return 130
     except Exception as error:

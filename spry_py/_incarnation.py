@@ -17,6 +17,7 @@ from ._run_child import LateStart, limit_passed
 from ._termination import Burden
 
 if TYPE_CHECKING:
+    from ._keeper import Keeper
     from ._loop import Loop
     from ._nursery import Member
 
@@ -39,8 +40,10 @@ class Incarnation:
     """One run of a key; also the ``task_status`` that its start function is given."""
 
     __slots__ = (
+        "asked_at",
         "awaited",
         "beat_by",
+        "begun_at",
         "burden",
         "cause",
         "listener",
@@ -48,7 +51,6 @@ class Incarnation:
         "number",
         "run_until",
         "scope",
-        "since",
         "span",
         "started_at",
         "steps",
@@ -75,10 +77,11 @@ class Incarnation:
         self.steps: Any = None
         self.run_until = self.beat_by = math.inf
         self.where: tuple[str, str] | None = None
-        # telemetry's: the operation under way with it, and when that began
+        # telemetry's: the operation under way with it; when it was begun, and asked to end
         self.span: Any = None
         self.wait_span: Any = None
-        self.since: float | None = None
+        self.begun_at: float | None = None
+        self.asked_at: float | None = None
 
     @property
     def ended(self) -> bool:
@@ -173,6 +176,12 @@ class Incarnation:
         if self.scope.deadline < math.inf and self.cause is None and self.burden == "none":
             self.cause = limit_passed(self)
 
+    def unasked(self) -> None:
+        """It has ended by a cancellation that nobody had announced."""
+        if self.burden == "none" and self.member is not None:
+            note_limit_above(self.member.loop)
+        self.burden = "aborted"
+
     def call_soon(self, function: Callable[..., object], *args: object) -> None:
         """Call now if this is trio's thread, soon if it is another one, never after the end."""
         member = self.member
@@ -230,7 +239,7 @@ class Incarnation:
         self.scope.cancel()
 
 
-def living_below(loop: Loop) -> Iterator[Incarnation]:
+def living_below(loop: Keeper) -> Iterator[Incarnation]:
     """All living incarnations of a supervisor's subtree; a loop, for trees may be deep."""
     pending = [loop]
     while pending:
@@ -242,9 +251,24 @@ def living_below(loop: Loop) -> Iterator[Incarnation]:
                     pending.append(incarnation.inner)
 
 
-def abort_below(loop: Loop) -> None:
+def note_limit_above(loop: Keeper) -> None:
+    """Something below ``loop`` was cancelled unasked: a time limit of a supervisor has struck.
+
+    Nobody has been told, since trio cancels by itself; so tell it now, for the whole subtree.
+    """
+    top: Keeper | None = None
+    while loop.path:
+        if loop.own.burden == "none" and loop.own.scope.cancel_called:
+            top = loop
+        assert loop.own.member is not None, "a supervisor ends after its children"
+        loop = loop.own.member.loop
+    if top is not None:
+        abort_below(top)
+
+
+def abort_below(loop: Keeper) -> None:
     """Mark a subtree that is being cancelled whole, and abort the trees opened in its children."""
-    loop.teller.subtree_aborted(loop)
+    _abort_loop(loop)
     for incarnation in living_below(loop):
         member = incarnation.member
         assert member is not None
@@ -254,7 +278,14 @@ def abort_below(loop: Loop) -> None:
         incarnation.note_limit()
         incarnation.burden = "aborted"
         if incarnation.inner is not None:
-            loop.teller.subtree_aborted(incarnation.inner)
+            _abort_loop(incarnation.inner)
         if incarnation.listener is not None:
             for root in incarnation.listener.roots:
                 root.abort()
+
+
+def _abort_loop(loop: Keeper) -> None:
+    loop.teller.subtree_aborted(loop)
+    if loop.is_ready and not loop.is_stopping:
+        # what lies in its mailbox is not begun any more, even if it comes to that
+        loop.begin_to_stop()

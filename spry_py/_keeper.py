@@ -105,8 +105,20 @@ class Keeper(Mailbox):
 
     def begin(self, member: Member) -> None:
         """Begin the next incarnation of a child, without waiting for it."""
-        incarnation = member.spawn(self.nursery)
-        incarnation.awaited = self.calls.has_start_of(member)
+        call = self.calls.starts.get(member)
+        if call is None or call.span is None:
+            incarnation = self._spawn(member)
+        else:
+            with self.on_behalf_of(call.span):
+                incarnation = self._spawn(member)
+        incarnation.awaited = call is not None
+
+    def _spawn(self, member: Member) -> Incarnation:
+        """Children are born in the context of their supervisor, in whatever task that comes."""
+        task = self.own.task
+        if task is None or task is trio.lowlevel.current_task():
+            return member.spawn(self.nursery)
+        return task.context.run(member.spawn, self.nursery)
 
     def down(self, member: Member, forget: bool) -> None:
         """A call has taken it down; keep it known, unless it is temporary or to be forgotten."""
@@ -237,7 +249,9 @@ class Keeper(Mailbox):
         self.escalate(error, cause)
 
     def escalate(self, error: Exception, cause: BaseException | None) -> None:
-        """Give up: tear down, then fail, so that the parent decides."""
+        """Give up: tear down, then fail, so that the parent decides. The first reason counts."""
+        if self.failure is not None:
+            return
         error.__cause__ = cause
         self.failure = error
         self.begin_to_stop()

@@ -13,6 +13,8 @@ from opentelemetry import trace
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 from ._attributes import SCOPE, library_version, type_name
+from ._errors import sole_leaf_of
+from ._logs import logger_of
 
 
 class LogBridge(logging.Handler):
@@ -47,12 +49,11 @@ class LogBridge(logging.Handler):
 
 def _context(record: logging.LogRecord) -> otel_context.Context:
     """A context in which the span is current that the record belongs to."""
-    trace_id, span_id = getattr(record, "trace_id", None), getattr(record, "span_id", None)
-    empty = otel_context.Context()
-    if trace_id is None or span_id is None:
+    fields, empty = vars(record), otel_context.Context()
+    if "trace_id" not in fields:
         return empty
-    flags = TraceFlags(TraceFlags.SAMPLED)
-    span = SpanContext(int(trace_id, 16), int(span_id, 16), is_remote=False, trace_flags=flags)
+    ids = int(fields["trace_id"], 16), int(fields["span_id"], 16)
+    span = SpanContext(*ids, is_remote=False, trace_flags=TraceFlags(fields["trace_flags"]))
     return trace.set_span_in_context(NonRecordingSpan(span), empty)
 
 
@@ -68,7 +69,7 @@ def _attributes(record: logging.LogRecord) -> dict[str, Any]:
         if record.exc_text is None:
             record.exc_text = "".join(traceback.format_exception(exception)).rstrip("\n")
         attributes["exception.type"] = type_name(exception)
-        attributes["exception.message"] = str(exception)
+        attributes["exception.message"] = str(sole_leaf_of(exception))
         attributes["exception.stacktrace"] = record.exc_text
     return attributes
 
@@ -76,7 +77,15 @@ def _attributes(record: logging.LogRecord) -> dict[str, Any]:
 def _as_if_alone(record: logging.LogRecord) -> None:
     """Without any handler, warnings go to stderr; a handler that only exports changes nothing."""
     last = logging.lastResort
-    others = [*logging.getLogger(SCOPE).handlers, *logging.getLogger().handlers]
-    is_alone = all(isinstance(handler, LogBridge) for handler in others)
-    if is_alone and last is not None and record.levelno >= last.level:
+    if last is not None and record.levelno >= last.level and not _has_others(record.name):
         last.handle(record)
+
+
+def _has_others(name: str) -> bool:
+    """Whether a record of this name reaches any other handler, as `logging` hands it up."""
+    logger: logging.Logger | None = logger_of(name)
+    while logger is not None:
+        if not all(isinstance(handler, LogBridge) for handler in logger.handlers):
+            return True
+        logger = logger.parent if logger.propagate else None
+    return False

@@ -123,6 +123,7 @@ def _emit(
         context = span.get_span_context()
         extra["trace_id"] = f"{context.trace_id:032x}"
         extra["span_id"] = f"{context.span_id:016x}"
+        extra["trace_flags"] = int(context.trace_flags)
     error = None
     # the traceback of what a supervisor passes on was logged where it was raised
     if exception is not None and not isinstance(exception, Escalation | StartupFailure):
@@ -148,10 +149,11 @@ def _name(path: str) -> str:
 
 
 def _nearest(path: str) -> logging.Logger:
-    """The logger of ``path``, or of the closest path above it that the application has touched."""
-    if not _are_some_touched():
-        return _ROOT
-    name = _name(path)
+    return logger_of(_name(path)) if _are_some_touched() else _ROOT
+
+
+def logger_of(name: str) -> logging.Logger:
+    """The logger of that name, or the closest above it that the application has touched."""
     while name != NAME:
         logger = _LOGGERS.get(name)
         if isinstance(logger, logging.Logger):

@@ -24,6 +24,7 @@ from ._errors import (
     root_cause_of,
     sole_leaf_of,
 )
+from ._incarnation import note_limit_above
 from ._keeper import Keeper
 from ._run_child import drop_own_frames
 
@@ -77,6 +78,7 @@ class Loop(Keeper):
         except trio.Cancelled:
             self.was_aborted = True
             self.begin_to_stop()
+            note_limit_above(self)
             # whoever has cancelled all this watches over it
             self.shutdowns.clear()
 

@@ -78,18 +78,17 @@ class Metrics:
     # A child
 
     def child_starting(self, incarnation: Incarnation) -> None:
-        incarnation.since = trio.current_time()
+        incarnation.begun_at = trio.current_time()
 
     def child_started(self, member: Member, incarnation: Incarnation) -> None:
         labels = _labels(member)
         self._children.add(1, labels)
-        since, incarnation.since = incarnation.since, None
-        if since is not None and incarnation.started_at is not None:
-            self._start.record(incarnation.started_at - since, labels)
+        if incarnation.begun_at is not None and incarnation.started_at is not None:
+            self._start.record(incarnation.started_at - incarnation.begun_at, labels)
 
     def child_asked(self, incarnation: Incarnation) -> None:
         if incarnation.burden == "none":
-            incarnation.since = trio.current_time()
+            incarnation.asked_at = trio.current_time()
 
     def start_failed(
         self, member: Member, incarnation: Incarnation, report: TerminationReport
@@ -97,15 +96,15 @@ class Metrics:
         labels = dict(_labels(member))
         if report.exception is not None:
             labels["error.type"] = type_name(report.exception)
-        if incarnation.since is not None:
-            self._start.record(report.ended_at - incarnation.since, labels)
+        if incarnation.begun_at is not None:
+            self._start.record(report.ended_at - incarnation.begun_at, labels)
 
     def child_ended(
         self, member: Member, incarnation: Incarnation, report: TerminationReport
     ) -> None:
         labels = _labels(member)
-        if report.burden != "none" and incarnation.since is not None:
-            self._shutdown.record(report.ended_at - incarnation.since, labels)
+        if incarnation.asked_at is not None:
+            self._shutdown.record(report.ended_at - incarnation.asked_at, labels)
         if report.lifetime is None:
             return
         self._children.add(-1, labels)

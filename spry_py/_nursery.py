@@ -17,7 +17,7 @@ from ._errors import ChildFailure, Interrupted, is_exit
 from ._incarnation import Incarnation
 from ._options import Kind
 from ._run_child import live
-from ._spans import clean_context
+from ._spans import clean_context, context_here
 from ._termination import Reason, TerminationReport
 
 if TYPE_CHECKING:
@@ -158,13 +158,13 @@ class Member:
         self.incarnation = incarnation = Incarnation(self, deadline)
         if deadline < math.inf:
             self.loop.shutdowns.guard(incarnation)
-        teller = self.loop.teller
-        teller.child_starting(self, incarnation)
-        if teller.is_in_span():
+        tree = self.loop.tree
+        tree.teller.child_starting(self, incarnation)
+        if context_here() is tree.context:
+            nursery.start_soon(live, incarnation, name=child.key)
+        else:
             with clean_context():
                 nursery.start_soon(live, incarnation, name=child.key)
-        else:
-            nursery.start_soon(live, incarnation, name=child.key)
         return incarnation
 
     def close(self, incarnation: Incarnation, reason: Reason) -> bool:

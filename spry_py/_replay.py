@@ -8,7 +8,7 @@ between.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -19,6 +19,8 @@ from ._errors import (
     SupervisorStopped,
 )
 from ._policy import Verdict
+from ._restart import is_up, next_delay
+from ._spans import attempt_span
 
 if TYPE_CHECKING:
     from ._alarm import Timer
@@ -26,10 +28,6 @@ if TYPE_CHECKING:
     from ._nursery import Member
     from ._supervisor import SystemLoop
     from ._telemetry import Incident
-
-
-from ._restart import is_up, next_delay
-from ._spans import attempt_span
 
 
 class _Pending:
@@ -48,6 +46,12 @@ class _Pending:
         # of those who wait for it to be done
         self.calls: list[Call] = []
         self.timer: Timer | None = None
+
+    @property
+    def span(self) -> Any:
+        """What the restart is a part of: an attempt to cure an incident, or what a caller does."""
+        callers = [call.span for call in (*self.replays, *self.calls) if call.span is not None]
+        return attempt_span(self.incident) or next(iter(callers), None)
 
     def postpone(self, due: float) -> None:
         """The later end of two waits counts."""
@@ -150,7 +154,7 @@ class GroupRestart:
         while True:
             targets = [member for member in self._after(pending.pivot) if is_up(member)]
             if targets:
-                loop.teller.sweep_began(loop, pending.incident)
+                loop.teller.teardown_began(loop, pending.span)
                 await loop.shutdowns.each(targets, self._swept)
                 loop.teller.teardown_ended(loop)
             more = [*self._judge_all(self._undecided()), *self._joined]
@@ -224,10 +228,9 @@ class GroupRestart:
         declared = loop.members.declared.values()
         down = any(not member.is_alive and member.state != "done" for member in declared)
         if down or changes or not loop.members.added:
-            parent = attempt_span(pending.incident)
-            startup = await loop.run_system(parent, changes)
+            startup = await loop.run_system(pending.span, changes)
             await self._shut_down_undeclared(pending, startup.declared)
-        await loop.start_added(attempt_span(pending.incident))
+        await loop.start_added(pending.span)
 
     # What callers ask for
 
@@ -282,7 +285,7 @@ class GroupRestart:
         extra = [member for key, member in reversed(members.items()) if key not in declared]
         extra = [member for member in extra if not loop.calls.has_start_of(member)]
         if any(is_up(member) for member in extra):
-            loop.teller.sweep_began(loop, pending.incident)
+            loop.teller.teardown_began(loop, pending.span)
             await loop.shutdowns.each(extra, loop.shut)
             loop.teller.teardown_ended(loop)
         for member in extra:

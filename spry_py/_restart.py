@@ -84,7 +84,8 @@ class OneForOne:
         """A caller has it restarted, now; the answer comes as soon as that has begun."""
         self._loop.shut(member)
         member.state = "restarting"
-        self._begin(member)
+        with self._loop.on_behalf_of(calls[0].span):
+            self._begin(member)
         for call in calls:
             call.give()
 

@@ -13,7 +13,7 @@ from ._context import current_incarnation, enter_context
 from ._errors import StartupFailure
 from ._incarnation import Incarnation
 from ._run_child import live
-from ._spans import clean_context
+from ._spans import clean_context, context_here
 from ._termination import TerminationReport
 from ._tree import Tree
 
@@ -44,6 +44,7 @@ async def run_root(
             outside.start_soon(_watch, tree, outside.cancel_scope, name="spry_py watcher")
             outside.start_soon(tree.alarm.run, name="spry_py alarm")
             with trio.CancelScope(shield=True), clean_context():
+                tree.context = context_here()
                 await live(incarnation)
             tree.alarm.close()
             outside.cancel_scope.cancel()

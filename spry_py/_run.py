@@ -141,10 +141,8 @@ def run(
     name. What is left of it at the end, however that comes, is sent within 2 seconds.
     """
     supervisor = as_supervisor(system, options)
-    if traces is None:
-        return run_tree(supervisor)
-    with exporting_to(traces, supervisor) as exporting:
-        return run_tree(supervisor, signals=Signals(before_exit=exporting.shutdown))
+    exporting = None if traces is None else exporting_to(traces, supervisor)
+    return run_tree(supervisor, exporting)
 
 
 def exporting_to(traces: str | os.PathLike[str], supervisor: Any) -> Exporting:
@@ -157,6 +155,7 @@ def exporting_to(traces: str | os.PathLike[str], supervisor: Any) -> Exporting:
 
 def run_tree(
     supervisor: Any,
+    exporting: Exporting | None = None,
     on_started: Callable[[Any], object] = lambda handle: None,
     seconds: float = float("inf"),
     signals: Signals | None = None,
@@ -171,25 +170,29 @@ def run_tree(
             if taken.count:
                 taken.stop()  # a signal came before there was anything to stop
 
-        with taken:
+        try:
             return await run_root(supervisor, supervisor.name, on_started, on_tree)
+        finally:
+            taken.tree = None
 
-    return trio.run(main)
+    if exporting is None:
+        with taken:
+            return trio.run(main)
+    taken.before_exit = exporting.shutdown
+    # signals are taken until the last span is out
+    with taken, exporting:
+        return trio.run(main)
 
 
 class Signals:
     """SIGINT and SIGTERM, while a tree runs: stop, then abort, then leave."""
 
-    def __init__(
-        self,
-        on_stop: Callable[[], object] = lambda: None,
-        before_exit: Callable[[], object] = lambda: None,
-    ) -> None:
+    def __init__(self, on_stop: Callable[[], object] = lambda: None) -> None:
         self.tree: Tree | None = None
         self.count = 0
         self.last = 0
+        self.before_exit: Callable[[], object] = lambda: None
         self._on_stop = on_stop
-        self._before_exit = before_exit
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -206,28 +209,31 @@ class Signals:
         self._before.clear()
 
     def stop(self) -> None:
-        """Stop the tree in order."""
-        assert self.tree is not None
-        self._on_stop()
-        self.tree.incarnation.stop()
+        """Stop the tree in order, unless it has ended by now."""
+        if self.tree is not None:
+            self._on_stop()
+            self.tree.incarnation.stop()
 
     def _take(self, number: int, frame: FrameType | None) -> None:
         self.count += 1
         self.last = number
-        tree = self.tree
-        if tree is None:
-            return
-        if self.count == 1:
-            tree.token.run_sync_soon(self.stop)
-        elif self.count == 2:
-            tree.token.run_sync_soon(tree.incarnation.abort)
+        if self.count > 2:
+            self._leave(frame)
+        elif self.tree is None:
+            pass  # it is not there yet, or no more
+        elif self.count == 1:
+            self.tree.token.run_sync_soon(self.stop)
         else:
-            _print_stuck(tree)
-            print("the program stands at", file=sys.stderr)
-            traceback.print_stack(frame, file=sys.stderr)
-            if self.count == 3:  # at the next one not even for that
-                self._before_exit()
-            os._exit(128 + number)
+            self.tree.token.run_sync_soon(self.tree.incarnation.abort)
+
+    def _leave(self, frame: FrameType | None) -> None:
+        if self.tree is not None:
+            _print_stuck(self.tree)
+        print("the program stands at", file=sys.stderr)
+        traceback.print_stack(frame, file=sys.stderr)
+        if self.count == 3:  # at the next one not even for that
+            self.before_exit()
+        os._exit(128 + self.last)
 
 
 def _print_stuck(tree: Tree) -> None:

@@ -84,8 +84,8 @@ def _finish(
     member = incarnation.member
     assert member is not None
     failure = without_cancelled(raised) if raised is not None else None
-    if raised is not None and failure is None:
-        incarnation.burden = "aborted"
+    if raised is not None and failure is None and incarnation.burden != "aborted":
+        incarnation.unasked()
     wants_hook = member.close(incarnation, _classify(incarnation, member, result, failure))
     return member if wants_hook else None
 

@@ -58,7 +58,8 @@ class Shutdowns:
         incarnation.awaited = True
         if incarnation.burden == "none":
             self._loop.teller.child_asked(member, incarnation)
-        if incarnation.is_listening and member.child.shutdown > 0:
+        may_settle = incarnation.is_listening and incarnation.burden != "aborted"
+        if may_settle and member.child.shutdown > 0:
             self._settle(member, incarnation)
         else:
             self._abort(incarnation)

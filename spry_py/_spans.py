@@ -207,20 +207,19 @@ def _links(kind: str, context: SpanContext | None) -> list[Link]:
 # The context that children are born in
 
 
-def is_in_span() -> bool:
-    """Whether a task spawned now would believe itself inside somebody's span."""
-    return trace.get_current_span() is not trace.INVALID_SPAN
+context_here: Final = otel_context.get_current
 
 
 def callers_span() -> Span | None:
     """The span that the calling code stands in."""
-    return trace.get_current_span() if is_in_span() else None
+    span = trace.get_current_span()
+    return span if span is not trace.INVALID_SPAN else None
 
 
 @contextmanager
 def clean_context() -> Iterator[None]:
     """No current span inside; everything else in the context stays."""
-    if not is_in_span():
+    if callers_span() is None:
         yield
         return
     token = otel_context.attach(trace.set_span_in_context(trace.INVALID_SPAN))

@@ -31,10 +31,8 @@ from ._logs import log, log_child, log_end, logs_child
 from ._metrics import metrics_of_application
 from ._policy import Verdict
 from ._spans import (
-    attempt_span,
     callers_span,
     end,
-    is_in_span,
     mark_late,
     spans_of_application,
 )
@@ -45,7 +43,6 @@ if TYPE_CHECKING:
 
     from ._incarnation import Incarnation
     from ._keeper import Keeper
-    from ._loop import Loop
     from ._nursery import Member
     from ._termination import TerminationReport
 
@@ -72,13 +69,9 @@ class Teller:
         # with nobody there, one look at this is all that events cost
         self.subscribers = self.stream.subscribers
         # whose last teardown has been told
-        self._ending: set[Loop] = set()
+        self._ending: set[Keeper] = set()
         self.spans = spans_of_application()
         self.metrics = metrics_of_application()
-
-    def is_in_span(self) -> bool:
-        """Whether a task spawned now would believe itself inside somebody's span."""
-        return self.spans is not None and is_in_span()
 
     def callers_span(self) -> Span | None:
         """The span that the calling code stands in."""
@@ -86,30 +79,30 @@ class Teller:
 
     # A system comes up
 
-    def boot_parent(self, loop: Loop) -> Span | None:
+    def boot_parent(self, loop: Keeper) -> Span | None:
         """The span that the first startup of a system belongs to; nothing for a root."""
         span: Span | None = loop.own.span
         return span
 
-    def startup_began(self, loop: Loop, parent: Span | None) -> None:
+    def startup_began(self, loop: Keeper, parent: Span | None) -> None:
         if self.metrics is not None:
             self.metrics.startup_began(loop)
         if self.spans is not None:
             self.spans.startup_began(loop, parent)
 
-    def startup_ended(self, loop: Loop, error: BaseException | None) -> None:
+    def startup_ended(self, loop: Keeper, error: BaseException | None) -> None:
         if self.metrics is not None:
             self.metrics.startup_ended(loop)
         if self.spans is not None:
             self.spans.startup_ended(loop, error)
 
-    def system_started(self, loop: Loop) -> None:
+    def system_started(self, loop: Keeper) -> None:
         if self.subscribers:
             self.stream.publish(SystemStarted, loop.path)
         if _is_root(loop):
             log(SystemStarted, loop.path, "started", system_attributes(loop), None)
 
-    def system_stopped(self, loop: Loop) -> None:
+    def system_stopped(self, loop: Keeper) -> None:
         self._ending.discard(loop)
         if self.subscribers:
             self.stream.publish(SystemStopped, loop.path)
@@ -253,7 +246,7 @@ class Teller:
             text = f"does not end although it was aborted; it sits at\n{stack}"
             log(ChildStuck, path, text, fields, incarnation.wait_span)
 
-    def teardown_began(self, loop: Loop, parent: Span | None) -> None:
+    def teardown_began(self, loop: Keeper, parent: Span | None) -> None:
         if loop.is_stopping:
             self._tell_teardown(loop)
         if self.metrics is not None:
@@ -261,24 +254,20 @@ class Teller:
         if self.spans is not None:
             self.spans.teardown_began(loop, parent)
 
-    def teardown_ended(self, loop: Loop) -> None:
+    def teardown_ended(self, loop: Keeper) -> None:
         if self.metrics is not None:
             self.metrics.teardown_ended(loop)
         span, loop.teardown_span = loop.teardown_span, None
         end(span)
 
-    def sweep_began(self, loop: Loop, incident: Incident | None) -> None:
-        """Siblings go along with the child of ``incident``."""
-        self.teardown_began(loop, attempt_span(incident))
-
-    def _tell_teardown(self, loop: Loop) -> None:
+    def _tell_teardown(self, loop: Keeper) -> None:
         """A supervisor ends; it may be aborted after it was asked to, and that is no second end."""
         if loop not in self._ending:
             self._ending.add(loop)
             if self.subscribers:
                 self.stream.publish(SystemTeardown, loop.path)
 
-    def subtree_aborted(self, loop: Loop) -> None:
+    def subtree_aborted(self, loop: Keeper) -> None:
         """A supervisor is being cancelled with all that lives below it."""
         if loop.has_ended:
             return  # its task has yet to let the cancellation through, but there is nothing to stop
@@ -288,7 +277,7 @@ class Teller:
     # A child is restarted
 
     def restart_decided(
-        self, loop: Loop, member: Member, incident: Incident | None, allowed: bool, delay: float
+        self, loop: Keeper, member: Member, incident: Incident | None, allowed: bool, delay: float
     ) -> None:
         """The breaker has answered for ``member``."""
         if self.subscribers:
@@ -341,7 +330,7 @@ class Teller:
         log(Escalated, loop.path, f"gives up: {error}", fields, span)
 
 
-def _is_root(loop: Loop) -> bool:
+def _is_root(loop: Keeper) -> bool:
     return loop.own.member is not None and not loop.own.member.loop.path
 
 

@@ -23,13 +23,15 @@ if TYPE_CHECKING:
 class Tree:
     """One root supervisor with all that lives below it."""
 
-    __slots__ = ("alarm", "exit_exception", "last_key", "root", "teller", "token")
+    __slots__ = ("alarm", "context", "exit_exception", "last_key", "root", "teller", "token")
 
     def __init__(self, child: Child[Any], host: Incarnation | None) -> None:
         self.alarm = Alarm()
         self.teller = Teller()
         self.token = trio.lowlevel.current_trio_token()
         self.exit_exception: BaseException | None = None
+        # telemetry's: the context, known to be outside all spans, in which children are born
+        self.context: object = None
         # the number in the last key that was made up
         self.last_key = 0
         ground: Any = Ground(self, host)

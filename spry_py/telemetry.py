@@ -84,11 +84,14 @@ class Exporting:
         atexit.register(self.shutdown)
 
     def flush(self, within: float = 2.0) -> bool:
-        """Send what has been told up to now; says whether it got out ``within`` so many seconds."""
+        """Send what has been told up to now; says whether that was done ``within`` so many seconds.
+
+        What a collector does not take is not noticed here: the SDK logs it, and drops it.
+        """
         return self._finish([helper.flush() for helper in self._helpers], within)
 
     def shutdown(self, within: float = 2.0) -> bool:
-        """Send what is left and stop exporting; says whether it got out in time.
+        """Send what is left and stop exporting; says as `flush` whether that was done in time.
 
         Further calls wait for the first one.
         """

@@ -20,6 +20,7 @@ LAYERS = (
     ("_snapshot", "_child_handle", "_tasks", "_handle"),
     ("_shutdown", "_tree", "_mailbox", "_calls", "_keeper", "_loop"),
     ("_scope", "_startup", "_restart", "_replay", "_root", "_supervisor", "_dynamic", "_partition"),
+    ("_span_lines", "_incidents", "_incident_rows", "_timeline", "_account", "_retell"),
     ("_log_bridge", "_otlp", "telemetry", "_run", "_cli"),
     ("__init__", "__main__"),
 )

@@ -60,8 +60,11 @@ async def test_the_program_asks_the_tree_it_holds(capsys: pytest.CaptureFixture[
     ]
 
 
-def line(number: int, parent: int | None, description: str | None, **attributes: str) -> str:
+def line(
+    number: int, parent: int | None, description: str | None, link: int = 0, **attributes: str
+) -> str:
     """A span as the exporter writes it, as far as it is shown."""
+    linked = {"context": {"span_id": str(link)}, "attributes": {"spry.link": "restart_of"}}
     status = {"status_code": "UNSET"} if description is None else {"description": description}
     named = {f"spry.{name.replace('_', '.')}": value for name, value in attributes.items()}
     fields = {
@@ -71,6 +74,7 @@ def line(number: int, parent: int | None, description: str | None, **attributes:
         "start_time": f"1970-01-01T00:00:0{number}.000000Z",
         "status": status,
         "attributes": named,
+        "links": [linked] if link else [],
     }
     return json.dumps(fields) + "\n"
 
@@ -81,15 +85,15 @@ def test_spans_are_shown_as_trees(tmp_path: Path, capsys: pytest.CaptureFixture[
         line(3, 1, "OSError: no: disk", system_path="a", child_path="a/b"),
         line(2, 1, None, system_path="a"),
         line(1, None, None, system_path="a"),
-        line(5, 4, None, system_path="c"),
+        line(5, 4, None, 3, system_path="c"),
         line(4, None, None, system_path="c"),
     ]
     file.write_text("".join(lines))
     show_spans.main([str(file)])
     assert capsys.readouterr().out.splitlines() == [
-        "span-1 a",
-        "  span-2 a",
-        "  span-3 a/b  (OSError)",
-        "span-4 c",
-        "  span-5 c",
+        "  1  span-1 a",
+        "  2    span-2 a",
+        "  3    span-3 a/b  (OSError)",
+        "  4  span-4 c",
+        "  5    span-5 c  -> restart_of 3",
     ]

@@ -1,0 +1,292 @@
+"""`spry-py incidents`, word for word: escalations, and failures without a restart."""
+
+from __future__ import annotations
+
+import trio
+
+from incident_files import lasts, life_of, sheet, steady, told, traced
+from spry_py import (
+    Child,
+    NeverRestart,
+    RateLimited,
+    Unrecoverable,
+    open_system,
+)
+from traced import idle, shop, supervisor
+
+# Up the tree
+
+
+def test_an_escalation_that_the_root_cures() -> None:
+    low = supervisor(
+        Child("leaf", lasts(1.0, 1.0, 1.0, 1.0, takes=0.05)),
+        Child("x", steady(takes=0.02, stops=0.1)),
+        breaker=RateLimited(2, 60.0),
+    )
+    mid = supervisor(
+        Child("y", steady(takes=0.1, stops=0.3)), Child("low", low), breaker=NeverRestart()
+    )
+    tree = supervisor(Child("z", idle), Child("mid", mid), name="top")
+    assert told(life_of(tree)) == sheet("""
+━━ 1 ━━ top/mid/low/leaf ━━━━━━━━━━━━━━━━━━━━━━━━━━━━ 2026-03-01 12:00:01 UTC ━━
+
+  top/mid/low/leaf, a permanent worker, failed 4 times in 3.65 s, each time
+  with ValueError: boom. top/mid/low restarted it alone (one_for_one), twice.
+  The breaker of top/mid/low refused to restart it: top/mid/low stopped x and
+  gave up. The breaker of top/mid refused to restart top/mid/low: top/mid
+  stopped y and gave up. top restarted top/mid alone (one_for_one).
+  top/mid/low restarted it alone (one_for_one). Healthy again 3.7 s after the
+  first failure.
+
+  seconds    top                                            0 s            3.7 s
+               mid
+                 low
+    0.000        ✗ leaf failed: ValueError: boom            ✗
+    0.000        ▸ leaf#2 started in 50 ms                  █
+    1.050        ✗ leaf#2 failed after 1 s                  ╌╌╌╌╌✗
+    1.050        ▸ leaf#3 started in 50 ms                       █
+    2.100        ✗ leaf#3 failed after 1 s                       ╌╌╌╌╌✗
+    2.100      ▲ low gives up: too many restarts of leaf              ▲─
+    2.100        ■ x stopped in 100 ms                                ▒▒
+    2.200    ▲ mid gives up: too many restarts of low                  ▲─
+    2.200      ■ y stopped in 300 ms                                   ▒▒
+    2.500    ▸ mid#2 started in 170 ms                                  ██
+    2.500      ▸ y started in 100 ms                                    ██
+    2.600      ▸ low started in 70 ms                                    █
+    2.600        ▸ leaf started in 50 ms                                 █
+    2.650        ▸ x started in 20 ms                                    █
+    3.650        ✗ leaf failed after 1 s                                 ╌╌╌╌╌✗
+    3.650        ▸ leaf#2 started in 50 ms                                    █
+    3.700  ✓ healthy again                                                     ✓
+
+    File "shop.py", line 1, in worker
+      raise ValueError(error)
+  ValueError: boom
+
+1 incident in 44 spans: 1 healthy again
+""")
+
+
+def test_an_escalation_that_ends_the_tree() -> None:
+    web = supervisor(Child("api", lasts(*[0.2] * 9, takes=0.1)), Child("files", steady(stops=0.5)))
+    tree = shop(Child("web", web), Child("db", steady(stops=0.2)), breaker=NeverRestart())
+    assert told(life_of(tree)) == sheet("""
+━━ 1 ━━ shop/web/api ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━ 2026-03-01 12:00:00 UTC ━━
+
+  shop/web/api, a permanent worker, failed 4 times in 900 ms, each time with
+  ValueError: boom. shop/web restarted it alone (one_for_one), 3 times. The
+  breaker of shop/web refused to restart it: shop/web stopped files and gave
+  up. The breaker of shop refused to restart shop/web: shop stopped db and
+  gave up. That was the end of the whole tree 1.6 s after the first failure.
+
+  seconds    shop                                           0 s            1.6 s
+               web
+    0.000      ✗ api failed: ValueError: boom               ✗
+    0.000      ▸ api#2 started in 100 ms                    ██
+    0.300      ✗ api#2 failed after 200 ms                   ╌╌✗
+    0.300      ▸ api#3 started in 100 ms                       ██
+    0.600      ✗ api#3 failed after 200 ms                      ╌╌╌✗
+    0.600      ▸ api#4 started in 100 ms                           ██
+    0.900      ✗ api#4 failed after 200 ms                          ╌╌✗
+    0.900    ▲ web gives up: too many restarts of api                 ▲──────
+    0.900      ■ files stopped in 500 ms                              ▒▒▒▒▒▒▒
+    1.400  ▲ shop gives up: too many restarts of web                        ▲───
+    1.400    ■ db stopped in 200 ms                                         ▒▒▒
+    1.600  ■ the whole tree ended                                              ■
+
+    File "shop.py", line 1, in worker
+      raise ValueError(error)
+  ValueError: boom
+
+1 incident in 23 spans: 1 ended the tree
+""")
+
+
+def test_a_failure_that_no_restart_would_cure() -> None:
+    tree = shop(
+        Child("api", lasts(1.0), recoverable=lambda error: False),
+        Child("db", steady(stops=0.5)),
+    )
+    assert told(life_of(tree)) == sheet("""
+━━ 1 ━━ shop/api ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━ 2026-03-01 12:00:01 UTC ━━
+
+  shop/api, a permanent worker, failed after 1 s with ValueError: boom.
+  shop/api cannot be recovered by a restart: shop stopped db and gave up. That
+  was the end of the whole tree 500 ms after the first failure.
+
+  seconds    shop                                           0 s           500 ms
+    0.000    ✗ api failed: ValueError: boom                 ✗
+    0.000  ▲ shop gives up: api cannot be recovered         ▲───────────────────
+    0.000    ■ db stopped in 500 ms                         ▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒
+    0.500  ■ the whole tree ended                                              ■
+
+    File "shop.py", line 1, in worker
+      raise ValueError(error)
+  ValueError: boom
+
+1 incident in 6 spans: 1 ended the tree
+""")
+
+
+# Not restarted
+
+
+def test_a_child_that_is_discarded_and_one_that_is_temporary() -> None:
+    async def gives_up() -> None:
+        await trio.sleep(1)
+        raise Unrecoverable("no disk")
+
+    tree = shop(
+        Child("api", gives_up, on_unrecoverable="discard"),
+        Child("job", lasts(3.0), restart="temporary"),
+        Child("db", idle),
+    )
+    assert told(life_of(tree)) == sheet("""
+━━ 1 ━━ shop/api ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━ 2026-03-01 12:00:01 UTC ━━
+
+  shop/api, a permanent worker, failed after 1 s with Unrecoverable: no disk.
+  Not restarted, since a restart would not help: shop goes on without it.
+
+  seconds    shop                                           0 s     under 0.1 ms
+    0.000    ✗ api failed: Unrecoverable: no disk           ✗
+    0.000  ■ not restarted: not recoverable                 ■
+
+    File "shop.py", line 1, in gives_up
+      raise Unrecoverable("no disk")
+  spry_py.Unrecoverable: no disk
+
+━━ 2 ━━ shop/job ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━ 2026-03-01 12:00:03 UTC ━━
+
+  shop/job, a temporary worker, failed after 3 s with ValueError: boom. Not
+  restarted, since it is temporary: shop goes on without it.
+
+  seconds    shop                                           0 s     under 0.1 ms
+    0.000    ✗ job failed: ValueError: boom                 ✗
+    0.000  ■ not restarted: temporary                       ■
+
+    File "shop.py", line 1, in worker
+      raise ValueError(error)
+  ValueError: boom
+
+2 incidents in 8 spans: 2 not restarted
+""")
+
+
+def test_a_tree_that_is_stopped_while_a_child_waits() -> None:
+    tree = shop(Child("api", lasts(1.0), backoff=lambda _: 1000.0), Child("db", idle))
+    assert told(life_of(tree)) == sheet("""
+━━ 1 ━━ shop/api ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━ 2026-03-01 12:00:01 UTC ━━
+
+  shop/api, a permanent worker, failed after 1 s with ValueError: boom. Not
+  restarted: shop was stopped 29 s after the first failure.
+
+  seconds    shop                                           0 s             29 s
+    0.000    ✗ api failed: ValueError: boom                 ✗
+    0.000    … api waits 16 min 40 s before its restart     ···················
+   29.000  ■ stopped before it was restarted                                   ■
+
+    File "shop.py", line 1, in worker
+      raise ValueError(error)
+  ValueError: boom
+
+1 incident in 7 spans: 1 stopped meanwhile
+""")
+
+
+def test_a_tree_that_is_stopped_while_siblings_are_being_stopped() -> None:
+    tree = shop(Child("db", lasts(1.0)), Child("api", steady(stops=3.0)), strategy="one_for_all")
+    assert told(life_of(tree, until=2.0)) == sheet("""
+━━ 1 ━━ shop/db ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━ 2026-03-01 12:00:01 UTC ━━
+
+  shop/db, a permanent worker, failed after 1 s with ValueError: boom. Not
+  restarted: shop was stopped 3 s after the first failure.
+
+  seconds    shop                                           0 s              3 s
+    0.000    ✗ db failed: ValueError: boom                  ✗
+    0.000  ↻ one_for_all: shop restarts all                 ───────────────────
+    0.000    ■ api stopped in 3 s                           ▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒
+    3.000  ■ stopped before it was restarted                                   ■
+
+    File "shop.py", line 1, in worker
+      raise ValueError(error)
+  ValueError: boom
+
+1 incident in 8 spans: 1 stopped meanwhile
+""")
+
+
+def test_a_restart_that_a_caller_calls_off() -> None:
+    async def story() -> None:
+        child = Child("api", lasts(1.0), backoff=lambda _: 1000.0)
+        async with open_system(shop(child, Child("db", idle))) as tree:
+            await trio.sleep(5)
+            await tree.terminate_child("api")
+            await trio.sleep(5)
+
+    assert told(traced(story)) == sheet("""
+━━ 1 ━━ shop/api ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━ 2026-03-01 12:00:01 UTC ━━
+
+  shop/api, a permanent worker, failed after 1 s with ValueError: boom. Not
+  restarted: it was called off 4 s after the first failure.
+
+  seconds    shop                                           0 s              4 s
+    0.000    ✗ api failed: ValueError: boom                 ✗
+    0.000    … api waits 16 min 40 s before its restart     ···················
+    4.000  ■ restart called off                                                ■
+
+    File "shop.py", line 1, in worker
+      raise ValueError(error)
+  ValueError: boom
+
+1 incident in 7 spans: 1 stopped meanwhile
+""")
+
+
+def test_a_subsystem_that_gives_up_while_it_is_being_stopped() -> None:
+    web = supervisor(
+        Child("api", lasts(1.0)), Child("files", steady(stops=3.0)), breaker=NeverRestart()
+    )
+    assert told(life_of(shop(Child("web", web)), until=2.0)) == sheet("""
+━━ 1 ━━ shop/web/api ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━ 2026-03-01 12:00:01 UTC ━━
+
+  shop/web/api, a permanent worker, failed after 1 s with ValueError: boom.
+  The breaker of shop/web refused to restart it: shop/web stopped files and
+  gave up. Not restarted: the supervisor of shop/web was being stopped 3 s
+  after the first failure.
+
+  seconds    shop                                           0 s              3 s
+               web
+    0.000      ✗ api failed: ValueError: boom               ✗
+    0.000    ▲ web gives up: too many restarts of api       ▲───────────────────
+    0.000      ■ files stopped in 3 s                       ▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒
+    3.000  ■ stopped before it was restarted                                   ■
+
+    File "shop.py", line 1, in worker
+      raise ValueError(error)
+  ValueError: boom
+
+1 incident in 11 spans: 1 stopped meanwhile
+""")
+
+
+def test_an_exit_exception_ends_the_program() -> None:
+    async def leaves() -> None:
+        await trio.sleep(1)
+        raise KeyboardInterrupt
+
+    assert told(life_of(shop(Child("api", leaves), Child("db", idle)))) == sheet("""
+━━ 1 ━━ shop/api ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━ 2026-03-01 12:00:01 UTC ━━
+
+  shop/api, a permanent worker, failed after 1 s with KeyboardInterrupt. That
+  asked the whole program to end.
+
+  seconds    shop                                           0 s     under 0.1 ms
+    0.000    ✗ api failed: KeyboardInterrupt                ✗
+    0.000  ■ the program was told to end                    ■
+
+    File "shop.py", line 1, in leaves
+      raise KeyboardInterrupt
+  KeyboardInterrupt
+
+1 incident in 6 spans: 1 ended the tree
+""")
