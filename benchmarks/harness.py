@@ -33,6 +33,10 @@ def count_cpu_time() -> None:
     _clock = time.process_time
 
 
+def counts_cpu_time() -> bool:
+    return _clock is time.process_time
+
+
 class Crash(Exception):
     """What the children of these figures die of."""
 

@@ -74,6 +74,24 @@ async def bare_started(count: int) -> float:
     return clock() - began
 
 
+async def bare_cycle(count: int) -> float:
+    """The same cycle: a child starts, crashes, and is started again when its end is seen."""
+
+    async def guarded(ended: trio.Event, *, task_status: trio.TaskStatus[None]) -> None:
+        try:
+            await crash_when_started(task_status=task_status)
+        except Crash:
+            ended.set()
+
+    async with trio.open_nursery() as nursery:
+        began = clock()
+        for _ in range(count):
+            ended = trio.Event()
+            await nursery.start(guarded, ended)
+            await ended.wait()
+        return clock() - began
+
+
 def rows(options: Options) -> Iterator[Row]:
     yield against("restart", options, supervised, bare, target=1.4)
     yield against(

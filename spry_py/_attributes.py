@@ -32,7 +32,14 @@ def system_attributes(loop: Keeper) -> Attributes:
 
 
 def child_attributes(member: Member) -> Attributes:
-    """What all spans about one child carry."""
+    """What all spans about one incarnation of a child carry; the same dict each time."""
+    attributes = member.attributes
+    if attributes is None or attributes["spry.child.incarnation"] != member.number:
+        member.attributes = attributes = _child_attributes(member)
+    return attributes
+
+
+def _child_attributes(member: Member) -> Attributes:
     return {
         "spry.system.path": member.loop.path,
         "spry.system.incarnation": member.loop.own.number,

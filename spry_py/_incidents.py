@@ -305,7 +305,7 @@ def _late(index: SpanIndex, span: Span) -> str:
     if span.stacks:
         return ""  # told in more detail by where it sat
     above = index.parent(span)
-    said = _OVERDUE.match(above.error or "") if above is not None else None
+    said = _OVERDUE.search(above.error or "") if above is not None else None
     if said is None or span.text("spry.termination.burden") != "aborted":
         return ""
     seconds = (span.ended - span.began) / 1e6

@@ -233,6 +233,9 @@ class Keeper(Mailbox):
 
     def _escalate_unrecoverable(self, member: Member, incident: Incident | None) -> None:
         error = self.hook_errors.pop(member, None)
+        if self.failure is not None:
+            self.teller.incident_closed(incident)  # it has given up because of another one
+            return
         report = member.last_report
         cause = error or (report.exception if report is not None else None)
         if error is not None and report is not None and error.__context__ is None:

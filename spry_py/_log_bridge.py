@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import time
-import traceback
-from typing import Any
+from typing import Any, Final
 
 from opentelemetry import _logs as logs_api
 from opentelemetry import context as otel_context
@@ -15,6 +13,18 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 from ._attributes import SCOPE, library_version, type_name
 from ._errors import sole_leaf_of
 from ._logs import logger_of
+from ._tracebacks import traceback_of
+
+_NUMBERS: Final = logs_api.SeverityNumber
+# by tens of Python's levels
+SEVERITIES: Final = (
+    _NUMBERS.TRACE,
+    _NUMBERS.DEBUG,
+    _NUMBERS.INFO,
+    _NUMBERS.WARN,
+    _NUMBERS.ERROR,
+    _NUMBERS.FATAL,
+)
 
 
 class LogBridge(logging.Handler):
@@ -37,10 +47,10 @@ class LogBridge(logging.Handler):
     def _hand_on(self, record: logging.LogRecord) -> None:
         told = logs_api.LogRecord(
             timestamp=int(record.created * 1e9),
-            observed_timestamp=time.time_ns(),
+            observed_timestamp=int(record.created * 1e9),
             context=_context(record),
             severity_text=record.levelname,
-            severity_number=_severity(record.levelno),
+            severity_number=SEVERITIES[min(max(record.levelno // 10, 0), 5)],
             body=record.getMessage(),
             attributes=_attributes(record),
         )
@@ -57,17 +67,12 @@ def _context(record: logging.LogRecord) -> otel_context.Context:
     return trace.set_span_in_context(NonRecordingSpan(span), empty)
 
 
-def _severity(level: int) -> logs_api.SeverityNumber:
-    """OpenTelemetry's number of a level: 5 for DEBUG, and 4 more for each of the next ones."""
-    return logs_api.SeverityNumber(4 * min(max(level // 10, 0), 5) + 1)
-
-
 def _attributes(record: logging.LogRecord) -> dict[str, Any]:
     attributes = {name: value for name, value in vars(record).items() if "." in name}
     if record.exc_info is not None and record.exc_info[1] is not None:
         exception = record.exc_info[1]
         if record.exc_text is None:
-            record.exc_text = "".join(traceback.format_exception(exception)).rstrip("\n")
+            record.exc_text = traceback_of(exception).rstrip("\n")
         attributes["exception.type"] = type_name(exception)
         attributes["exception.message"] = str(sole_leaf_of(exception))
         attributes["exception.stacktrace"] = record.exc_text

@@ -154,7 +154,7 @@ def _nearest(path: str) -> logging.Logger:
 
 def logger_of(name: str) -> logging.Logger:
     """The logger of that name, or the closest above it that the application has touched."""
-    while name != NAME:
+    while name and name != NAME:
         logger = _LOGGERS.get(name)
         if isinstance(logger, logging.Logger):
             return logger

@@ -35,6 +35,7 @@ class Member:
     """A key of one supervisor incarnation, over all incarnations of its child."""
 
     __slots__ = (
+        "attributes",
         "breaker",
         "child",
         "in_a_row",
@@ -67,10 +68,11 @@ class Member:
         self.breaker: Breaker | None = None
         self.inner: Loop | None = None
         self.watchers: trio.lowlevel.ParkingLot | None = None
-        # telemetry's: the restart under way of this child alone, its last start, and what the
-        # metric points about it carry
+        # telemetry's: the restart under way of this child alone, its last start, and what spans,
+        # log records and metric points about it carry
         self.incident: Incident | None = None
         self.start_span: Any = None
+        self.attributes: dict[str, Any] | None = None
         self.labels: dict[str, Any] | None = None
 
     @property

@@ -33,13 +33,12 @@ def _is_wanted(signal: str) -> bool:
 
 
 def _exporter(signal: str) -> Any:
-    name = f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL"
-    protocol = _variable(name) or _variable("OTEL_EXPORTER_OTLP_PROTOCOL")
+    names = f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"
+    name = next(filter(_variable, names), "")
+    protocol = _variable(name)
     if protocol and protocol not in PACKAGES:
         allowed = " or ".join(map(repr, PACKAGES))
-        raise ValueError(
-            f"OTEL_EXPORTER_OTLP_PROTOCOL must be {allowed} for {signal}, not {protocol!r}"
-        )
+        raise ValueError(f"{name} must be {allowed}, not {protocol!r}")
     # where nobody says which, the first that is installed
     packages = [PACKAGES[protocol]] if protocol else list(EXTRAS)
     for package in packages:

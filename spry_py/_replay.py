@@ -300,7 +300,7 @@ class GroupRestart:
         incident = pending.incident
         culprit = loop.last.failed if isinstance(failure, ChildFailure) else None
         delay = await self._sweep(pending) if self._all else 0.0
-        loop.teller.restart_failed(incident, failure)
+        pending.incident = incident = loop.teller.restart_failed(incident, failure)
         if culprit is not None:
             self._judge_culprit(culprit, incident)
         if loop.is_stopping:

@@ -41,7 +41,7 @@ class OneForOne:
                 member.incident = None
                 loop.leave_out(member)
                 return
-            loop.teller.restart_failed(member.incident, report.exception)
+            member.incident = loop.teller.restart_failed(member.incident, report.exception)
         verdict = loop.judge(member)
         incident = loop.teller.terminated(member, verdict) if was_started else member.incident
         if verdict is Verdict.RESTART:

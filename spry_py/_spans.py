@@ -7,7 +7,6 @@ never exported.
 from __future__ import annotations
 
 import os
-import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
@@ -27,6 +26,7 @@ from ._attributes import (
     type_name,
 )
 from ._errors import Escalation, Interrupted, StartupFailure, sole_leaf_of, tell
+from ._tracebacks import traceback_of
 
 if TYPE_CHECKING:
     from ._incarnation import Incarnation
@@ -166,7 +166,7 @@ class Spans:
             return None
         # an escalation is told by its text; what caused it has been recorded at its own termination
         chain = not isinstance(exception, Escalation | StartupFailure)
-        text = "".join(traceback.format_exception(exception, chain=chain))
+        text = traceback_of(exception, chain=chain)
         span.add_event(
             "exception",
             {
@@ -199,9 +199,9 @@ def _mark(span: Span, text: str) -> None:
     span.set_status(Status(StatusCode.ERROR, text))
 
 
-def _links(kind: str, context: SpanContext | None) -> list[Link]:
+def _links(kind: str, context: SpanContext | None) -> Sequence[Link]:
     """A link to a span that has ended, saying what for."""
-    return [Link(context, {"spry.link": kind})] if context is not None else []
+    return (Link(context, {"spry.link": kind}),) if context is not None else ()
 
 
 # The context that children are born in

@@ -200,6 +200,9 @@ class Startup:
         for member in failed:
             self._not_started(member)
         self._raise_if_interrupted(begun)
+        for member in begun:
+            if not member.is_alive and _was_ignored(member):
+                self._loop.leave_out(member)
         return tuple(self._settled_value(member) for member in members)
 
     def _refuse_reused(self, child: Child[Any], keys: Collection[str]) -> None:

@@ -230,7 +230,7 @@ class Teller:
     def child_overdue(self, member: Member, incarnation: Incarnation) -> None:
         """It has been asked to finish and has not; it is about to be cancelled."""
         text = f"did not finish within its {member.child.shutdown:g} s: aborting it"
-        mark_late(member.loop, text)
+        mark_late(member.loop, f"{member.path!r} {text}")
         log_child(member, ChildAborted, text, incarnation.wait_span)
 
     def child_stuck(
@@ -310,9 +310,13 @@ class Teller:
         if self.metrics is not None:
             self.metrics.child_restarted(member)
 
-    def restart_failed(self, incident: Incident | None, error: BaseException | None) -> None:
-        if self.spans is not None and incident is not None:
+    def restart_failed(self, incident: Incident | None, error: BaseException | None) -> Incident:
+        """The incident goes on; one begins here if a caller had asked for the restart."""
+        if incident is None:
+            return Incident(None)
+        if self.spans is not None:
             self.spans.attempt_failed(incident, error)
+        return incident
 
     def incident_closed(self, incident: Incident | None) -> None:
         """Cured, or given up: nothing more is going to be done about it."""

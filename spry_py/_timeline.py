@@ -39,6 +39,7 @@ _LOOKS: Final[dict[Mark, _Look]] = {
 }
 
 _DEEPEST: Final = 10
+_WHEN: Final = 9
 # Microseconds; below it the order in which spans were written is all that there is to see.
 _SHORTEST: Final = 100
 
@@ -71,7 +72,7 @@ class _Canvas:
             path = _parts(row.path) if row.path else self._base
             yield from self._context(stack, path[:-1])
             stack = path
-            when = f"{(row.at - self._first) / 1e6:.3f}"
+            when = _when((row.at - self._first) / 1e6)
             what = f"{self._indent(path)}{_LOOKS[row.mark].sign} {row.text}"
             yield self._line(when, what, self._bar(row))
 
@@ -86,7 +87,7 @@ class _Canvas:
         return "  " * min(max(len(path) - len(self._base), 0), _DEEPEST)
 
     def _line(self, when: str, what: str, bar: str) -> str:
-        return f"{when:>9}  {fit(what, self._label)}  {bar}".rstrip()
+        return f"{when:>{_WHEN}}  {fit(what, self._label)}  {bar}".rstrip()
 
     def _bar(self, row: Row) -> str:
         look = _LOOKS[row.mark]
@@ -98,6 +99,15 @@ class _Canvas:
     def _column(self, moment: int) -> int:
         whole = self._last - self._first
         return (moment - self._first) * (self._bars - 1) // whole if whole >= _SHORTEST else 0
+
+
+def _when(seconds: float) -> str:
+    """Seconds in nine columns: with milliseconds for a day, without them for as long as it may."""
+    for places in (".3f", ".0f"):
+        text = f"{seconds:{places}}"
+        if len(text) <= _WHEN:
+            return text
+    return f"{seconds:.3g}"
 
 
 def _parts(path: str) -> list[str]:

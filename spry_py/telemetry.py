@@ -11,6 +11,7 @@ import atexit
 import logging
 import os
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -34,6 +35,7 @@ from opentelemetry.sdk.trace.export import (
 )
 
 from ._attributes import SCOPE
+from ._check import check_seconds
 from ._log_bridge import LogBridge
 from ._otlp import otlp_exporters
 
@@ -88,18 +90,21 @@ class Exporting:
 
         What a collector does not take is not noticed here: the SDK logs it, and drops it.
         """
-        return self._finish([helper.flush() for helper in self._helpers], within)
+        return self._finish(_Helper.flush, within)
 
     def shutdown(self, within: float = 2.0) -> bool:
         """Send what is left and stop exporting; says as `flush` whether that was done in time.
 
         Further calls wait for the first one.
         """
+        done = self._finish(_Helper.shutdown, within)
         atexit.unregister(self.shutdown)
-        return self._finish([helper.shutdown() for helper in self._helpers], within)
+        return done
 
-    def _finish(self, jobs: Sequence[threading.Event], within: float) -> bool:
-        until = time.monotonic() + within
+    def _finish(self, job_of: Callable[[_Helper], threading.Event], within: float) -> bool:
+        check_seconds("telemetry", "within", within)
+        jobs = [job_of(helper) for helper in self._helpers]
+        until = time.monotonic() + min(within, threading.TIMEOUT_MAX)
         is_done = all(job.wait(max(0.0, until - time.monotonic())) for job in jobs)
         if not is_done:
             logging.getLogger(SCOPE).warning(
@@ -162,7 +167,11 @@ class _Helper:
 
 
 def _local(traces: str | os.PathLike[str], resource: Resource) -> TracerProvider:
-    exporter = ConsoleSpanExporter() if traces == "console" else JsonLinesExporter(traces)
+    exporter: SpanExporter
+    if traces == "console":
+        exporter = ConsoleSpanExporter(out=sys.stdout)
+    else:
+        exporter = JsonLinesExporter(traces)
     processor = BatchSpanProcessor(
         exporter, max_queue_size=LOCAL_QUEUE, schedule_delay_millis=LOCAL_DELAY_MILLIS
     )

@@ -15,7 +15,8 @@ import spry_py
 LAYERS = (
     ("_frozen", "_check", "_errors", "_options", "_child", "_termination"),
     ("_breaker", "_backoff", "_policy"),
-    ("_attributes", "_events", "_logs", "_spans", "_metrics", "_subscription", "_telemetry"),
+    ("_attributes", "_tracebacks", "_events", "_subscription"),
+    ("_logs", "_spans", "_metrics", "_telemetry"),
     ("_alarm", "_context", "_run_child", "_incarnation", "_nursery", "_deadlock"),
     ("_snapshot", "_child_handle", "_tasks", "_handle"),
     ("_shutdown", "_tree", "_mailbox", "_calls", "_keeper", "_loop"),

@@ -270,6 +270,21 @@ def test_a_text_is_fitted_to_the_columns_of_a_terminal(text: str, fitted: str) -
     assert columns_of(fitted) == 6
 
 
+@pytest.mark.parametrize(
+    ("end", "when"),
+    [
+        ("2026-03-02T12:00:06.5Z", "86401.500"),
+        ("2026-03-04T12:00:05Z", "   259200"),
+        ("9026-03-01T12:00:05Z", " 2.21e+11"),
+    ],
+)
+def test_an_incident_of_days_or_ages_stays_in_its_columns(end: str, when: str) -> None:
+    lines = life_of(shop(Child("a", lasts(5.0, takes=0.3))))
+    lines[4] = changed(lines[4], start_time="2026-03-01T12:00:05Z", end_time=end)
+    (row,) = [row for row in told(lines).split("\n") if "healthy again  " in row]
+    assert row == f"{when}  ✓ healthy again{'✓':>54}"
+
+
 def test_a_very_deep_tree_stays_on_the_page() -> None:
     tree = supervisor(Child("leaf", lasts(1.0)), breaker=NeverRestart())
     for _ in range(60):

@@ -161,6 +161,7 @@ def test_a_number_is_a_number_that_can_be_reckoned_with(value: object, number: f
         (7199.9, "2 h 0 min"),
         (90_000, "25 h 0 min"),
         (180_000, "2 days 2 h"),
+        (400_000_000, "12 years"),
     ],
 )
 def test_durations_are_said_as_people_do(seconds: float, said: str) -> None:

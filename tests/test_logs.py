@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import trio
 
+from logged import Book, kept
 from spans import play, recording
 from spry_py import (
     Child,
@@ -22,43 +21,6 @@ from spry_py import (
     open_system,
 )
 from traced import BEFORE_STARTED, crash, fails, forever, idle, lives, shop, supervisor, tell
-
-Told = tuple[str, str]
-
-
-class Book(logging.Handler):
-    """Keeps every record of the library."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.records: list[logging.LogRecord] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.records.append(record)
-
-    def told(self, *levels: str) -> list[Told]:
-        """Level and logger of every record, in order; with levels, those alone."""
-        kept = [record for record in self.records if not levels or record.levelname in levels]
-        return [(record.levelname, record.name) for record in kept]
-
-    def one(self, level: str) -> logging.LogRecord:
-        (only,) = [record for record in self.records if record.levelname == level]
-        return only
-
-
-@contextmanager
-def kept(level: int = logging.INFO) -> Iterator[Book]:
-    logger, book = logging.getLogger("spry_py"), Book()
-    before, spreads = logger.level, logger.propagate
-    logger.addHandler(book)
-    logger.setLevel(level)
-    logger.propagate = False
-    try:
-        yield book
-    finally:
-        logger.removeHandler(book)
-        logger.setLevel(before)
-        logger.propagate = spreads
 
 
 def logs(tree: SystemSupervisor, until: float = 5.0) -> Book:

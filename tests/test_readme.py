@@ -17,12 +17,17 @@ ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
-# On virtual time; the clock that the story on the command line reads stays the real one.
+# On virtual time, spans too; the clock that the story on the command line reads stays the real one.
 VIRTUAL = """
 import functools, json, sys, trio, trio.testing
+import opentelemetry.sdk.trace
 from spry_py._cli import main
 run = trio.run
 trio.run = lambda *args: run(*args, clock=trio.testing.MockClock(autojump_threshold=0))
+readings = iter(range(0, 10**9, 1000))
+opentelemetry.sdk.trace.time_ns = lambda: (
+    1_767_268_800 * 10**9 + round(trio.current_time() * 1e6) * 1000 + next(readings)
+)
 sys.path.append(sys.argv[1])
 given = json.loads(sys.argv[2])
 """
@@ -54,7 +59,13 @@ def without_times(text: str) -> str:
     return re.sub(r"^ +\d+\.\d\d s", "", text, flags=re.MULTILINE)
 
 
-def test_the_programs_show_what_they_are_said_to_show(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where all that README.md shows is run: the commands read what the programs wrote."""
+    return tmp_path_factory.mktemp("readme")
+
+
+def test_the_programs_show_what_they_are_said_to_show(place: Path) -> None:
     programs: list[str] = []
     shown: list[str] = []
     for language, text in parts():
@@ -63,18 +74,18 @@ def test_the_programs_show_what_they_are_said_to_show(tmp_path: Path) -> None:
             programs.append(text)
         elif language == "text":
             shown[-1] += text
-    assert told(PROGRAM, programs, tmp_path) == "".join(shown)
+    assert told(PROGRAM, programs, place) == "".join(shown)
 
 
 COMMANDS = [text for language, text in parts() if language == "console"]
 
 
 @pytest.mark.parametrize("text", COMMANDS)
-def test_the_commands_show_what_they_are_said_to_show(text: str, tmp_path: Path) -> None:
+def test_the_commands_show_what_they_are_said_to_show(text: str, place: Path) -> None:
     command, _, shown = text.partition("\n")
     prompt, program, *arguments = shlex.split(command)
     assert (prompt, program) == ("$", "spry-py")
-    assert without_times(told(COMMAND, arguments, tmp_path)) == without_times(shown)
+    assert without_times(told(COMMAND, arguments, place)) == without_times(shown)
 
 
 def test_the_first_tree_is_the_example_of_that_name() -> None:

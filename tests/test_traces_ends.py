@@ -186,7 +186,7 @@ def test_what_an_error_says() -> None:
 
     deaf = Child("deaf", asked_then(trio.sleep_forever), shutdown=2.0)
     assert spoken(shop(deaf)) == [
-        ("spry.teardown", "did not finish within its 2 s: aborting it"),
+        ("spry.teardown", "'shop/deaf' did not finish within its 2 s: aborting it"),
     ]
     busy = Child("a", lives(crash(), (BEFORE_STARTED, OSError("busy"))))
     assert spoken(shop(busy)) == [

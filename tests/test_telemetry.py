@@ -1,0 +1,381 @@
+"""`spry_py.telemetry` from inside: what is set, what is flushed, and for how long anybody waits."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import trio
+from opentelemetry import _logs as logs_api
+from opentelemetry import metrics, trace
+
+from logged import handled, plain
+from spans import play
+from spry_py import Child, _otlp, open_system
+from spry_py.telemetry import Exporting, configure
+from traced import crash, lives, shop
+
+# A process that nobody has configured yet
+
+
+class Fresh:
+    """OpenTelemetry's globals as at the beginning of a process, and what is set there."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.set: dict[str, Any] = {}
+        unset: dict[Any, tuple[str, str, Any]] = {
+            trace: ("get_tracer_provider", "set_tracer_provider", trace.ProxyTracerProvider()),
+            metrics: ("get_meter_provider", "set_meter_provider", _ProxyMeterProvider()),
+            logs_api: ("get_logger_provider", "set_logger_provider", ProxyLoggerProvider()),
+        }
+        for api, (get, put, proxy) in unset.items():
+            patch.setattr(api, get, lambda get=get, proxy=proxy: self.set.get(get, proxy))
+            patch.setattr(api, put, lambda provider, get=get: self.set.update({get: provider}))
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(name.split("_")[1] for name in self.set)
+
+
+class _ProxyMeterProvider(metrics.NoOpMeterProvider):
+    """Named as the one that the API begins with."""
+
+
+class ProxyLoggerProvider(logs_api.NoOpLoggerProvider):
+    """Named as the one that the API begins with."""
+
+
+@pytest.fixture
+def fresh(monkeypatch: pytest.MonkeyPatch) -> Fresh:
+    for name in ("OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES", "OTEL_SDK_DISABLED"):
+        monkeypatch.delenv(name, raising=False)
+    return Fresh(monkeypatch)
+
+
+def crashes_once() -> None:
+    async def story() -> None:
+        async with open_system(shop(Child("a", lives(crash())))):
+            await trio.sleep(5)
+
+    play(story)
+
+
+# Local places
+
+
+def spans_in(path: Path) -> list[Any]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+NAMES = [
+    "spry.child.start",
+    "spry.startup",
+    "spry.child.start",
+    "spry.try_restart",
+    "spry.term",
+    "spry.wait_for_termination",
+    "spry.teardown",
+]
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_file_gets_a_line_for_each_span(kind: Any, fresh: Fresh, tmp_path: Path) -> None:
+    path = tmp_path / "otlp"
+    path.write_text("what was there before\n")
+    with configure(kind(path)):
+        crashes_once()
+    assert [span["name"] for span in spans_in(path)] == NAMES
+    assert fresh.names == ["tracer"]
+
+
+def test_the_console_gets_all_spans(fresh: Fresh, capsys: pytest.CaptureFixture[str]) -> None:
+    with configure("console"):
+        crashes_once()
+    said = capsys.readouterr().out
+    assert [said.count(f'"name": "{name}"') for name in NAMES] == [NAMES.count(x) for x in NAMES]
+
+
+def test_a_second_configure_is_refused_and_the_first_one_goes_on(
+    fresh: Fresh, tmp_path: Path
+) -> None:
+    path = tmp_path / "spans"
+    with configure(path):
+        with pytest.raises(RuntimeError, match="a tracer provider has been set already"):
+            configure(tmp_path / "other")
+        crashes_once()
+    assert (list(tmp_path.iterdir()), len(spans_in(path))) == ([path], len(NAMES))
+
+
+def test_a_file_that_cannot_be_written_is_refused_and_nothing_set(
+    fresh: Fresh, tmp_path: Path
+) -> None:
+    with pytest.raises(OSError, match="spans"):
+        configure(tmp_path / "no" / "such" / "spans")
+    assert fresh.names == []
+
+
+@pytest.mark.parametrize(
+    ("given", "variables", "name"),
+    [
+        (None, {}, "spry_py"),
+        ("", {}, "spry_py"),
+        ("paper", {}, "paper"),
+        ("paper", {"OTEL_SERVICE_NAME": "ink"}, "ink"),
+        (None, {"OTEL_SERVICE_NAME": "ink"}, "ink"),
+        ("paper", {"OTEL_RESOURCE_ATTRIBUTES": "service.name=ink,site=x"}, "ink"),
+        ("paper", {"OTEL_RESOURCE_ATTRIBUTES": "site=x"}, "paper"),
+    ],
+)
+def test_the_name_of_the_program(
+    given: str | None,
+    variables: dict[str, str],
+    name: str,
+    fresh: Fresh,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for variable, value in variables.items():
+        monkeypatch.setenv(variable, value)
+    with configure(tmp_path / "spans", service_name=given):
+        crashes_once()
+    resources = [span["resource"]["attributes"] for span in spans_in(tmp_path / "spans")]
+    assert {resource["service.name"] for resource in resources} == {name}
+    sites = {resource.get("site") for resource in resources}
+    assert sites == {"x" if "site=x" in str(variables) else None}
+
+
+# OTLP: which exporters are made
+
+
+def made_of(package: str, module: str, kind: str) -> Any:
+    return SimpleNamespace(package=package, module=module, kind=kind)
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The protocols whose packages are there; both, unless a test takes one away."""
+    there = {"http", "grpc"}
+    home = "opentelemetry.exporter.otlp.proto"
+
+    def find(name: str) -> Any:
+        package, module = name.removeprefix(f"{home}.").split(".")
+        if package not in there:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=f"{home}.{package}")
+        kinds = [kind for _, kind in _otlp.EXPORTERS.values()]
+        return SimpleNamespace(
+            **{kind: lambda kind=kind: made_of(package, module, kind) for kind in kinds}
+        )
+
+    monkeypatch.setattr(_otlp, "importlib", SimpleNamespace(import_module=find))
+    for name in ("PROTOCOL", *(f"{signal}_PROTOCOL" for signal in ("TRACES", "METRICS", "LOGS"))):
+        monkeypatch.delenv(f"OTEL_EXPORTER_OTLP_{name}", raising=False)
+    for signal in ("TRACES", "METRICS", "LOGS"):
+        monkeypatch.delenv(f"OTEL_{signal}_EXPORTER", raising=False)
+    return there
+
+
+def packages() -> dict[str, str]:
+    return {signal: exporter.package for signal, exporter in _otlp.otlp_exporters().items()}
+
+
+HTTP = dict.fromkeys(("traces", "metrics", "logs"), "http")
+GRPC = dict.fromkeys(HTTP, "grpc")
+
+
+@pytest.mark.parametrize(
+    ("variables", "there", "expected"),
+    [
+        ({}, "http grpc", HTTP),
+        ({}, "grpc", GRPC),
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": ""}, "http grpc", HTTP),
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}, "http grpc", HTTP),
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": " GRPC "}, "http grpc", GRPC),
+        ({"OTEL_EXPORTER_OTLP_LOGS_PROTOCOL": "grpc"}, "http grpc", HTTP | {"logs": "grpc"}),
+        (
+            {
+                "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
+                "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
+            },
+            "http grpc",
+            GRPC | {"traces": "http"},
+        ),
+        ({"OTEL_METRICS_EXPORTER": "none"}, "http", {"traces": "http", "logs": "http"}),
+        ({"OTEL_METRICS_EXPORTER": "otlp", "OTEL_LOGS_EXPORTER": "otlp"}, "http", HTTP),
+        (
+            dict.fromkeys(
+                ("OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER", "OTEL_LOGS_EXPORTER"), "None"
+            ),
+            "",
+            {},
+        ),
+    ],
+)
+def test_which_protocol_each_signal_takes(
+    variables: dict[str, str],
+    there: str,
+    expected: dict[str, str],
+    installed: set[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    installed &= set(there.split())
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert packages() == expected
+
+
+@pytest.mark.parametrize(
+    ("protocol", "there", "extra"),
+    [("", "", "otlp"), ("http/protobuf", "grpc", "otlp"), ("grpc", "http", "otlp-grpc")],
+)
+def test_a_missing_package_is_named_by_its_extra_and_nothing_set(
+    protocol: str,
+    there: str,
+    extra: str,
+    installed: set[str],
+    fresh: Fresh,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    installed &= set(there.split())
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+    with pytest.raises(RuntimeError, match=rf"pip install 'spry-py\[{extra}\]'"):
+        configure("otlp")
+    assert fresh.names == []
+
+
+@pytest.mark.parametrize("signal", ["", "METRICS_"])
+def test_an_unknown_protocol_is_refused_and_nothing_set(
+    signal: str, installed: set[str], fresh: Fresh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"OTEL_EXPORTER_OTLP_{signal}PROTOCOL", "http/json")
+    with pytest.raises(ValueError, match=r"must be 'http/protobuf' or 'grpc'.* not 'http/json'"):
+        configure("otlp")
+    assert fresh.names == []
+
+
+def test_a_package_that_is_broken_is_not_said_to_be_missing(
+    installed: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def find(_: str) -> Any:
+        raise ModuleNotFoundError("No module named 'requests'", name="requests")
+
+    monkeypatch.setattr(_otlp, "importlib", SimpleNamespace(import_module=find))
+    with pytest.raises(ModuleNotFoundError, match="requests"):
+        _otlp.otlp_exporters()
+
+
+# Waiting, and for how long
+
+
+class Provider:
+    """Takes note of what it is asked, and waits where a test holds it."""
+
+    def __init__(self, done: list[str], name: str = "p", error: Exception | None = None) -> None:
+        self.done, self.name, self.error = done, name, error
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def force_flush(self) -> None:
+        self._do("flush")
+
+    def shutdown(self) -> None:
+        self._do("shutdown")
+
+    def _do(self, what: str) -> None:
+        assert self.gate.wait(30)
+        self.done.append(f"{what} {self.name}")
+        if self.error is not None:
+            raise self.error
+
+
+@contextmanager
+def told_on_the_side() -> Iterator[Callable[[], str]]:
+    handler, stream = plain()
+    with handled(("spry_py", handler)):
+        yield stream.getvalue
+
+
+def threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "spry_py export"]
+
+
+def until_gone() -> None:
+    for thread in threads():
+        thread.join(30)
+    assert threads() == []
+
+
+def test_all_providers_are_flushed_and_shut_down_once() -> None:
+    done: list[str] = []
+    with told_on_the_side() as said:
+        exporting = Exporting([Provider(done, "a"), Provider(done, "b")])
+        assert (exporting.flush(30), exporting.flush(30)) == (True, True)
+        assert sorted(done) == ["flush a", "flush a", "flush b", "flush b"]
+        done.clear()
+        assert (exporting.shutdown(30), exporting.shutdown(30)) == (True, True)
+        assert exporting.flush(30)
+    assert sorted(done) == ["shutdown a", "shutdown b"]
+    assert said() == ""
+    until_gone()
+
+
+def test_a_block_shuts_down_whatever_came_out_of_it() -> None:
+    done: list[str] = []
+    with pytest.raises(ValueError, match="boom"), Exporting([Provider(done)]) as exporting:
+        assert exporting.flush(30)
+        raise ValueError("boom")
+    assert done == ["flush p", "shutdown p"]
+
+
+def test_whoever_is_slow_holds_up_nobody_else_and_a_warning_says_so() -> None:
+    done: list[str] = []
+    slow = Provider(done, "slow")
+    slow.gate.clear()
+    with told_on_the_side() as said:
+        exporting = Exporting([slow, Provider(done, "quick")])
+        assert not exporting.flush(0.01)
+        assert not exporting.shutdown(0.01)
+        text = "not all telemetry got out within 0.01 s: the collector may be down or slow\n"
+        assert said() == text * 2
+        slow.gate.set()
+        assert exporting.shutdown(30)
+    until_gone()
+    assert [name for name in done if "slow" in name] == ["flush slow", "shutdown slow"]
+    assert [name for name in done if "quick" in name] == ["flush quick", "shutdown quick"]
+
+
+def test_a_provider_that_fails_is_logged_and_the_others_go_on() -> None:
+    done: list[str] = []
+    broken = Provider(done, "broken", OSError("no route"))
+    with told_on_the_side() as said:
+        with Exporting([broken, Provider(done, "sound")]) as exporting:
+            assert exporting.flush(30)
+        until_gone()
+    assert sorted(done) == ["flush broken", "flush sound", "shutdown broken", "shutdown sound"]
+    assert said().count("exporting telemetry failed") == 2
+    assert said().count("OSError: no route") == 2
+
+
+def test_a_program_that_shuts_nothing_down_has_it_done_at_its_exit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    at_exit: list[Any] = []
+    registry = SimpleNamespace(register=at_exit.append, unregister=at_exit.remove)
+    monkeypatch.setattr("spry_py.telemetry.atexit", registry)
+    done: list[str] = []
+    Exporting([Provider(done)])
+    (call,) = at_exit
+    call()
+    assert (done, at_exit) == (["shutdown p"], [])
+
+
+def test_spans_after_the_shutdown_go_nowhere_and_harm_nobody(fresh: Fresh, tmp_path: Path) -> None:
+    with configure(tmp_path / "spans"), told_on_the_side():
+        pass
+    crashes_once()
+    assert spans_in(tmp_path / "spans") == []
