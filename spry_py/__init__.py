@@ -18,7 +18,7 @@ from ._backoff import Backoff
 from ._breaker import AlwaysRestart, Breaker, NeverRestart, RateLimited
 from ._child import Child
 from ._child_handle import ChildHandle
-from ._context import Context, cancel_on_settle, current_context
+from ._context import Context, cancel_on_settle, context_of, current_context
 from ._dynamic import DynamicHandle, DynamicSupervisor
 from ._errors import (
     ChildAlreadyPresent,
@@ -133,6 +133,7 @@ __all__ = [
     "Unresponsive",
     "WouldDeadlock",
     "cancel_on_settle",
+    "context_of",
     "current_context",
     "open_system",
     "run",

@@ -202,8 +202,15 @@ class Child(Generic[T_co]):
 
     @property
     def kind(self) -> Kind:
-        """``"supervisor"`` or ``"worker"``."""
-        return "supervisor" if isinstance(self.start, Supervisor) else "worker"
+        """``"supervisor"``, ``"thread"`` or ``"process"``, or else ``"worker"``.
+
+        A start function says with an attribute ``child_kind`` that it stands for something else.
+        """
+        start = self.start
+        if isinstance(start, Supervisor):
+            return "supervisor"
+        kind: Kind = getattr(start, "child_kind", "worker")
+        return kind
 
     @property
     def restart(self) -> RestartType:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from ._spans import carrier_of
+
 if TYPE_CHECKING:
     from ._incarnation import Incarnation
 
@@ -80,6 +82,23 @@ class Context:
         """Say: still alive. From the first one on the child must send one each ``heartbeat`` s."""
         self._incarnation.beat()
 
+    def add_stack(self, tell: Callable[[], str]) -> None:
+        """Say where else the child stands, for reports of a child that does not end.
+
+        For what trio cannot see, such as a thread: ``tell`` answers with the lines of a traceback,
+        and is called in trio's thread each time the child is reported as stuck.
+        """
+        self._incarnation.more_stacks += (tell,)
+
+    def carrier(self) -> dict[str, str]:
+        """The trace context of this incarnation's start, to be handed to another process.
+
+        Headers as of W3C: ``traceparent`` and, if there is any, ``baggage``. Empty if nothing is
+        traced.
+        """
+        member = self._incarnation.member
+        return carrier_of(member.start_span if member is not None else None)
+
     def fail(self, exception: Exception) -> None:
         """Cancel the child and make it end `Failed` with ``exception``, whatever it does then.
 
@@ -103,6 +122,15 @@ def current_context() -> Context:
             "(and what it calls, its nested tasks and its threads) has a context"
         )
     return Context(incarnation)
+
+
+def context_of(task: trio.lowlevel.Task) -> Context | None:
+    """The context of the child that a task belongs to; ``None`` for one outside a tree.
+
+    For instruments and debuggers. May be called from any thread.
+    """
+    incarnation = task.context.get(_current)
+    return Context(incarnation) if incarnation is not None else None
 
 
 def cancel_on_settle() -> trio.CancelScope:

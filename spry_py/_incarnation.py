@@ -48,6 +48,7 @@ class Incarnation:
         "cause",
         "listener",
         "member",
+        "more_stacks",
         "number",
         "run_until",
         "scope",
@@ -77,6 +78,8 @@ class Incarnation:
         self.steps: Any = None
         self.run_until = self.beat_by = math.inf
         self.where: tuple[str, str] | None = None
+        # of what runs for it elsewhere, as in a thread: what tells where that stands
+        self.more_stacks: tuple[Callable[[], str], ...] = ()
         # telemetry's: the operation under way with it; when it was begun, and asked to end
         self.span: Any = None
         self.wait_span: Any = None

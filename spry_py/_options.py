@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 RestartType: TypeAlias = Literal["permanent", "transient", "temporary"]
 OnUnrecoverable: TypeAlias = Literal["escalate", "discard"]
-Kind: TypeAlias = Literal["worker", "supervisor"]
+Kind: TypeAlias = Literal["worker", "supervisor", "thread", "process"]
 
 RESTART_TYPES: Final = ("permanent", "transient", "temporary")
 ON_UNRECOVERABLE: Final = ("escalate", "discard")

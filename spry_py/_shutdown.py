@@ -219,6 +219,7 @@ def stack_of(incarnation: Incarnation) -> str:
                 parts.append(f"  in its nested task {task.name}:\n")
                 parts.extend(_lines(task.iter_await_frames()))
                 pending.append(task)
+    parts.extend(tell() for tell in incarnation.more_stacks)
     return "".join(parts)
 
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from opentelemetry import context as otel_context
-from opentelemetry import trace
+from opentelemetry import propagate, trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, Span, SpanContext, Status, StatusCode
 
@@ -202,6 +202,16 @@ def _mark(span: Span, text: str) -> None:
 def _links(kind: str, context: SpanContext | None) -> Sequence[Link]:
     """A link to a span that has ended, saying what for."""
     return (Link(context, {"spry.link": kind}),) if context is not None else ()
+
+
+def carrier_of(context: SpanContext | None) -> dict[str, str]:
+    """What a span, and what the present context carries besides, reads like in headers."""
+    headers: dict[str, str] = {}
+    around = None
+    if context is not None:
+        around = trace.set_span_in_context(trace.NonRecordingSpan(context))
+    propagate.inject(headers, around)
+    return headers
 
 
 # The context that children are born in

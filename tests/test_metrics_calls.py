@@ -33,7 +33,9 @@ from spry_py import (
     Ignore,
     NeverRestart,
     PartitionSupervisor,
+    Scope,
     SpryError,
+    SystemSupervisor,
     cancel_on_settle,
 )
 from traced import BEFORE_STARTED, crash, idle, lives, shop
@@ -130,6 +132,24 @@ def test_a_deleted_key_that_is_added_anew_has_lost_it() -> None:
 
     told = metrics_of(shop(Child("a", idle)), story)
     assert told[LIFETIME] == {"shop/a": (1, 1.0), "shop/*": (1, 2.0)}
+    assert told[COUNT] == {"shop/a": 0, "shop/*": 0}
+
+
+def test_one_that_was_added_and_is_declared_later_goes_down_where_it_went_up() -> None:
+    declared = [Child("a", idle)]
+
+    async def system(scope: Scope) -> None:
+        for child in declared:
+            await scope.start(child)
+
+    async def story(handle: Any) -> None:
+        await handle.start_child(Child("b", lives(crash(2.0))))
+        declared.append(Child("b", lives(crash(2.0))))
+        await trio.sleep(1)
+        await handle.replay()
+        await trio.sleep(4)
+
+    told = metrics_of(SystemSupervisor(system, name="shop", strategy="one_for_one"), story)
     assert told[COUNT] == {"shop/a": 0, "shop/*": 0}
 
 
