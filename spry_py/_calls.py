@@ -125,7 +125,7 @@ class Calls:
         """
         loop = self._loop
         await trio.lowlevel.checkpoint_if_cancelled()
-        call = Call(argument, loop.teller.callers_span())
+        call = Call(loop.completed(argument), loop.teller.callers_span())
         self._open[call] = None
         loop.post(self._serve, (handler, call))
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from types import FunctionType
 from typing import (
@@ -12,6 +12,7 @@ from typing import (
     Any,
     Final,
     Generic,
+    get_overloads,
     overload,
 )
 
@@ -46,19 +47,6 @@ _WORKER: Final = Options(
     "permanent", 5.0, _NEVER, _NEVER, None, None, None, "escalate", None, _NEVER, False
 )
 _SUPERVISOR: Final = replace(_WORKER, shutdown=math.inf)
-_DEFAULTS: Final = (
-    "permanent",
-    None,
-    _NEVER,
-    _NEVER,
-    None,
-    None,
-    None,
-    "escalate",
-    None,
-    _NEVER,
-    False,
-)
 
 
 class Child(Generic[T_co]):
@@ -153,52 +141,17 @@ class Child(Generic[T_co]):
         significant: bool = False,
     ) -> None: ...
 
-    def __init__(
-        self,
-        key: str,
-        start: Any,
-        *args: object,
-        restart: RestartType = "permanent",
-        shutdown: float | None = None,
-        start_timeout: float = math.inf,
-        run_timeout: float = math.inf,
-        backoff: Callable[[Any], float] | None = None,
-        breaker: BreakerFactory | None = None,
-        recoverable: Callable[[Any], object] | None = None,
-        on_unrecoverable: OnUnrecoverable = "escalate",
-        on_termination: Callable[[TerminationReport], Awaitable[object]] | None = None,
-        heartbeat: float = math.inf,
-        significant: bool = False,
-    ) -> None:
-        options = (
-            restart,
-            shutdown,
-            start_timeout,
-            run_timeout,
-            backoff,
-            breaker,
-            recoverable,
-            on_unrecoverable,
-            on_termination,
-            heartbeat,
-            significant,
-        )
+    def __init__(self, key: str, start: Any, *args: object, **options: Any) -> None:
         check_key("Child", "key", key)
         _check_start(key, start, args)
-        # most children leave most options alone, and there may be very many of them
-        if options == _DEFAULTS:
-            chosen = _SUPERVISOR if isinstance(start, Supervisor) else _WORKER
-        else:
-            if shutdown is None:
-                shutdown = math.inf if isinstance(start, Supervisor) else 5.0
-            chosen = Options(restart, shutdown, *options[2:])
-            chosen.check(f"Child {key!r}")
+        common = _SUPERVISOR if isinstance(start, Supervisor) else _WORKER
         # the slots themselves, since assignment is refused
         _set_key(self, key)
         _set_start(self, start)
         _set_args(self, args)
         _set_takes_status(self, _takes_status(start))
-        _set_options(self, chosen)
+        # most children leave all options alone, and there may be very many of them
+        _set_options(self, _chosen(f"Child {key!r}", common, options) if options else common)
 
     @property
     def kind(self) -> Kind:
@@ -256,26 +209,32 @@ class Child(Generic[T_co]):
     def significant(self) -> bool:
         return self._options.significant
 
+    def with_defaults(self, defaults: Mapping[str, Any]) -> Child[Any]:
+        """This child, with values for those of its options that it was not given.
+
+        What a supervisor does with its ``defaults``. A child that is a supervisor stays as it is:
+        how a subsystem is restarted and stopped is said where it is declared.
+        """
+        missing = {name: defaults[name] for name in defaults if name not in self._options.given}
+        if not missing or isinstance(self.start, Supervisor):
+            return self
+        given = {name: getattr(self._options, name) for name in self._options.given}
+        return Child(self.key, self.start, *self.args, **(given | missing))
+
     def replace(self, **changes: Any) -> Child[Any]:
         """A `Child` that differs in the fields given: ``child.replace(key="other", args=(1,))``.
 
         Raises as `Child` does, and `TypeError` for a field there is not.
         """
-        fields: dict[str, Any] = {name: getattr(self._options, name) for name in OPTION_NAMES}
         own: dict[str, Any] = {"key": self.key, "start": self.start, "args": self.args}
-        if "start" in changes and "shutdown" not in changes and self._has_own_shutdown:
-            changes["shutdown"] = None
-        unknown = changes.keys() - fields.keys() - own.keys()
+        unknown = changes.keys() - set(OPTION_NAMES) - own.keys()
         if unknown:
             raise TypeError(f"Child.replace: there is no field {', '.join(sorted(unknown))}")
-        given: dict[str, Any] = own | fields | changes
-        key, start, args = given.pop("key"), given.pop("start"), given.pop("args")
-        other: Child[Any] = Child(key, start, *args, **given)
+        given = {name: getattr(self._options, name) for name in self._options.given}
+        fields: dict[str, Any] = own | given | changes
+        key, start, args = fields.pop("key"), fields.pop("start"), fields.pop("args")
+        other: Child[Any] = Child(key, start, *args, **fields)
         return other
-
-    @property
-    def _has_own_shutdown(self) -> bool:
-        return self._options in (_WORKER, _SUPERVISOR)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"Child {self.key!r} is frozen: {name} cannot be set")
@@ -305,6 +264,32 @@ _set_start = setter(Child, "start")
 _set_args = setter(Child, "args")
 _set_takes_status = setter(Child, "takes_status")
 _set_options = setter(Child, "_options")
+
+# What is said to type checkers is said to whoever asks at run time, too.
+_of_a_worker = inspect.signature(get_overloads(Child.__init__)[1])
+Child.__signature__ = _of_a_worker.replace(  # type: ignore[attr-defined]
+    parameters=[*_of_a_worker.parameters.values()][1:]
+)
+
+
+def _chosen(owner: str, common: Options, given: Mapping[str, Any]) -> Options:
+    """All options, of which some are ``given``."""
+    unknown = given.keys() - set(OPTION_NAMES)
+    if unknown:
+        raise TypeError(
+            f"{owner}: there is no option {', '.join(sorted(unknown))}; there are "
+            f"{', '.join(OPTION_NAMES)}"
+        )
+    chosen = replace(common, **given, given=frozenset(given))
+    chosen.check(owner)
+    return chosen
+
+
+def check_defaults(owner: str, defaults: object) -> None:
+    """Accept a mapping of options of `Child`."""
+    if not isinstance(defaults, Mapping):
+        raise TypeError(f"{owner}: defaults must be a mapping of Child options, not {defaults!r}")
+    _chosen(f"{owner}: defaults", _WORKER, defaults)
 
 
 def _check_start(key: str, start: Any, args: tuple[Any, ...]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import trio
@@ -12,7 +13,7 @@ from trio.lowlevel import enable_ki_protection
 from ._breaker import BreakerFactory, RateLimited
 from ._calls import Call, Calls
 from ._check import check_callable, check_choice, check_count, check_key
-from ._child import Child, Supervisor
+from ._child import Child, Supervisor, check_defaults
 from ._child_handle import ChildHandle
 from ._errors import Interrupted, MaxChildrenReached, SupervisorStopped
 from ._handle import SystemHandle
@@ -65,11 +66,11 @@ class DynamicSupervisor(Supervisor[DynamicHandle]):
     Each child is restarted alone, and forgotten when it has ended for good. ``max_children`` limits
     the children known, those that wait to be restarted included; ``max_running`` those that run at
     the same time: further ones wait for their turn and hold nothing. All are stopped at the same
-    time, each in its own ``shutdown`` seconds. ``name`` and ``breaker`` as for `SystemSupervisor`.
-    After Elixir's ``DynamicSupervisor``.
+    time, each in its own ``shutdown`` seconds. ``name``, ``breaker`` and ``defaults`` as for
+    `SystemSupervisor`. After Elixir's ``DynamicSupervisor``.
     """
 
-    __slots__ = ("breaker", "max_children", "max_running", "name")
+    __slots__ = ("breaker", "defaults", "max_children", "max_running", "name")
 
     def __init__(
         self,
@@ -78,6 +79,7 @@ class DynamicSupervisor(Supervisor[DynamicHandle]):
         max_children: float = math.inf,
         max_running: float = math.inf,
         breaker: BreakerFactory = RateLimited(),  # noqa: B008 - frozen
+        defaults: Mapping[str, Any] | None = None,
     ) -> None:
         owner = "DynamicSupervisor"
         if name is not None:
@@ -89,10 +91,13 @@ class DynamicSupervisor(Supervisor[DynamicHandle]):
         if breaker is None:
             raise TypeError(f"{owner}: breaker must be a breaker factory, not None")
         check_callable(owner, "breaker", breaker, "a breaker factory such as RateLimited")
+        if defaults is not None:
+            check_defaults(owner, defaults)
         self.name: str = name or "system"
         self.max_children: float = max_children
         self.max_running: float = max_running
         self.breaker: BreakerFactory = breaker
+        self.defaults: Mapping[str, Any] = dict(defaults or {})
 
     async def __call__(
         self, *, task_status: TaskStatus[DynamicHandle] = trio.TASK_STATUS_IGNORED
@@ -109,7 +114,7 @@ class DynamicSupervisor(Supervisor[DynamicHandle]):
         await loop.run(lambda: incarnation.started(DynamicHandle.of(member)))
 
     def _fields(self) -> tuple[object, ...]:
-        return self.name, self.max_children, self.max_running, self.breaker
+        return self.name, self.max_children, self.max_running, self.breaker, self.defaults
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DynamicSupervisor):
@@ -134,6 +139,7 @@ class DynamicLoop(Loop):
     def __init__(self, supervisor: DynamicSupervisor, own: Incarnation) -> None:
         super().__init__(own)
         self.breaker_factory = supervisor.breaker
+        self.defaults = supervisor.defaults
         self.max_children = supervisor.max_children
         self.calls = self._admission = Admission(self)
         self._max_running = supervisor.max_running

@@ -6,7 +6,7 @@ Facts are written down where they happen; decisions are left to the loop, as mes
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,7 @@ class Keeper(Mailbox):
 
     nursery: trio.Nursery
     strategy: Strategy
+    defaults: Mapping[str, Any]
 
     def __init__(self, own: Incarnation) -> None:
         super().__init__()
@@ -97,6 +98,12 @@ class Keeper(Mailbox):
         """Refuse what may not be a child of this supervisor."""
         if not isinstance(child, Child):
             raise TypeError(f"a supervisor starts a Child, not {child!r}")
+
+    def completed(self, child: Any) -> Any:
+        """A child with this supervisor's defaults; anything else is for others to judge."""
+        if self.defaults and isinstance(child, Child):
+            return child.with_defaults(self.defaults)
+        return child
 
     def waits_for(self, incarnation: Incarnation) -> bool:
         """Whether a startup waits for this start; a call that does so waits outside the loop."""

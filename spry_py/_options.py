@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, TypeVar
 
 from ._check import check_async_function, check_callable, check_choice, check_seconds
@@ -40,6 +40,8 @@ class Options:
     on_termination: Callable[[TerminationReport], Awaitable[object]] | None
     heartbeat: float
     significant: bool
+    # the names of those that were given, and are not to be changed by anybody's defaults
+    given: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
 
     def check(self, owner: str) -> None:
         check_choice(owner, "restart", self.restart, RESTART_TYPES)
@@ -66,7 +68,7 @@ class Options:
             )
 
 
-OPTION_NAMES: Final = tuple(field.name for field in fields(Options))
+OPTION_NAMES: Final = tuple(option.name for option in fields(Options) if option.compare)
 
 
 class _Start0(Protocol[T_co]):

@@ -218,7 +218,7 @@ class Signals:
         self.count += 1
         self.last = number
         if self.count > 2:
-            self._leave(frame)
+            self._leave(frame)  # pragma: no cover - see there
         elif self.tree is None:
             pass  # it is not there yet, or no more
         elif self.count == 1:
@@ -226,7 +226,7 @@ class Signals:
         else:
             self.tree.token.run_sync_soon(self.tree.incarnation.abort)
 
-    def _leave(self, frame: FrameType | None) -> None:
+    def _leave(self, frame: FrameType | None) -> None:  # pragma: no cover - nothing is measured
         if self.tree is not None:
             _print_stuck(self.tree)
         print("the program stands at", file=sys.stderr)
@@ -236,7 +236,7 @@ class Signals:
         os._exit(128 + self.last)
 
 
-def _print_stuck(tree: Tree) -> None:
+def _print_stuck(tree: Tree) -> None:  # pragma: no cover - nothing is measured, as it leaves
     for path, stack in stuck_below(tree.incarnation):
         print(f"{path} does not end; it sits at\n{stack}", file=sys.stderr)
     sys.stderr.flush()

@@ -113,6 +113,7 @@ class Startup:
 
     async def start(self, child: Child[Any]) -> Any:
         """Start one child and return its value once it is started."""
+        child = self._loop.completed(child)
         self._refuse_reused(child, self.declared)
         member = self._declare(child)
         if member is not None and member.number:
@@ -178,8 +179,9 @@ class Startup:
             member.state = "restarting"  # it stays known, for the next attempt
             raise
 
-    async def start_together(self, children: Sequence[Child[Any]]) -> tuple[Any, ...]:
+    async def start_together(self, declared: Sequence[Child[Any]]) -> tuple[Any, ...]:
         """Start several at the same time; all or none of them."""
+        children = [self._loop.completed(child) for child in declared]
         keys = set(self.declared)
         for child in children:
             self._refuse_reused(child, keys)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import trio
 
 from ._breaker import BreakerFactory, RateLimited
 from ._check import check_async_function, check_callable, check_choice, check_key
-from ._child import Child, Supervisor
+from ._child import Child, Supervisor, check_defaults
 from ._errors import ReusedKey
 from ._handle import SystemHandle
 from ._loop import Loop
@@ -40,14 +40,15 @@ class SystemSupervisor(Supervisor[SystemHandle]):
     nobody (``"one_for_one"``), its later siblings (``"rest_for_one"``), or all of them
     (``"one_for_all"``). ``breaker`` is a breaker factory, asked before every restart; when it says
     no the supervisor stops its children and fails with `TooManyRestarts`, for its parent to decide.
-    ``auto_shutdown`` lets the end of children end the supervisor.
+    ``auto_shutdown`` lets the end of children end the supervisor. ``defaults`` are options of
+    `Child` for those of its children that do not say otherwise and are no supervisors themselves.
 
     It is a trio-style async function itself: ``handle = await nursery.start(SystemSupervisor(f))``
     runs a tree in any trio program. Frozen; raises `TypeError` or `ValueError` for bad values, and
     `ReusedKey` for a sequence with a key in it twice. After Erlang's ``supervisor``.
     """
 
-    __slots__ = ("_said", "auto_shutdown", "breaker", "name", "strategy", "system")
+    __slots__ = ("_said", "auto_shutdown", "breaker", "defaults", "name", "strategy", "system")
 
     def __init__(
         self,
@@ -57,6 +58,7 @@ class SystemSupervisor(Supervisor[SystemHandle]):
         strategy: Strategy = "one_for_all",
         breaker: BreakerFactory = RateLimited(),  # noqa: B008 - frozen
         auto_shutdown: AutoShutdown = "never",
+        defaults: Mapping[str, Any] | None = None,
     ) -> None:
         owner = "SystemSupervisor"
         if name is not None:
@@ -66,12 +68,15 @@ class SystemSupervisor(Supervisor[SystemHandle]):
         if breaker is None:
             raise TypeError(f"{owner}: breaker must be a breaker factory, not None")
         check_callable(owner, "breaker", breaker, "a breaker factory such as RateLimited")
+        if defaults is not None:
+            check_defaults(owner, defaults)
         self.name: str = name or _name_of(system)
         self.system: System = _as_function(owner, system, auto_shutdown)
         self._said = tuple(system) if isinstance(system, Sequence) else system
         self.strategy: Strategy = strategy
         self.breaker: BreakerFactory = breaker
         self.auto_shutdown: AutoShutdown = auto_shutdown
+        self.defaults: Mapping[str, Any] = dict(defaults or {})
 
     async def __call__(
         self, *, task_status: TaskStatus[SystemHandle] = trio.TASK_STATUS_IGNORED
@@ -94,7 +99,8 @@ class SystemSupervisor(Supervisor[SystemHandle]):
         await loop.run(lambda: incarnation.started(SystemHandle.of(member)))
 
     def _fields(self) -> tuple[object, ...]:
-        return self.name, self._said, self.strategy, self.breaker, self.auto_shutdown
+        own = self.name, self._said, self.strategy, self.breaker, self.auto_shutdown
+        return *own, self.defaults
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SystemSupervisor):
@@ -116,6 +122,7 @@ class SystemLoop(Loop):
         self.system = supervisor.system
         self.strategy = supervisor.strategy
         self.breaker_factory = supervisor.breaker
+        self.defaults = supervisor.defaults
         self._auto_shutdown: AutoShutdown = supervisor.auto_shutdown
         # replays are for all of them, also those that a caller asks for
         self._group = GroupRestart(self)

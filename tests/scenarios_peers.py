@@ -6,7 +6,6 @@ A batch of taskvisor reads as a list of children, its slots and admission as the
 
 from __future__ import annotations
 
-NO_DEFAULTS = "a Child says all about itself: there is nothing that it could inherit"
 NO_OWNERS = "a tree ends with its block, never because the last reference to it was dropped"
 NO_CALLBACKS = "subscribers iterate and are never called, so nothing can be blocked by them"
 NO_VIEWS = "queries read the tree itself, not a view made of events"
@@ -44,7 +43,12 @@ TASKVISOR = {
     "T3": "test_terminations.py::test_limits_of_infinity_never_strike",
     "T4": "test_terminations.py::test_a_child_that_raises_ends_failed_with_that_very_exception",
     # Defaults
-    **dict.fromkeys(("D1", "D2", "D3", "D4", "D5", "D6"), NO_DEFAULTS),
+    "D1": "test_defaults.py::test_d1_a_child_added_later_has_them",
+    "D2": "test_defaults.py::test_d2_the_children_of_a_list_have_them",
+    "D3": "test_defaults.py::test_d3_a_child_that_is_admitted_by_its_key_has_them",
+    "D4": "test_defaults.py::test_d4_one_that_says_nothing_obeys_them_all",
+    "D5": "test_defaults.py::test_d5_what_a_child_says_beats_them",
+    "D6": "test_defaults.py::test_d6_a_budget_for_all_and_one_without",
     # Identity and management
     "I1": "test_dynamic.py::test_it_starts_empty_and_starts_what_it_is_asked_to",
     "I2": "test_dynamic_conflicts.py::test_raise_is_the_default",

@@ -13,6 +13,16 @@ import pytest
 from scenarios import SCENARIOS
 
 HERE = Path(__file__).parent
+# Whose numbers the tests of a file are named by, where it is not one of OTP and Elixir.
+SOURCES = {
+    "test_scenarios_crowds": "taskvisor ",
+    "test_defaults": "taskvisor ",
+    "test_taskvisor": "taskvisor ",
+    "test_periodic": "taskvisor ",
+    "test_processes": "taskvisor ",
+    "test_pipes": "sisyphus ",
+    "test_components": "components ",
+}
 
 
 def numbered(letter: str, last: int, gaps: set[int], width: int = 2) -> list[str]:
@@ -74,7 +84,7 @@ def test_what_a_row_names_exists(number: str) -> None:
 
 @pytest.mark.parametrize("file", sorted(path.name for path in HERE.glob("test_*.py")))
 def test_a_test_that_has_a_number_is_in_its_row(file: str) -> None:
-    source = "taskvisor " if file == "test_scenarios_crowds.py" else ""
+    source = next((told for start, told in SOURCES.items() if file.startswith(start)), "")
     told = [(test, number) for test in defined_in(file) for number in named_by(test, source)]
     assert [
         f"{number} {test}"
