@@ -79,8 +79,11 @@ class Context:
         return scope
 
     def heartbeat(self) -> None:
-        """Say: still alive. From the first one on the child must send one each ``heartbeat`` s."""
-        self._incarnation.beat()
+        """Say: still alive. From the first one on the child must send one each ``heartbeat`` s.
+
+        May be called from threads.
+        """
+        self._incarnation.call_soon(self._incarnation.beat)
 
     def add_stack(self, tell: Callable[[], str]) -> None:
         """Say where else the child stands, for reports of a child that does not end.

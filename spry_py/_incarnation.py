@@ -181,8 +181,8 @@ class Incarnation:
 
     def unasked(self) -> None:
         """It has ended by a cancellation that nobody had announced."""
-        if self.burden == "none" and self.member is not None:
-            note_limit_above(self.member.loop)
+        assert self.member is not None, "an end was noticed twice"
+        note_limit_above(self.member.loop)
         self.burden = "aborted"
 
     def call_soon(self, function: Callable[..., object], *args: object) -> None:
@@ -198,7 +198,8 @@ class Incarnation:
         if here:
             function(*args)
         else:
-            token.run_sync_soon(function, *args)
+            # at most once at a time: a thread may beat more often than a busy loop hears it
+            token.run_sync_soon(function, *args, idempotent=not args)
 
     # What its supervisor does to it
 

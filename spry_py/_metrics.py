@@ -83,8 +83,10 @@ class Metrics:
     def child_started(self, member: Member, incarnation: Incarnation) -> None:
         labels = _labels(member)
         self._children.add(1, labels)
-        if incarnation.begun_at is not None and incarnation.started_at is not None:
-            self._start.record(incarnation.started_at - incarnation.begun_at, labels)
+        begun_at, started_at = incarnation.begun_at, incarnation.started_at
+        assert begun_at is not None, "a child started without having been begun"
+        assert started_at is not None
+        self._start.record(started_at - begun_at, labels)
 
     def child_asked(self, incarnation: Incarnation) -> None:
         if incarnation.burden == "none":
@@ -96,8 +98,8 @@ class Metrics:
         labels = dict(_labels(member))
         if report.exception is not None:
             labels["error.type"] = type_name(report.exception)
-        if incarnation.begun_at is not None:
-            self._start.record(report.ended_at - incarnation.begun_at, labels)
+        assert incarnation.begun_at is not None, "a start failed that was never begun"
+        self._start.record(report.ended_at - incarnation.begun_at, labels)
 
     def child_ended(
         self, member: Member, incarnation: Incarnation, report: TerminationReport
@@ -128,8 +130,8 @@ class Metrics:
 
     def startup_ended(self, loop: Keeper) -> None:
         since, loop.startup_since = loop.startup_since, None
-        if since is not None:
-            self._startup.record(trio.current_time() - since, _path(loop))
+        assert since is not None, "a startup ended that never began"
+        self._startup.record(trio.current_time() - since, _path(loop))
 
     def teardown_began(self, loop: Keeper) -> None:
         if loop.teardown_since is None:

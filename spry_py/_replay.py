@@ -82,6 +82,7 @@ class GroupRestart:
         delay = max(next_delay(other) for other in down)
         allowed = loop.breaker.may_restart(first.key, trio.current_time())
         incident, first.incident = first.incident, None
+        assert incident is not None
         loop.teller.restart_decided(loop, first, incident, allowed, delay)
         if not allowed:
             loop.refuse(first, report.exception, incident)

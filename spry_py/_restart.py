@@ -44,12 +44,13 @@ class OneForOne:
             member.incident = loop.teller.restart_failed(member.incident, report.exception)
         verdict = loop.judge(member)
         incident = loop.teller.terminated(member, verdict) if was_started else member.incident
+        assert incident is not None
         if verdict is Verdict.RESTART:
             self._restart(member, incident, at_once=was_started)
         else:
             loop.conclude(member, verdict, incident)
 
-    def _restart(self, member: Member, incident: Incident | None, at_once: bool) -> None:
+    def _restart(self, member: Member, incident: Incident, at_once: bool) -> None:
         loop = self._loop
         member.undecided = False
         member.state = "restarting"

@@ -66,11 +66,10 @@ class Spans:
 
     def startup_ended(self, loop: Keeper, error: BaseException | None) -> None:
         span, loop.startup_span = loop.startup_span, None
-        if span is not None:
-            failed = isinstance(error, StartupFailure) and not isinstance(error, Interrupted)
-            if error is not None and failed:
-                _mark(span, tell(error))
-            span.end()
+        assert span is not None, "a startup ended that never began"
+        if isinstance(error, StartupFailure) and not isinstance(error, Interrupted):
+            _mark(span, tell(error))
+        span.end()
 
     # A child comes up
 

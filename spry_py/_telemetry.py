@@ -178,9 +178,7 @@ class Teller:
     def _tell_asked_end(self, member: Member, report: TerminationReport, wait: Span | None) -> None:
         trace = None
         if self.spans is not None:
-            if wait is None:
-                around = member.loop.teardown_span or member.loop.own.wait_span
-                wait = self.spans.wait_began(member, around)
+            assert wait is not None, "a child was stopped without having been asked"
             trace = self.spans.wait_ended(wait, report)
         log_end(member, report, wait, trace)
 
@@ -277,16 +275,14 @@ class Teller:
     # A child is restarted
 
     def restart_decided(
-        self, loop: Keeper, member: Member, incident: Incident | None, allowed: bool, delay: float
+        self, loop: Keeper, member: Member, incident: Incident, allowed: bool, delay: float
     ) -> None:
         """The breaker has answered for ``member``."""
+        incident.attempt += 1
         if self.subscribers:
             self._publish_restart(member, incident, allowed, delay)
         if self.metrics is not None and allowed:
             self.metrics.restart_allowed(member, delay)
-        if incident is None:
-            return
-        incident.attempt += 1
         if self.spans is not None:
             self.spans.restart_decided(loop, member, incident, allowed, delay)
         if allowed:
@@ -297,11 +293,10 @@ class Teller:
             log_child(member, RestartRefused, "may not be restarted any more", incident.trying)
 
     def _publish_restart(
-        self, member: Member, incident: Incident | None, allowed: bool, delay: float
+        self, member: Member, incident: Incident, allowed: bool, delay: float
     ) -> None:
         if allowed:
-            attempt = incident.attempt + 1 if incident is not None else 1
-            self.stream.publish(RestartScheduled, member.path, delay, attempt)
+            self.stream.publish(RestartScheduled, member.path, delay, incident.attempt)
         else:
             self.stream.publish(RestartRefused, member.path)
 
