@@ -11,59 +11,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import trio
-from opentelemetry import _logs as logs_api
-from opentelemetry import metrics, trace
 
+from fresh import Fresh, crashes_once
 from logged import handled, plain
-from spans import play
-from spry_py import Child, _otlp, open_system
 from spry_py.telemetry import Exporting, configure
-from traced import crash, lives, shop
-
-# A process that nobody has configured yet
-
-
-class Fresh:
-    """OpenTelemetry's globals as at the beginning of a process, and what is set there."""
-
-    def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self.set: dict[str, Any] = {}
-        unset: dict[Any, tuple[str, str, Any]] = {
-            trace: ("get_tracer_provider", "set_tracer_provider", trace.ProxyTracerProvider()),
-            metrics: ("get_meter_provider", "set_meter_provider", _ProxyMeterProvider()),
-            logs_api: ("get_logger_provider", "set_logger_provider", ProxyLoggerProvider()),
-        }
-        for api, (get, put, proxy) in unset.items():
-            patch.setattr(api, get, lambda get=get, proxy=proxy: self.set.get(get, proxy))
-            patch.setattr(api, put, lambda provider, get=get: self.set.update({get: provider}))
-
-    @property
-    def names(self) -> list[str]:
-        return sorted(name.split("_")[1] for name in self.set)
-
-
-class _ProxyMeterProvider(metrics.NoOpMeterProvider):
-    """Named as the one that the API begins with."""
-
-
-class ProxyLoggerProvider(logs_api.NoOpLoggerProvider):
-    """Named as the one that the API begins with."""
 
 
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch) -> Fresh:
-    for name in ("OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES", "OTEL_SDK_DISABLED"):
-        monkeypatch.delenv(name, raising=False)
     return Fresh(monkeypatch)
-
-
-def crashes_once() -> None:
-    async def story() -> None:
-        async with open_system(shop(Child("a", lives(crash())))):
-            await trio.sleep(5)
-
-    play(story)
 
 
 # Local places
@@ -150,125 +106,6 @@ def test_the_name_of_the_program(
     assert sites == {"x" if "site=x" in str(variables) else None}
 
 
-# OTLP: which exporters are made
-
-
-def made_of(package: str, module: str, kind: str) -> Any:
-    return SimpleNamespace(package=package, module=module, kind=kind)
-
-
-@pytest.fixture
-def installed(monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """The protocols whose packages are there; both, unless a test takes one away."""
-    there = {"http", "grpc"}
-    home = "opentelemetry.exporter.otlp.proto"
-
-    def find(name: str) -> Any:
-        package, module = name.removeprefix(f"{home}.").split(".")
-        if package not in there:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=f"{home}.{package}")
-        kinds = [kind for _, kind in _otlp.EXPORTERS.values()]
-        return SimpleNamespace(
-            **{kind: lambda kind=kind: made_of(package, module, kind) for kind in kinds}
-        )
-
-    monkeypatch.setattr(_otlp, "importlib", SimpleNamespace(import_module=find))
-    for name in ("PROTOCOL", *(f"{signal}_PROTOCOL" for signal in ("TRACES", "METRICS", "LOGS"))):
-        monkeypatch.delenv(f"OTEL_EXPORTER_OTLP_{name}", raising=False)
-    for signal in ("TRACES", "METRICS", "LOGS"):
-        monkeypatch.delenv(f"OTEL_{signal}_EXPORTER", raising=False)
-    return there
-
-
-def packages() -> dict[str, str]:
-    return {signal: exporter.package for signal, exporter in _otlp.otlp_exporters().items()}
-
-
-HTTP = dict.fromkeys(("traces", "metrics", "logs"), "http")
-GRPC = dict.fromkeys(HTTP, "grpc")
-
-
-@pytest.mark.parametrize(
-    ("variables", "there", "expected"),
-    [
-        ({}, "http grpc", HTTP),
-        ({}, "grpc", GRPC),
-        ({"OTEL_EXPORTER_OTLP_PROTOCOL": ""}, "http grpc", HTTP),
-        ({"OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}, "http grpc", HTTP),
-        ({"OTEL_EXPORTER_OTLP_PROTOCOL": " GRPC "}, "http grpc", GRPC),
-        ({"OTEL_EXPORTER_OTLP_LOGS_PROTOCOL": "grpc"}, "http grpc", HTTP | {"logs": "grpc"}),
-        (
-            {
-                "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
-                "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
-            },
-            "http grpc",
-            GRPC | {"traces": "http"},
-        ),
-        ({"OTEL_METRICS_EXPORTER": "none"}, "http", {"traces": "http", "logs": "http"}),
-        ({"OTEL_METRICS_EXPORTER": "otlp", "OTEL_LOGS_EXPORTER": "otlp"}, "http", HTTP),
-        (
-            dict.fromkeys(
-                ("OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER", "OTEL_LOGS_EXPORTER"), "None"
-            ),
-            "",
-            {},
-        ),
-    ],
-)
-def test_which_protocol_each_signal_takes(
-    variables: dict[str, str],
-    there: str,
-    expected: dict[str, str],
-    installed: set[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    installed &= set(there.split())
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    assert packages() == expected
-
-
-@pytest.mark.parametrize(
-    ("protocol", "there", "extra"),
-    [("", "", "otlp"), ("http/protobuf", "grpc", "otlp"), ("grpc", "http", "otlp-grpc")],
-)
-def test_a_missing_package_is_named_by_its_extra_and_nothing_set(
-    protocol: str,
-    there: str,
-    extra: str,
-    installed: set[str],
-    fresh: Fresh,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    installed &= set(there.split())
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
-    with pytest.raises(RuntimeError, match=rf"pip install 'spry-py\[{extra}\]'"):
-        configure("otlp")
-    assert fresh.names == []
-
-
-@pytest.mark.parametrize("signal", ["", "METRICS_"])
-def test_an_unknown_protocol_is_refused_and_nothing_set(
-    signal: str, installed: set[str], fresh: Fresh, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(f"OTEL_EXPORTER_OTLP_{signal}PROTOCOL", "http/json")
-    with pytest.raises(ValueError, match=r"must be 'http/protobuf' or 'grpc'.* not 'http/json'"):
-        configure("otlp")
-    assert fresh.names == []
-
-
-def test_a_package_that_is_broken_is_not_said_to_be_missing(
-    installed: set[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def find(_: str) -> Any:
-        raise ModuleNotFoundError("No module named 'requests'", name="requests")
-
-    monkeypatch.setattr(_otlp, "importlib", SimpleNamespace(import_module=find))
-    with pytest.raises(ModuleNotFoundError, match="requests"):
-        _otlp.otlp_exporters()
-
-
 # Waiting, and for how long
 
 
@@ -322,6 +159,17 @@ def test_all_providers_are_flushed_and_shut_down_once() -> None:
     assert sorted(done) == ["shutdown a", "shutdown b"]
     assert said() == ""
     until_gone()
+
+
+@pytest.mark.parametrize("within", [-1.0, float("nan"), "2", None])
+def test_bad_bounds_are_refused_by_name(within: Any) -> None:
+    done: list[str] = []
+    with Exporting([Provider(done)]) as exporting:
+        for call in (exporting.flush, exporting.shutdown):
+            with pytest.raises((TypeError, ValueError), match="within"):
+                call(within)
+        assert exporting.flush(float("inf"))
+    assert done == ["flush p", "shutdown p"]
 
 
 def test_a_block_shuts_down_whatever_came_out_of_it() -> None:
