@@ -208,12 +208,16 @@ class Startup:
         return tuple(self._settled_value(member) for member in members)
 
     def _refuse_reused(self, child: Child[Any], keys: Collection[str]) -> None:
+        self._refuse_stopping()
         loop = self._loop
-        if loop.is_stopping:
-            raise SupervisorStopped(f"{loop.path!r} is being stopped: it starts no more children")
         loop.check_child(child)
         if child.key in keys:
             raise ReusedKey(child.key, f"{loop.path}/{child.key}")
+
+    def _refuse_stopping(self) -> None:
+        if self._loop.is_stopping:
+            path = self._loop.path
+            raise SupervisorStopped(f"{path!r} is being stopped: it starts no more children")
 
     def _declare(self, child: Child[Any]) -> Member | None:
         """The member of that key, known or new; ``None`` for one that a replay leaves out."""
@@ -247,6 +251,7 @@ class Startup:
         return self._present_value(member)
 
     def _spawn(self, member: Member, child: Child[Any]) -> Incarnation:
+        self._refuse_stopping()  # the stop may have come while it was made ready
         member.child = child
         if member.number:
             member.count_restart()
