@@ -256,7 +256,8 @@ def _troubles(steps: Iterable[Step]) -> Iterator[_Deed]:
 
 
 def _place(stack: str) -> str:
-    found = _FRAME.search(stack)
+    # what stands for the child elsewhere is told after what trio sees of it
+    found = _FRAME.search(stack.rpartition("  in its thread ")[2])
     return f": it sat in {found[3]} ({found[1]}, line {found[2]})" if found else ""
 
 

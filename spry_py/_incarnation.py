@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -34,6 +35,11 @@ class Listener:
         self.roots: list[Incarnation] = []
         # calls of stop() that this very child is waiting in: it cannot listen meanwhile
         self.stopping = 0
+
+    def tell_roots(self, ask: Callable[[Incarnation], object]) -> None:
+        """Stop or abort the trees opened in the child's code, perhaps in runs of other threads."""
+        for root in list(self.roots):
+            root.call_soon(ask, root)
 
 
 class Incarnation:
@@ -198,8 +204,9 @@ class Incarnation:
         if here:
             function(*args)
         else:
-            # at most once at a time: a thread may beat more often than a busy loop hears it
-            token.run_sync_soon(function, *args, idempotent=not args)
+            with suppress(trio.RunFinishedError):
+                # at most once at a time: a thread may beat more often than a busy loop hears it
+                token.run_sync_soon(function, *args, idempotent=not args)
 
     # What its supervisor does to it
 
@@ -217,8 +224,7 @@ class Incarnation:
             self.listener.asked.set()
             for scope in list(self.listener.scopes):
                 scope.cancel(reason="the child is settling")
-            for root in self.listener.roots:
-                root.stop()
+            self.listener.tell_roots(Incarnation.stop)
 
     def stop(self) -> None:
         """Ask it to finish, unless that has been done."""
@@ -238,8 +244,7 @@ class Incarnation:
         if self.inner is not None:
             abort_below(self.inner)
         if self.listener is not None:
-            for root in self.listener.roots:
-                root.abort()
+            self.listener.tell_roots(Incarnation.abort)
         self.scope.cancel()
 
 
@@ -284,8 +289,7 @@ def abort_below(loop: Keeper) -> None:
         if incarnation.inner is not None:
             _abort_loop(incarnation.inner)
         if incarnation.listener is not None:
-            for root in incarnation.listener.roots:
-                root.abort()
+            incarnation.listener.tell_roots(Incarnation.abort)
 
 
 def _abort_loop(loop: Keeper) -> None:

@@ -101,6 +101,8 @@ class Member:
             return self.state
         if incarnation.burden != "none" or incarnation.cause is not None:
             return "stopping"
+        if incarnation.scope.cancel_called:
+            return "stopping"  # a time limit has struck
         if incarnation.started_at is None:
             return "starting"
         inner = incarnation.inner
