@@ -327,9 +327,12 @@ class Startup:
     def _free(self, member: Member) -> None:
         """A start that came to nothing leaves the key to whoever wants it next."""
         self.declared.pop(member.key, None)
-        if member.number == 1 and member.key in self._loop.members.declared:
+        if member.number == 1:
             self._loop.members.declared.pop(member.key, None)
-        member.state = "stopped"
+            member.state = "stopped"
+        else:
+            # in a replay: tried again with the next attempt, unless the system goes on without it
+            member.state = "restarting"
         member.tell_watchers()
 
 

@@ -10,26 +10,24 @@ NO_OWNERS = "a tree ends with its block, never because the last reference to it 
 NO_CALLBACKS = "subscribers iterate and are never called, so nothing can be blocked by them"
 NO_VIEWS = "queries read the tree itself, not a view made of events"
 NO_QUEUE = "the mailbox has no bound of its own: each caller waits for its answer"
-EXIT_CODES = "exit codes belong to a later part: processes"
-PERIODIC = "periodic tasks belong to a later part"
-PIPES = "belongs to a later part: pipes and the workers on them"
-COMPONENTS = "belongs to a later part: components"
 
 TASKVISOR = {
     # Lifecycle
-    "L1": "test_restart_table.py::test_an_end_by_itself",
-    "L2": "test_restart_table.py::test_an_end_by_itself",
-    "L3": "test_events.py::test_a_restart_after_a_wait",
-    "L4": "test_restart.py::test_discarded_the_child_is_done_and_all_else_goes_on",
-    "L5": "test_restart.py::test_unrecoverable_raised_by_the_child_escalates",
-    "L6": "test_restart_breakers.py::test_rate_limited_lets_through_so_many_in_its_window",
-    "L7": "test_corners.py::test_a_child_that_ends_at_once_over_and_over_can_be_stopped",
-    "L8": PERIODIC,
-    "L9": "a breaker counts every restart, whatever the end before it, as in OTP",
-    "L10": "test_auto_shutdown.py::test_when_empty_ends_when_nothing_is_left",
-    "L11": "test_scenarios_start.py::test_a26_duplicate_ids",
+    "L1": "test_taskvisor_lifecycle.py::test_l1_once_and_well",
+    "L2": "test_taskvisor_lifecycle.py::test_l2_once_and_failed",
+    "L3": "test_taskvisor_lifecycle.py::test_l3_restartable_failing_twice_and_then_well",
+    "L4": "test_taskvisor_lifecycle.py::test_l4_restartable_and_fatal"
+    " test_processes.py::test_one_exit_code_may_be_final",
+    "L5": "test_taskvisor_lifecycle.py::test_l5_always_and_fatal",
+    "L6": "test_taskvisor_lifecycle.py::test_l6_a_budget_of_retries"
+    " test_processes.py::test_a_budget_of_restarts_and_the_code_at_its_end",
+    "L7": "test_taskvisor_lifecycle.py::test_l7_l8_always_with_and_without_an_interval",
+    "L8": "test_taskvisor_lifecycle.py::test_l7_l8_always_with_and_without_an_interval",
+    "L9": "test_taskvisor_lifecycle.py::test_l9_runs_that_end_well_eat_nothing_of_the_budget",
+    "L10": "test_taskvisor_lifecycle.py::test_l10_a_batch_of_three",
+    "L11": "test_taskvisor_lifecycle.py::test_l11_a_batch_with_a_duplicate",
     # Failure and cancellation
-    "F1": EXIT_CODES,
+    "F1": "test_processes.py::test_the_exit_code_is_in_every_report",
     "F2": "test_terminations.py::test_a_child_that_raises_ends_failed_with_that_very_exception",
     "F3": "test_restart.py::test_restart_type_and_reason_decide",
     "F4": "test_handles_waiting.py::"
@@ -38,10 +36,10 @@ TASKVISOR = {
     "F6": "test_terminations.py::test_a_child_that_never_listened_is_aborted_at_once",
     "F7": "test_dynamic_limits.py::test_one_that_waits_can_be_terminated",
     # Timeout
-    "T1": "test_tasks_map.py::test_f34_each_task_has_its_timeout",
-    "T2": "test_stuck.py::test_a_child_stuck_after_its_run_timeout_is_named_and_then_restarted",
-    "T3": "test_terminations.py::test_limits_of_infinity_never_strike",
-    "T4": "test_terminations.py::test_a_child_that_raises_ends_failed_with_that_very_exception",
+    "T1": "test_taskvisor_lifecycle.py::test_t1_a_timeout_for_each_attempt",
+    "T2": "test_taskvisor_lifecycle.py::test_t2_the_first_attempt_hangs_and_the_second_is_well",
+    "T3": "test_taskvisor_lifecycle.py::test_t3_no_timeout_is_said_as_inf_and_not_as_zero",
+    "T4": "test_taskvisor_lifecycle.py::test_t4_a_timeout_of_the_body_itself_is_a_failure_like_any",
     # Defaults
     "D1": "test_defaults.py::test_d1_a_child_added_later_has_them",
     "D2": "test_defaults.py::test_d2_the_children_of_a_list_have_them",
@@ -143,7 +141,7 @@ TASKVISOR = {
     "K23": "test_calls_handles.py::test_after_the_end_every_call_of_a_handle_is_refused",
     "K24": "test_dynamic.py::test_a_start_that_fails_leaves_nothing_behind",
     # Units
-    "U1": "there is no least delay: a backoff says how fast, a breaker how often",
+    "U1": "test_periodic.py::test_without_a_pause_others_still_get_their_turn",
     "U2": "test_backoff.py::test_the_wait_is_computed_from_the_restarts_in_a_row",
     "U3": "jitter is tenacity's, and tested there",
     "U4": "cancel scopes are trio's, and tested there",
@@ -162,8 +160,34 @@ TASKVISOR = {
     "U16": "test_dynamic_conflicts.py::test_a_replacement_turns_away_those_that_queue",
 }
 
+SISYPHUS = {
+    "S1": "test_components.py::test_one_object_lives_through_all_its_runs"
+    " test_pipes.py::test_s1_a_restart_after_its_delay_has_the_same_channels_and_loses_local_state",
+    "S2": "test_components.py::"
+    "test_an_unrecoverable_failure_is_not_retried_and_the_end_says_what_it_was",
+    "S3": "test_components.py::test_a_stop_while_it_waits_for_its_restart_starts_nothing",
+    "S4": "test_components.py::test_no_status_is_missing_however_slowly_it_is_read",
+    "S5": "test_components.py::test_those_that_failed_together_come_back_one_by_one"
+    " test_pipes.py::test_s5_the_delays_of_workers_that_fail_together_differ",
+    "S6": "test_components.py::test_no_status_is_missing_however_slowly_it_is_read",
+    "S7": "test_pipes.py::test_s7_a_worker_fails_with_an_item_in_hand_and_nothing_is_lost",
+    "S8": "test_pipes.py::test_s8_a_full_downstream_holds_the_upstream_back",
+    "S9": "test_pipes.py::test_s9_a_closed_upstream_ends_each_stage_after_what_it_had_in_hand"
+    " test_pipes.py::test_s9_a_closed_downstream_is_an_error_that_names_the_stage",
+    "S10": "test_pipes.py::test_s10_a_worker_can_take_an_item_out",
+    "S11": "test_pipes_lossless.py::"
+    "test_s11_cancelled_at_any_await_an_item_is_either_held_or_passed_on",
+}
+COMPONENTS = {
+    "R1": "test_components.py::"
+    "test_r1_the_handler_sees_what_was_reported_and_the_old_one_ends_before_the_new",
+    "R2": "test_components.py::test_r2_a_crash_without_a_report_is_what_the_handler_sees",
+    "R3": "test_components.py::test_r3_a_handler_that_raises_ends_supervision_with_its_error",
+    "R4": "test_components.py::test_r4_what_was_sent_counts_and_not_the_return_behind_it",
+}
+
 PEERS = {
     **{f"taskvisor {number}": told for number, told in TASKVISOR.items()},
-    **{f"sisyphus S{number}": PIPES for number in range(1, 12)},
-    **{f"components R{number}": COMPONENTS for number in range(1, 5)},
+    **{f"sisyphus {number}": told for number, told in SISYPHUS.items()},
+    **{f"components {number}": told for number, told in COMPONENTS.items()},
 }

@@ -37,6 +37,13 @@ TRIED = SYSTEM | {
     "spry.restart.attempt",
     "spry.restart.delay",
 }
+DELIVERED = {
+    "spry.child.path",
+    "spry.child.incarnation",
+    "spry.pipe.stage",
+    "spry.pipe.delivery",
+    "spry.pipe.outcome",
+}
 # What each span carries always; `error.type` comes on top where something failed.
 VOCABULARY = {
     "spry.startup": SYSTEM,
@@ -45,8 +52,13 @@ VOCABULARY = {
     "spry.try_restart": TRIED,
     "spry.teardown": SYSTEM,
     "spry.wait_for_termination": ENDED,
+    "spry.pipe.delivery": DELIVERED,
 }
-LINKS = {"restart_of": {"spry.startup", "spry.child.start"}, "terminates": {"spry.child.start"}}
+LINKS = {
+    "restart_of": {"spry.startup", "spry.child.start"},
+    "terminates": {"spry.child.start"},
+    "redelivery_of": {"spry.pipe.delivery"},
+}
 
 
 class Seen(NamedTuple):

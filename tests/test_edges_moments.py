@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import tenacity
 import trio
+import trio.testing
 
 from spry_py import (
     Child,
@@ -187,10 +189,42 @@ async def test_a_stop_that_comes_while_a_changed_child_is_shut_down_starts_it_no
     async def system(scope: Scope) -> None:
         await scope.start(Child("a", lingers, len(log)))
 
-    async with trio.open_nursery() as nursery:
-        async with open_system(system) as handle:
-            answers: list[Any] = []
-            nursery.start_soon(refused, handle.replay, answers)
-            await trio.sleep(1)
+    async with trio.open_nursery() as nursery, open_system(system) as handle:
+        answers: list[Any] = []
+        nursery.start_soon(refused, handle.replay, answers)
+        await trio.sleep(1)
     assert log == ["0 runs", "0 ends at 2"]
     assert answers == ["Interrupted"]
+
+
+@pytest.mark.parametrize("strategy", ["one_for_one", "rest_for_one", "one_for_all"])
+def test_between_two_attempts_a_child_is_being_restarted(strategy: Any) -> None:
+    told: list[object] = []
+
+    async def flaky(*, task_status: trio.TaskStatus[str]) -> None:
+        number = current_context().incarnation
+        if number == 2:
+            raise ValueError("not yet")
+        task_status.started(f"value {number}")
+        if number == 1:
+            await trio.sleep(1)
+            raise ValueError("boom")
+        await trio.sleep_forever()
+
+    async def waits(handle: SystemHandle) -> None:
+        told.append(await handle.child("a").wait_started())
+        report = await handle.child("a").wait()
+        told.append((report.incarnation, trio.current_time()))
+
+    async def main() -> None:
+        child = Child("a", flaky, backoff=tenacity.wait_fixed(1))
+        children = [child, Child("b", idle)]
+        tree = open_system(children, strategy=strategy)
+        async with trio.open_nursery() as nursery, tree as handle:
+            await trio.sleep(2.5)
+            told.append(handle.child("a").status)
+            nursery.start_soon(waits, handle)
+            await trio.sleep(2.5)
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    assert told == ["restarting", "value 3", (3, 5.0)]

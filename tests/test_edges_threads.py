@@ -19,7 +19,6 @@ class Inner:
         self.log: list[str] = []
 
     async def child(self) -> None:
-        self.begun.set()
         try:
             with cancel_on_settle():
                 await trio.sleep_forever()
@@ -31,6 +30,7 @@ class Inner:
     def run(self) -> None:
         async def main() -> None:
             async with open_system([Child("x", self.child)], name="inner") as tree:
+                self.begun.set()
                 await tree.wait()
             self.log.append(f"inner ended in {current_context().path}")
 

@@ -68,13 +68,30 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_programs_show_what_they_are_said_to_show(place: Path) -> None:
     programs: list[str] = []
     shown: list[str] = []
+    last = ""
     for language, text in parts():
         if language == "python":
             shown.append(f"-- {len(programs)}\n")
             programs.append(text)
-        elif language == "text":
+        elif language == "text" and last == "python":
             shown[-1] += text
+        last = language
     assert told(PROGRAM, programs, place) == "".join(shown)
+
+
+# In real time, each for itself: what runs in threads and processes knows no other.
+WHOLE = re.compile(r"^```py\n(.*?)^```\n+```text\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize(("program", "shown"), WHOLE.findall(README))
+def test_the_programs_of_real_time_show_what_they_are_said_to_show(
+    program: str, shown: str, tmp_path: Path
+) -> None:
+    # a process that is spawned reads its program again, from a file
+    file = tmp_path / "program.py"
+    file.write_text(program, encoding="utf-8")
+    result = finished([str(file)], tmp_path)
+    assert (result.stdout, result.returncode) == (shown, 0), result.stderr
 
 
 COMMANDS = [text for language, text in parts() if language == "console"]

@@ -1,0 +1,62 @@
+"""What becomes of an item that no worker gets through: `DeadLetter`."""
+
+from __future__ import annotations
+
+import logging
+import reprlib
+from dataclasses import dataclass
+from typing import Any
+
+import trio
+
+from . import Unrecoverable
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """An item that was given up, at which stage, and why.
+
+    ``deliveries`` is how often it was delivered, but for deliveries that a stop cut short and that
+    were made up for. ``exception`` is what the last worker failed with, and ``None`` where that is
+    not known: in a `Pipe` that is not a part of a `pipeline`, or if the worker was stopped.
+    ``path`` is the worker's, ``None`` outside a tree.
+    """
+
+    item: Any
+    stage: str
+    path: str | None
+    deliveries: int
+    exception: BaseException | None
+
+
+class DownstreamClosed(Unrecoverable):
+    """The next stage takes nothing any more, although this one has something for it.
+
+    Starting this one again would not help, so it is not done: the supervisor gives up.
+    """
+
+
+def tell_of(letter: DeadLetter) -> None:
+    """Log that an item was given up."""
+    times = "1 delivery" if letter.deliveries == 1 else f"{letter.deliveries} deliveries"
+    why = letter.exception
+    reason = "" if why is None else f"; the last one failed with {type(why).__name__}: {why}"
+    _logger_of(letter).error(
+        "stage %r gave up %s after %s%s", letter.stage, reprlib.repr(letter.item), times, reason
+    )
+
+
+async def send(letter: DeadLetter, channel: trio.MemorySendChannel[DeadLetter]) -> None:
+    """Hand a dead letter over, waiting for room; cancelled, it is not handed over."""
+    try:
+        await channel.send(letter)
+    except (trio.BrokenResourceError, trio.ClosedResourceError):
+        _logger_of(letter).error(
+            "the channel for dead letters is closed: %s of stage %r is lost",
+            reprlib.repr(letter.item),
+            letter.stage,
+        )
+
+
+def _logger_of(letter: DeadLetter) -> logging.Logger:
+    return logging.getLogger(f"spry_py.{(letter.path or letter.stage).replace('/', '.')}")

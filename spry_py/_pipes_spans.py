@@ -1,0 +1,58 @@
+"""Spans of deliveries: only of items that were delivered more than once, each linked to its first.
+
+A delivery is told when it is over, with the times that it had: a span that is begun only then
+always ends, and an item that is delivered once, as almost all are, costs nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Link, Status, StatusCode
+
+from ._attributes import SCOPE, library_version
+from ._pipes_hand import InHand, Outcome
+
+
+def tell_delivery(stage: str, held: InHand, outcome: Outcome) -> None:
+    """The present delivery is over."""
+    if outcome == "done" and held.first_try is None:
+        return
+    links = []
+    if held.first_try is not None:
+        links.append(Link(held.first_try, {"spry.link": "redelivery_of"}))
+    span = trace.get_tracer(SCOPE, library_version()).start_span(
+        "spry.pipe.delivery",
+        Context(),
+        attributes=_attributes(stage, held, outcome),
+        links=links,
+        start_time=held.given_at,
+    )
+    if outcome in ("failed", "dead") or (outcome == "forwarded" and not held.was_stopped):
+        _mark_failed(span, held)
+    span.end(held.ended_at or time.time_ns())
+    if held.first_try is None and span.get_span_context().is_valid:
+        held.first_try = span.get_span_context()
+
+
+def _attributes(stage: str, held: InHand, outcome: Outcome) -> dict[str, Any]:
+    attributes: dict[str, Any] = {
+        "spry.pipe.stage": stage,
+        "spry.pipe.delivery": held.deliveries,
+        "spry.pipe.outcome": outcome,
+    }
+    if held.context is not None:
+        attributes["spry.child.path"] = held.context.path
+        attributes["spry.child.incarnation"] = held.context.incarnation
+    return attributes
+
+
+def _mark_failed(span: trace.Span, held: InHand) -> None:
+    error = held.exception
+    why = "its worker ended" if error is None else f"{type(error).__name__}: {error}"
+    span.set_status(Status(StatusCode.ERROR, why))
+    if error is not None:
+        span.record_exception(error, timestamp=held.ended_at)
