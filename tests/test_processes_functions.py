@@ -201,8 +201,10 @@ async def test_an_interpreter_that_does_not_begin_is_a_failed_start() -> None:
     with pytest.raises(ChildFailure) as caught:
         async with open_system([Child("it", process(len, b"y" * 3_000_000, env=nowhere))]):
             pass
-    assert isinstance(caught.value.__cause__, ProcessFailed)
-    assert "nowhere" in str(caught.value.__cause__)
+    cause = caught.value.__cause__
+    assert isinstance(cause, ProcessFailed)
+    assert cause.returncode == 1
+    assert any("Fatal Python error" in line for line in cause.stderr)
 
 
 # The trace goes on, and so does what surrounds it
