@@ -12,7 +12,7 @@ The layers, each importing only from those above it::
     _scope _startup _restart _replay _root _supervisor _dynamic _partition     the supervisors
     _span_lines _incidents _incident_rows _timeline _account _retell   incidents, told again
     _threads_stack _threads_worker threads watchdog                    blocking code
-    _components_recovery _components_status _components_life components periodic   ways of working
+    _components_status _components_life components periodic            ways of working
     _processes_call _processes_failed _processes_output _processes_birth   what a process is
     _processes_run _processes_ready _processes_order processes         and as a child
     _pipes_letters _pipes_hand _pipes_spans _pipes_pipe                items in hand

@@ -20,8 +20,9 @@ from . import (
     current_context,
 )
 from ._check import check_async_function
-from ._components_recovery import leaf_of, may_recover
 from ._components_status import News
+from ._errors import sole_leaf_of
+from ._policy import may_recover
 
 METHODS: Final = ("start", "run", "recover", "handle_irrecoverable", "cleanup")
 HANDLER_SECONDS: Final = 5.0
@@ -112,7 +113,7 @@ class Life:
         """A failed start is reported to nobody but to whoever waits for a first one."""
         if current_context().is_settling:
             return
-        self._error = leaf_of(error)
+        self._error = sole_leaf_of(error)
         if self._has_been_up:
             self._judge(RUN, trio.current_time())
             if self._is_given_up:
@@ -123,7 +124,7 @@ class Life:
     async def decide(self, report: TerminationReport) -> None:
         """A run has ended by itself: say whether there will be another one, or tell the object."""
         exception = report.exception
-        self._error = leaf_of(exception) if exception is not None else None
+        self._error = sole_leaf_of(exception) if exception is not None else None
         self._judge(report.key, report.ended_at)
         if self._is_given_up:
             async with self._turn:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ._attributes import child_attributes, report_attributes
 from ._errors import Escalation, StartupFailure, tell
@@ -128,13 +128,31 @@ def _emit(
     # the traceback of what a supervisor passes on was logged where it was raised
     if exception is not None and not isinstance(exception, Escalation | StartupFailure):
         error = (type(exception), exception, exception.__traceback__)
-    record = logger.makeRecord(
-        _name(path), level, __file__, 0, f"{path} {text}", (), error, "log", extra, None
-    )
+    record = _record(logger, level, path, f"{path} {text}", extra, error)
     if error is not None and trace is not None:
         # where formatters look before they format a traceback once more
         record.exc_text = trace.rstrip("\n")
     logger.handle(record)
+
+
+def write(path: str, level: int, message: str, fields: Mapping[str, object]) -> None:
+    """Emit a record about ``path`` that tells no fact of the tree, for those who work in it."""
+    logger = _nearest(path)
+    if logger.isEnabledFor(level):
+        logger.handle(_record(logger, level, path, message, fields, None))
+
+
+def _record(
+    logger: logging.Logger,
+    level: int,
+    path: str,
+    message: str,
+    fields: Mapping[str, object],
+    error: Any,
+) -> logging.LogRecord:
+    return logger.makeRecord(
+        _name(path), level, __file__, 0, message, (), error, "log", fields, None
+    )
 
 
 def _is_on(path: str, level: int) -> bool:
@@ -145,7 +163,7 @@ def _is_on(path: str, level: int) -> bool:
 
 
 def _name(path: str) -> str:
-    return f"{NAME}.{path.replace('/', '.')}"
+    return f"{NAME}.{path.replace('/', '.')}" if path else NAME
 
 
 def _nearest(path: str) -> logging.Logger:
@@ -178,5 +196,5 @@ def _are_some_touched() -> bool:
     known = _LOGGERS
     if _Seen.count != len(known):
         _Seen.count = len(known)
-        _Seen.below = any(name.startswith(f"{NAME}.") for name in known)
+        _Seen.below = any(name.startswith(f"{NAME}.") for name in list(known))
     return _Seen.below

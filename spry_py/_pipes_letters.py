@@ -10,6 +10,7 @@ from typing import Any
 import trio
 
 from . import Unrecoverable
+from ._logs import write
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +42,8 @@ def tell_of(letter: DeadLetter) -> None:
     times = "1 delivery" if letter.deliveries == 1 else f"{letter.deliveries} deliveries"
     why = letter.exception
     reason = "" if why is None else f"; the last one failed with {type(why).__name__}: {why}"
-    _logger_of(letter).error(
-        "stage %r gave up %s after %s%s", letter.stage, reprlib.repr(letter.item), times, reason
-    )
+    item = reprlib.repr(letter.item)
+    _write(letter, f"stage {letter.stage!r} gave up {item} after {times}{reason}")
 
 
 async def send(letter: DeadLetter, channel: trio.MemorySendChannel[DeadLetter]) -> None:
@@ -51,12 +51,10 @@ async def send(letter: DeadLetter, channel: trio.MemorySendChannel[DeadLetter]) 
     try:
         await channel.send(letter)
     except (trio.BrokenResourceError, trio.ClosedResourceError):
-        _logger_of(letter).error(
-            "the channel for dead letters is closed: %s of stage %r is lost",
-            reprlib.repr(letter.item),
-            letter.stage,
-        )
+        item = reprlib.repr(letter.item)
+        text = f"the channel for dead letters is closed: {item} of stage {letter.stage!r} is lost"
+        _write(letter, text)
 
 
-def _logger_of(letter: DeadLetter) -> logging.Logger:
-    return logging.getLogger(f"spry_py.{(letter.path or letter.stage).replace('/', '.')}")
+def _write(letter: DeadLetter, text: str) -> None:
+    write(letter.path or letter.stage, logging.ERROR, text, {})

@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 import trio
 
 from . import Child, Context, Scope, TerminationReport, context_of
+from ._logs import write
 from ._pipes_letters import DeadLetter
 from ._pipes_pipe import Pipe
 from ._pipes_stage import Stage
@@ -171,6 +172,5 @@ def _root_task() -> trio.lowlevel.Task:
 
 
 def _tell_lost(path: str, items: int) -> None:
-    logging.getLogger(f"spry_py.{path.replace('/', '.')}").error(
-        "%s is another pipeline now: %d items of the former one are lost", path, items
-    )
+    lost = f"{path} is another pipeline now: {items} items of the former one are lost"
+    write(path, logging.ERROR, lost, {})

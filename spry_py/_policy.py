@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from ._backoff import delay_before_restart, is_recoverable, reset_after
 from ._breaker import Breaker
@@ -56,18 +57,18 @@ def judge(child: Child[object], report: TerminationReport, own: Breaker | None) 
     verdict = WISHES[child.restart, type(report.reason).__name__]
     if verdict is not Verdict.RESTART:
         return verdict
-    if exception is not None and not may_recover(child, exception):
+    if exception is not None and not may_recover(child.recoverable, exception):
         return _unrecoverable(child)
     if own is not None and not own.may_restart(child.key, report.ended_at):
         return _unrecoverable(child)
     return Verdict.RESTART
 
 
-def may_recover(child: Child[object], exception: BaseException) -> bool:
+def may_recover(recoverable: Callable[[Any], object] | None, exception: BaseException) -> bool:
     """Whether a restart may cure ``exception``, as far as the child itself can tell."""
     if any(isinstance(leaf, Unrecoverable) for leaf in leaves_of(exception)):
         return False
-    return child.recoverable is None or is_recoverable(child.recoverable, sole_leaf_of(exception))
+    return recoverable is None or is_recoverable(recoverable, sole_leaf_of(exception))
 
 
 def _unrecoverable(child: Child[object]) -> Verdict:

@@ -10,6 +10,7 @@ from typing import Final
 import trio
 
 from . import Context
+from ._logs import write
 
 LONGEST_LINE: Final = 4096
 # how much is read between two looks at everything else
@@ -110,7 +111,6 @@ class Teller:
 
     def __init__(self, context: Context, carrier: dict[str, str]) -> None:
         self._path = context.path
-        self._name = f"spry_py.{context.path.replace('/', '.')}"
         self._fields: dict[str, object] = {
             "spry.child.key": context.key,
             "spry.child.path": context.path,
@@ -122,24 +122,7 @@ class Teller:
 
     def __call__(self, text: str, pid: int, stream: str | None = None) -> None:
         """Tell a line that the process has written to ``stream``, or something else about it."""
-        logger = nearest_logger(self._name)
-        if not logger.isEnabledFor(logging.INFO):
-            return
-        extra = self._fields | {"process.pid": pid}
+        fields = self._fields | {"process.pid": pid}
         if stream is not None:
-            extra["log.iostream"] = stream
-        message = f"{self._path}: {text}"
-        record = logger.makeRecord(
-            self._name, logging.INFO, __file__, 0, message, (), None, "tell", extra
-        )
-        logger.handle(record)
-
-
-def nearest_logger(name: str) -> logging.Logger:
-    """The closest logger above that somebody uses: `logging` would keep a new one for ever."""
-    while "." in name:
-        logger = logging.Logger.manager.loggerDict.get(name)
-        if isinstance(logger, logging.Logger):
-            return logger
-        name = name.rpartition(".")[0]
-    return logging.getLogger(name)
+            fields["log.iostream"] = stream
+        write(self._path, logging.INFO, f"{self._path}: {text}", fields)

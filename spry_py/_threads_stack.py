@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
 from collections.abc import Callable
 from itertools import dropwhile, takewhile
 from types import FrameType
-from typing import Final
 
-_PACKAGE: Final = os.path.dirname(__file__) + os.sep
+from ._run_child import is_own
 
 
 def stack_of_thread(ident: int | None, is_above: Callable[[FrameType], bool]) -> str:
@@ -21,10 +19,5 @@ def stack_of_thread(ident: int | None, is_above: Callable[[FrameType], bool]) ->
     innermost = sys._current_frames().get(ident) if ident is not None else None
     called = takewhile(lambda pair: not is_above(pair[0]), traceback.walk_stack(innermost))
     outermost_first = reversed(list(called) if innermost is not None else [])
-    theirs = dropwhile(lambda pair: is_own(pair[0]), outermost_first)
+    theirs = dropwhile(lambda pair: is_own(pair[0].f_code), outermost_first)
     return "".join(traceback.StackSummary.extract(theirs).format())
-
-
-def is_own(frame: FrameType) -> bool:
-    """Whether this is code of ours, which would tell a user nothing."""
-    return frame.f_code.co_filename.startswith(_PACKAGE)

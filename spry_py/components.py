@@ -17,6 +17,7 @@ from . import (
     AlwaysRestart,
     Breaker,
     Child,
+    ChildFailure,
     ChildNotFound,
     RateLimited,
     Scope,
@@ -26,8 +27,8 @@ from . import (
 )
 from ._check import check_callable
 from ._components_life import RUN, Life, Runs, check_methods
-from ._components_recovery import OnlyStarts
 from ._components_status import ComponentStatus, StatusChange, StatusChanges
+from ._policy import may_recover
 
 __all__ = ["Component", "ComponentStatus", "Runs", "StatusChange", "StatusChanges", "component"]
 
@@ -112,7 +113,7 @@ def component(
             auto_shutdown="never" if restart == "permanent" else "any_significant",
         ),
         restart=restart,
-        recoverable=OnlyStarts(recoverable),
+        recoverable=_OnlyStarts(recoverable),
         on_unrecoverable=on_unrecoverable,
         significant=significant,
     )
@@ -195,6 +196,21 @@ class _Plan:
                 breaker=life.as_breaker,
             )
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _OnlyStarts:
+    """``recoverable`` of a whole component: a failed start may be, what it gave up on is not."""
+
+    recoverable: Callable[[Any], object] | None
+
+    def __call__(self, error: BaseException) -> bool:
+        cause: BaseException | None = error
+        while isinstance(cause, ChildFailure):
+            cause = cause.__cause__
+        if cause is None or cause is error:
+            return False
+        return may_recover(self.recoverable, cause)
 
 
 async def _hold(plan: _Plan, *, task_status: trio.TaskStatus[Component]) -> None:

@@ -26,13 +26,13 @@ import trio
 
 from . import context_of
 from ._check import check_seconds
+from ._logs import write
 from ._threads_stack import stack_of_thread
 from ._threads_worker import Worker
 
 __all__ = ["watch_loop"]
 
 _LOOKS: Final = 4
-_NAME: Final = "spry_py"
 
 _Step: TypeAlias = tuple[trio.lowlevel.Task, float]
 
@@ -175,16 +175,14 @@ def _tell(reports: list[Blocked]) -> None:
 
 
 def _log(report: Blocked) -> None:
-    fields = {
+    fields: dict[str, object] = {
         "spry.child.stack": report.stack,
         "spry.task.name": report.task,
         "spry.loop.blocked": report.seconds,
     }
     if report.path is not None:
         fields["spry.child.path"] = report.path
-    path = report.path or ""
-    name = f"{_NAME}.{path.replace('/', '.')}".rstrip(".")
-    logging.getLogger(name).warning("%s", _text_of(report), extra=fields)
+    write(report.path or "", logging.WARNING, _text_of(report), fields)
 
 
 def _text_of(report: Blocked) -> str:

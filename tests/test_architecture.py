@@ -23,7 +23,7 @@ LAYERS = (
     ("_scope", "_startup", "_restart", "_replay", "_root", "_supervisor", "_dynamic", "_partition"),
     ("_span_lines", "_incidents", "_incident_rows", "_timeline", "_account", "_retell"),
     ("_threads_stack", "_threads_worker", "threads", "watchdog"),
-    ("_components_recovery", "_components_status", "_components_life", "components", "periodic"),
+    ("_components_status", "_components_life", "components", "periodic"),
     ("_processes_call", "_processes_failed", "_processes_output", "_processes_birth"),
     ("_processes_run", "_processes_ready", "_processes_order", "processes"),
     ("_pipes_letters", "_pipes_hand", "_pipes_spans", "_pipes_pipe"),
@@ -44,7 +44,7 @@ ONLY_IN = {
         "_otlp",
         "telemetry",
     },
-    "tenacity": {"_backoff", "_components_recovery"},
+    "tenacity": {"_backoff"},
 }
 # Public modules beside the kernel: they stand on its public face, as a user's program does.
 EXTENSIONS = {
@@ -58,7 +58,6 @@ EXTENSIONS = {
     "_processes_output",
     "_processes_run",
     "_components_life",
-    "_components_recovery",
     "components",
     "periodic",
     "threads",
