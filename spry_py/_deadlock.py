@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ._context import current_incarnation, deciding
@@ -45,23 +43,27 @@ def is_below(caller: Incarnation | None, incarnation: Incarnation) -> bool:
     return False
 
 
-@contextmanager
-def listening_not(caller: Incarnation | None) -> Iterator[None]:
+class listening_not:  # noqa: N801 - read as a word: ``with listening_not(caller):``
     """Inside, a caller waits for something that may be its own end: it cannot listen meanwhile.
 
     Asked to settle, it is aborted in its turn; if it has been asked already, now.
     """
-    if caller is None:
-        yield
-        return
-    listener = caller.listen()
-    listener.stopping += 1
-    try:
-        if caller.burden == "settling":
-            caller.abort()
-        yield
-    finally:
-        listener.stopping -= 1
+
+    __slots__ = ("_caller", "_listener")
+
+    def __init__(self, caller: Incarnation | None) -> None:
+        self._caller = caller
+        self._listener = caller.listen() if caller is not None else None
+
+    def __enter__(self) -> None:
+        if self._caller is not None and self._listener is not None:
+            self._listener.stopping += 1
+            if self._caller.burden == "settling":
+                self._caller.abort()
+
+    def __exit__(self, *_: object) -> None:
+        if self._listener is not None:
+            self._listener.stopping -= 1
 
 
 def would_deadlock(loop: Any) -> bool:

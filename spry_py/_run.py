@@ -6,8 +6,8 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Self
 
 import trio
@@ -24,7 +24,7 @@ from ._termination import TerminationReport
 from ._tree import Tree
 
 if TYPE_CHECKING:
-    from types import FrameType
+    from types import FrameType, TracebackType
 
     from .telemetry import Exporting
 
@@ -44,40 +44,9 @@ def as_supervisor(
     return system
 
 
-class _Outcome:
-    """How a tree in a background task has fared."""
-
-    def __init__(self) -> None:
-        self.handle: Any = None
-        self.tree: Tree | None = None
-        self.failure: BaseException | None = None
-        self.changed = trio.Event()
-        self.block = trio.CancelScope()
-
-    def started(self, handle: Any) -> None:
-        self.handle = handle
-        self.changed.set()
-
-    @enable_ki_protection
-    async def run(self, supervisor: Any) -> None:
-        try:
-            await run_root(supervisor, supervisor.name, self.started, self._keep)
-        except trio.Cancelled:
-            raise
-        except BaseException as failure:
-            self.failure = failure
-            self.block.cancel()
-        finally:
-            self.changed.set()
-
-    def _keep(self, tree: Tree) -> None:
-        self.tree = tree
-
-
-@asynccontextmanager
-async def open_system(
+def open_system(
     system: System | Sequence[Child[Any]] | Supervisor[Any], **options: Any
-) -> AsyncIterator[SystemHandle]:
+) -> AbstractAsyncContextManager[SystemHandle]:
     """Run a tree for the duration of a block: ``async with open_system(shop) as handle:``.
 
     The block begins when the whole tree is started; leaving it stops the tree in reverse order. A
@@ -86,43 +55,113 @@ async def open_system(
     those of `SystemSupervisor` and belong to a bare system: `TypeError` otherwise. Cancelled from
     outside, the block and then the tree end before `trio.Cancelled` goes on.
     """
-    outcome = _Outcome()
-    supervisor = as_supervisor(system, options)
-    block_failure: BaseException | None = None
-    try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(outcome.run, supervisor, name=f"spry_py {supervisor.name}")
-            with outcome.block:
-                await outcome.changed.wait()
-                if outcome.handle is not None:
-                    try:
-                        yield outcome.handle
-                    except BaseException as exception:
-                        block_failure = exception
-            assert outcome.tree is not None
-            outcome.tree.incarnation.stop()
-    except BaseExceptionGroup as group:
-        # the block's own failure is kept already: this is Ctrl-C, handed to the waiting main task
-        rest = without_cancelled(group)
-        if rest is not None:
-            rest = sole_leaf_of(rest)
-            rest.__context__ = block_failure
-            block_failure = rest
-    await _raise(block_failure, outcome.failure)
-    if outcome.handle is None:
-        raise RuntimeError("the tree ended before it was started")
+    return _OpenSystem(as_supervisor(system, options))
 
 
-async def _raise(block: BaseException | None, tree: BaseException | None) -> None:
-    """Let out what went wrong: one exception as it is, two as one flat group."""
+def _joined(block: BaseException | None, tree: BaseException | None) -> BaseException | None:
+    """What went wrong: one exception as it is, two as one flat group."""
     rest = without_cancelled(block) if block is not None else None
     if rest is not None and tree is not None and rest is not tree:
-        raise BaseExceptionGroup("both the block and its tree failed", [rest, tree])
-    if tree is not None:
-        raise tree
-    if rest is not None:
-        raise rest
-    await trio.lowlevel.checkpoint_if_cancelled()
+        return BaseExceptionGroup("both the block and its tree failed", [rest, tree])
+    return rest if tree is None else tree
+
+
+class _OpenSystem(AbstractAsyncContextManager[SystemHandle]):
+    """A tree in a background task, for the duration of a block.
+
+    A class, since the generators of `contextlib` assign to the exceptions that pass through them,
+    and there are exceptions which refuse that.
+    """
+
+    def __init__(self, supervisor: Any) -> None:
+        self._supervisor = supervisor
+        self._handle: Any = None
+        self._tree: Tree | None = None
+        # what the tree has failed with
+        self._failure: BaseException | None = None
+        # the tree is up, or over
+        self._changed = trio.Event()
+        self._block = trio.CancelScope()
+
+    @enable_ki_protection
+    async def __aenter__(self) -> SystemHandle:
+        self._manager = trio.open_nursery()
+        nursery = await self._manager.__aenter__()
+        nursery.start_soon(self._run, name=f"spry_py {self._supervisor.name}")
+        self._block.__enter__()
+        failure: BaseException | None = None
+        try:
+            await self._changed.wait()
+        except BaseException as exception:
+            failure = exception
+        if failure is None and self._handle is not None:
+            handle: SystemHandle = self._handle
+            return handle
+        nursery.cancel_scope.cancel()
+        try:
+            if not await self._leave(failure):
+                assert failure is not None
+                raise failure
+            raise RuntimeError("the tree ended before it was started")
+        finally:
+            del failure
+
+    @enable_ki_protection
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        exception: BaseException | None,
+        place: TracebackType | None,
+    ) -> bool:
+        assert self._tree is not None
+        self._tree.incarnation.stop()
+        try:
+            return await self._leave(exception)
+        finally:
+            del exception, place
+
+    @enable_ki_protection
+    async def _run(self) -> None:
+        try:
+            await run_root(self._supervisor, self._supervisor.name, self._started, self._keep)
+        except trio.Cancelled:
+            raise
+        except BaseException as failure:
+            self._failure = failure
+            self._block.cancel()
+        finally:
+            self._changed.set()
+
+    def _started(self, handle: Any) -> None:
+        self._handle = handle
+        self._changed.set()
+
+    def _keep(self, tree: Tree) -> None:
+        self._tree = tree
+
+    async def _leave(self, block: BaseException | None) -> bool:
+        """Wait for the end of the tree; raise what comes out, unless that is ``block`` itself.
+
+        Says whether there is nothing left of ``block``, as an ``__aexit__`` does.
+        """
+        own = block
+        try:
+            self._block.__exit__(None, None, None)
+            await self._manager.__aexit__(None, None, None)
+        except BaseExceptionGroup as group:
+            # Ctrl-C, handed to the waiting main task
+            rest = without_cancelled(group)
+            own = sole_leaf_of(rest) if rest is not None else own
+        failure = _joined(own, self._failure)
+        self._failure = None
+        try:
+            if failure is None:
+                await trio.lowlevel.checkpoint_if_cancelled()
+            elif failure is not block:
+                raise failure
+            return failure is None
+        finally:
+            del failure, own, block
 
 
 def run(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from typing import Final, Self
 
 import trio
@@ -135,15 +135,20 @@ def subscribe(
     Raises `TypeError` or `ValueError` at once for a bad ``capacity``.
     """
     check_count("events", "capacity", capacity, infinite=True, least=1)
-    return _subscribed(stream, path, capacity)
+    return _Subscribed(Subscription(stream, path, capacity), stream)
 
 
-@asynccontextmanager
-async def _subscribed(stream: Stream, path: str, capacity: float) -> AsyncIterator[Subscription]:
-    subscriber = Subscription(stream, path, capacity)
-    stream.subscribers.append(subscriber)
-    try:
-        yield subscriber
-    finally:
-        stream.subscribers.remove(subscriber)
-        subscriber.close()
+class _Subscribed(AbstractAsyncContextManager[AsyncIterator[Event]]):
+    """A subscription, from entering the block to its end. A class: see `_run`."""
+
+    def __init__(self, subscriber: Subscription, stream: Stream) -> None:
+        self._subscriber = subscriber
+        self._stream = stream
+
+    async def __aenter__(self) -> Subscription:
+        self._stream.subscribers.append(self._subscriber)
+        return self._subscriber
+
+    async def __aexit__(self, *_: object) -> None:
+        self._stream.subscribers.remove(self._subscriber)
+        self._subscriber.close()

@@ -12,10 +12,11 @@ from collections.abc import (
     Callable,
     Iterable,
 )
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import trio
+from trio.lowlevel import enable_ki_protection
 
 from ._check import check_async_function, check_count, check_seconds
 from ._child import Child
@@ -24,6 +25,8 @@ from ._run_child import without_cancelled
 from ._termination import Normal, Reason, TerminationReport
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from ._child_handle import ChildHandle
     from ._handle import SystemHandle
 
@@ -62,7 +65,7 @@ def map_tasks(
     async def begin(item: T) -> ChildHandle:
         return await _begin(handle, fn, (item,), timeout)
 
-    return _open(_Stream(begin, limit, ordered), items)
+    return _Mapping(_Stream(begin, limit, ordered), items)
 
 
 def _limit(limit: int | None) -> int:
@@ -127,23 +130,36 @@ def _value_of(report: TerminationReport) -> Any:
 # Many tasks
 
 
-@asynccontextmanager
-async def _open(stream: _Stream, items: Items[Any]) -> AsyncIterator[AsyncIterator[Reason]]:
-    failure: BaseException | None = None
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(stream.feed, items, nursery, name="spry_py map")
+class _Mapping(AbstractAsyncContextManager[AsyncIterator[Reason]]):
+    """The tasks of one `SystemHandle.map`, for the duration of a block. A class: see `_run`."""
+
+    def __init__(self, stream: _Stream, items: Items[Any]) -> None:
+        self._stream = stream
+        self._items = items
+
+    @enable_ki_protection
+    async def __aenter__(self) -> AsyncIterator[Reason]:
+        self._manager = trio.open_nursery()
+        self._nursery = await self._manager.__aenter__()
+        self._nursery.start_soon(self._stream.feed, self._items, self._nursery, name="spry_py map")
+        return self._stream
+
+    @enable_ki_protection
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        exception: BaseException | None,
+        place: TracebackType | None,
+    ) -> None:
+        self._stream.close()
+        # what comes from outside while the tasks end must not take the place of `exception`
+        self._nursery.cancel_scope.shield = True
+        self._nursery.cancel_scope.cancel()
         try:
-            yield stream
-        except BaseException as exception:
-            failure = exception
-        stream.close()
-        # what comes from outside while the tasks end must not take the place of `failure`
-        nursery.cancel_scope.shield = True
-        nursery.cancel_scope.cancel()
-    try:
-        stream.raise_both(failure)
-    finally:
-        del failure
+            await self._manager.__aexit__(None, None, None)
+            self._stream.raise_beside(exception)
+        finally:
+            del exception, place
 
 
 class _Stream:
@@ -188,7 +204,7 @@ class _Stream:
         while True:
             if self._is_closed:
                 raise trio.ClosedResourceError("the block of this map is over")
-            self.raise_both(None)
+            self.raise_beside(None)
             reason = self._take()
             if reason is not None:
                 return reason
@@ -209,17 +225,20 @@ class _Stream:
         self._is_closed = True
         self._changed.unpark_all()
 
-    def raise_both(self, failure: BaseException | None) -> None:
-        """Raise ``failure``, and what has kept the tasks from going on if nobody knows it yet."""
+    def raise_beside(self, failure: BaseException | None) -> None:
+        """Raise what has kept the tasks from going on, if nobody knows it yet.
+
+        Where ``failure`` is on its way already, that goes on, or both as a group.
+        """
         error, self._error = self._error, None
         try:
+            if error is None:
+                return
             if failure is None:
-                failure = error
-            elif error is not None and without_cancelled(failure) is not None:
+                raise error
+            if without_cancelled(failure) is not None:
                 message = "both the block and its tasks failed"
                 raise BaseExceptionGroup(message, [failure, error])
-            if failure is not None:
-                raise failure
         finally:
             del failure, error
 
