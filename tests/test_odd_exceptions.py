@@ -30,9 +30,6 @@ async def test_what_a_block_raises_comes_out_as_it_is(make: Callable[[], Excepti
 
     for around in ("open_system", "map", "events"):
         error = make()
-        try:
+        with pytest.raises(type(error)) as caught:
             await block(around)
-        except Exception as caught:
-            assert caught is error
-        else:
-            raise AssertionError("it was lost")
+        assert caught.value is error
