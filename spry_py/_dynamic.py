@@ -228,7 +228,7 @@ class DynamicLoop(Loop):
             if incarnation is not None and incarnation.member is not None:
                 self.shutdowns.ask(member, incarnation)
             if member in self.hooks:
-                self.hooks[member].cancel()
+                self.shutdowns.cancel_hook(self.hooks[member])
         for member in members:
             await self.shutdowns.one(member)
             self.shut(member)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ._incarnation import Incarnation
     from ._nursery import Member
     from ._policy import Strategy
+    from ._run_child import Hook
     from ._telemetry import Incident
     from ._termination import TerminationReport
     from ._tree import Tree
@@ -49,7 +50,7 @@ class Keeper(Mailbox):
         self.members = Members()
         self.shutdowns = Shutdowns(self)
         self.calls = Calls(self)
-        self.hooks: dict[Member, trio.CancelScope] = {}
+        self.hooks: dict[Member, Hook] = {}
         # the ends of backoffs
         self.waits: dict[Member, Timer] = {}
         self.hook_errors: dict[Member, Exception] = {}
@@ -193,8 +194,13 @@ class Keeper(Mailbox):
         self.post(self.on_undecided, member)
         return False
 
+    def on_hook(self, member: Member, hook: Hook) -> None:
+        """The ``on_termination`` of a child begins."""
+        self.hooks[member] = hook
+        self.shutdowns.watch_hook(hook)
+
     def on_hook_done(self, member: Member, error: Exception | None) -> None:
-        self.hooks.pop(member, None)
+        self.shutdowns.forget(self.hooks.pop(member))
         if error is not None:
             self.hook_errors[member] = error
         assert member.undecided, "somebody has not waited for on_termination"

@@ -24,6 +24,17 @@ HOOK_SECONDS: Final = 5.0
 _PACKAGE: Final = __file__.rpartition(os.sep)[0] + os.sep
 
 
+class Hook:
+    """An ``on_termination`` under way, in the task of the child that has ended."""
+
+    __slots__ = ("path", "scope", "task")
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.scope = trio.CancelScope(deadline=trio.current_time() + HOOK_SECONDS)
+        self.task = trio.lowlevel.current_task()
+
+
 class LateStart(RuntimeError):
     """``started()`` after the start was cancelled; no failure if the supervisor did that."""
 
@@ -224,8 +235,10 @@ async def _run_hook(member: Member) -> None:
     assert hook is not None
     error: Exception | None = None
     deciding.set(member.loop)
+    running = Hook(report.path)
+    member.loop.on_hook(member, running)
     try:
-        with trio.move_on_after(HOOK_SECONDS) as member.loop.hooks[member]:
+        with running.scope:
             await _call_hook(hook, report)
     except BaseException as exception:
         failure = without_cancelled(exception)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from ._incarnation import living_below
-from ._run_child import is_own
+from ._run_child import HOOK_SECONDS, Hook, is_own
 
 if TYPE_CHECKING:
     from ._incarnation import Incarnation
@@ -47,9 +47,9 @@ class Shutdowns:
         self._after: Callable[[Member], object] = id
         self.turn: Member | None = None
         # when to look at each again
-        self._asked: dict[Incarnation, float] = {}
+        self._asked: dict[Incarnation | Hook, float] = {}
         # how long to wait before the next look at those found stuck
-        self._intervals: dict[Incarnation, float] = {}
+        self._intervals: dict[Incarnation | Hook, float] = {}
         self._guarded: set[Incarnation] = set()
         self._watch_at = math.inf
 
@@ -89,18 +89,28 @@ class Shutdowns:
             if incarnation not in self._asked:
                 self._watch(incarnation, trio.current_time())
 
+    def watch_hook(self, hook: Hook) -> None:
+        """An ``on_termination`` has begun: report it if its time limit does not end it."""
+        self._watch(hook, trio.current_time() + HOOK_SECONDS + STUCK_AFTER)
+
+    def cancel_hook(self, hook: Hook) -> None:
+        """End an ``on_termination`` before its time."""
+        if not hook.scope.cancel_called:
+            hook.scope.cancel()
+            self._watch(hook, trio.current_time() + STUCK_AFTER)
+
     def clear(self) -> None:
         """Look after nobody any more."""
         self._asked.clear()
         self._guarded.clear()
 
-    def forget(self, incarnation: Incarnation) -> None:
+    def forget(self, ended: Incarnation | Hook) -> None:
         """It has ended."""
-        self._asked.pop(incarnation, None)
-        if self._guarded:
-            self._guarded.discard(incarnation)
+        self._asked.pop(ended, None)
+        if self._guarded and not isinstance(ended, Hook):
+            self._guarded.discard(ended)
         if self._intervals:
-            self._intervals.pop(incarnation, None)
+            self._intervals.pop(ended, None)
 
     async def one(self, member: Member) -> None:
         """Stop a child, whatever it is doing, and wait until nothing of it is alive."""
@@ -111,7 +121,7 @@ class Shutdowns:
             while incarnation.member is not None:
                 await loop.pause()
         while member in loop.hooks:
-            loop.hooks[member].cancel()
+            self.cancel_hook(loop.hooks[member])
             await loop.pause()
 
     async def each(self, members: Iterable[Member], after: Callable[[Member], object]) -> None:
@@ -138,7 +148,7 @@ class Shutdowns:
                 if member.is_alive:
                     return
                 if member in loop.hooks:
-                    loop.hooks[member].cancel()
+                    self.cancel_hook(loop.hooks[member])
                     return
                 self._after(member)
             member = self.turn = next(self._row, None)
@@ -160,8 +170,8 @@ class Shutdowns:
             incarnation.abort()
             self._watch(incarnation, trio.current_time() + STUCK_AFTER)
 
-    def _watch(self, incarnation: Incarnation, due: float) -> None:
-        self._asked[incarnation] = due
+    def _watch(self, one: Incarnation | Hook, due: float) -> None:
+        self._asked[one] = due
         if due < self._watch_at:
             self._arm(due)
 
@@ -175,32 +185,37 @@ class Shutdowns:
         if now < self._watch_at:
             return  # an appointment that an earlier one has replaced
         self._watch_at = math.inf
-        for incarnation, due in list(self._asked.items()):
+        for one, due in list(self._asked.items()):
             if due <= now:
-                self._overdue(incarnation, now)
-            self._arm(self._asked[incarnation])
+                self._overdue(one, now)
+            self._arm(self._asked[one])
 
-    def _overdue(self, incarnation: Incarnation, now: float) -> None:
-        member = incarnation.member
-        assert member is not None
-        if incarnation.burden == "settling":
-            self._loop.teller.child_overdue(member, incarnation)
-            self._abort(incarnation)
+    def _overdue(self, one: Incarnation | Hook, now: float) -> None:
+        teller = self._loop.teller
+        if isinstance(one, Hook):
+            teller.stuck(self._loop, None, [_hook_stack(one)])
+        elif one.burden == "settling":
+            assert one.member is not None
+            teller.child_overdue(one.member, one)
+            self._abort(one)
             return
-        self._loop.teller.child_stuck(member, incarnation, stuck_below(incarnation))
-        self._intervals[incarnation] = 2 * self._intervals.get(incarnation, STUCK_AFTER)
-        self._asked[incarnation] = now + self._intervals[incarnation]
+        else:
+            teller.stuck(self._loop, one.wait_span, stuck_below(one))
+        self._intervals[one] = 2 * self._intervals.get(one, STUCK_AFTER)
+        self._asked[one] = now + self._intervals[one]
 
 
 def stuck_below(incarnation: Incarnation) -> list[tuple[str, str]]:
     """The path and the stack of each child that keeps ``incarnation`` from ending."""
     inner = incarnation.inner
     suspects = [incarnation] if inner is None else [incarnation, *living_below(inner)]
-    return [
-        (item.path, stack_of(item))
-        for item in suspects
-        if item.task is not None and not _has_living_children(item)
-    ]
+    stuck: list[tuple[str, str]] = []
+    for item in suspects:
+        hooks = item.inner.hooks.values() if item.inner is not None else ()
+        stuck.extend(map(_hook_stack, hooks))
+        if item.task is not None and not hooks and not _has_living_children(item):
+            stuck.append((item.path, stack_of(item)))
+    return stuck
 
 
 def _has_living_children(incarnation: Incarnation) -> bool:
@@ -208,19 +223,28 @@ def _has_living_children(incarnation: Incarnation) -> bool:
     return inner is not None and any(member.is_alive for member in inner.members)
 
 
+def _hook_stack(hook: Hook) -> tuple[str, str]:
+    parts = ["  in its on_termination:\n", *_lines(hook.task.iter_await_frames())]
+    return hook.path, "".join([*parts, *_nested_lines(hook.task)])
+
+
 def stack_of(incarnation: Incarnation) -> str:
     """Where a child stands, as traceback text, the innermost frame last; nested tasks follow."""
     assert incarnation.task is not None
     parts = _lines(chain(incarnation.task.iter_await_frames(), _frames_of(incarnation.steps)))
-    pending = [incarnation.task]
+    parts.extend(_nested_lines(incarnation.task))
+    parts.extend(tell() for tell in incarnation.more_stacks)
+    return "".join(parts)
+
+
+def _nested_lines(outermost: trio.lowlevel.Task) -> Iterator[str]:
+    pending = [outermost]
     while pending:
         for nursery in pending.pop().child_nurseries:
             for task in nursery.child_tasks:
-                parts.append(f"  in its nested task {task.name}:\n")
-                parts.extend(_lines(task.iter_await_frames()))
+                yield f"  in its nested task {task.name}:\n"
+                yield from _lines(task.iter_await_frames())
                 pending.append(task)
-    parts.extend(tell() for tell in incarnation.more_stacks)
-    return "".join(parts)
 
 
 def _lines(frames: Iterable[tuple[FrameType, int]]) -> list[str]:

@@ -231,18 +231,17 @@ class Teller:
         mark_late(member.loop, f"{member.path!r} {text}")
         log_child(member, ChildAborted, text, incarnation.wait_span)
 
-    def child_stuck(
-        self, member: Member, incarnation: Incarnation, stuck: Sequence[tuple[str, str]]
-    ) -> None:
+    def stuck(self, loop: Keeper, wait: Span | None, stuck: Sequence[tuple[str, str]]) -> None:
+        """Children of ``loop`` or below it that do not end, each with its path and its stack."""
         for path, stack in stuck:
             if self.subscribers:
                 self.stream.publish(ChildStuck, path, stack)
-            mark_late(member.loop, f"{path!r} does not end although it was aborted")
+            mark_late(loop, f"{path!r} does not end although it was aborted")
             if self.spans is not None:
-                self.spans.child_stuck(incarnation.wait_span, path, stack)
+                self.spans.child_stuck(wait, path, stack)
             fields = {"spry.child.path": path, "spry.child.stack": stack}
             text = f"does not end although it was aborted; it sits at\n{stack}"
-            log(ChildStuck, path, text, fields, incarnation.wait_span)
+            log(ChildStuck, path, text, fields, wait)
 
     def teardown_began(self, loop: Keeper, parent: Span | None) -> None:
         if loop.is_stopping:

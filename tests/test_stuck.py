@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import pytest
 import trio
 import trio.lowlevel
@@ -9,13 +11,16 @@ import trio.lowlevel
 from spry_py import (
     Child,
     ChildFailure,
+    ChildStuck,
+    DynamicSupervisor,
     Failed,
     RunTimeout,
     SystemSupervisor,
+    TerminationReport,
     current_context,
     open_system,
 )
-from stories import Actor, Record, cast, story, warnings_of
+from stories import Actor, Boom, Record, cast, story, warnings_of
 
 
 async def the_stubborn_part(seconds: float) -> None:
@@ -167,3 +172,99 @@ async def test_others_are_served_while_one_is_stuck() -> None:
         a.die()
         await trio.sleep(1)
     assert record.facts == [(0, "+a1"), (5, "-a1"), (5, "+a2"), (51, "-a2")]
+
+
+# An on_termination that does not end
+
+
+def lingers(seconds: float) -> Callable[[TerminationReport], Awaitable[None]]:
+    async def hook(report: TerminationReport) -> None:
+        await the_stubborn_part(seconds)
+
+    return hook
+
+
+async def crashes() -> None:
+    await trio.sleep(1)
+    raise Boom
+
+
+def bad(seconds: float) -> Child[None]:
+    return Child("bad", crashes, on_termination=lingers(seconds), restart="temporary")
+
+
+@story
+async def test_an_on_termination_that_a_stop_does_not_end_is_named() -> None:
+    record = Record()
+    a = Actor(record, "a")
+    with warnings_of("top") as heard:
+        async with open_system([a.child(), bad(20)], name="top"):
+            await trio.sleep(2)
+        await trio.sleep(100)
+    assert named(heard, "top/bad") == [3, 5, 9, 17]
+    assert all("on_termination" in text for time, _, text in heard if time < 20)
+    assert record.facts == [(0, "+a1"), (21, "-a1")]
+
+
+@story
+async def test_an_on_termination_that_its_time_limit_does_not_end_is_named() -> None:
+    with warnings_of("top") as heard:
+        async with (
+            open_system([bad(15)], name="top", strategy="one_for_one") as tree,
+            tree.events() as events,
+        ):
+            assert await tree.child("bad").wait()
+            assert trio.current_time() == 16
+            await tree.stop()
+            stuck = [event async for event in events if isinstance(event, ChildStuck)]
+        await trio.sleep(100)
+    assert named(heard, "top/bad") == [7, 9, 13]
+    assert [(event.at, event.path) for event in stuck] == [(time, "top/bad") for time in (7, 9, 13)]
+    assert all("the_stubborn_part" in event.stack for event in stuck)
+
+
+@story
+async def test_one_that_ends_when_cancelled_or_before_is_not_named() -> None:
+    async def sleeps(report: TerminationReport) -> None:
+        await trio.sleep(50)
+
+    with warnings_of("top") as heard:
+        children = [
+            Child("limited", crashes, on_termination=sleeps, restart="temporary"),
+            Child("brief", crashes, on_termination=lingers(5.9), restart="temporary"),
+        ]
+        async with open_system(children, name="top", strategy="one_for_one"):
+            await trio.sleep(100)
+    assert named(heard, "top") == []
+
+
+@story
+async def test_one_below_an_aborted_supervisor_is_named_once_each_time() -> None:
+    sub = Child("sub", SystemSupervisor([Child("inner", SystemSupervisor([bad(20)]))]), shutdown=0)
+    with warnings_of("top") as heard:
+        async with open_system([sub], name="top"):
+            await trio.sleep(2)
+        assert trio.current_time() == 21
+    assert [(time, name) for time, name, text in heard if "does not end" in text] == [
+        (time, "spry_py.top.sub.inner.bad") for time in (3, 5, 9, 17)
+    ]
+    assert len(named(heard, "top/sub/inner/bad")) == 4
+
+
+@story
+async def test_one_of_a_dynamic_supervisor_is_named() -> None:
+    with warnings_of("top") as heard:
+        async with open_system(DynamicSupervisor(name="top")) as pool:
+            await pool.start_child(bad(20))
+            await trio.sleep(2)
+    assert named(heard, "top/bad") == [3, 5, 9, 17]
+
+
+@story
+async def test_one_that_keeps_a_termination_waiting_is_named() -> None:
+    with warnings_of("top") as heard:
+        async with open_system([bad(5)], name="top", strategy="one_for_one") as tree:
+            await trio.sleep(2)
+            await tree.terminate_child("bad")
+            assert trio.current_time() == 6
+    assert named(heard, "top/bad") == [3, 5]
