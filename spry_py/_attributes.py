@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 Attributes: TypeAlias = dict[str, Any]
 
 SCOPE: Final = "spry_py"
-_REASONS: Final = {"Normal": "normal", "Aborted": "aborted", "Failed": "failed"}
 
 
 def library_version() -> str:
@@ -58,14 +57,16 @@ def report_attributes(report: TerminationReport) -> Attributes:
         "spry.termination.burden": report.burden,
         "spry.child.lifetime": report.lifetime or 0.0,
     }
-    if report.exception is not None:
+    if report.failed and report.exception is not None:
         attributes["error.type"] = type_name(report.exception)
     return attributes
 
 
 def reason_name(report: TerminationReport) -> str:
     """The kind of a reason, in one lower-case word."""
-    return _REASONS[type(report.reason).__name__]
+    if report.failed:
+        return "failed"
+    return "normal" if type(report.reason).__name__ == "Normal" else "aborted"
 
 
 def type_name(exception: BaseException) -> str:

@@ -84,16 +84,17 @@ def log_end(
     member: Member, report: TerminationReport, span: Span | None, trace: str | None
 ) -> None:
     """Emit the record about the end of a child."""
-    level = LEVELS[ChildTerminated] if report.exception is None else logging.ERROR
+    level = logging.ERROR if report.failed else LEVELS[ChildTerminated]
     path = member.path
     if _is_on(path, level):
         fields = child_attributes(member) | report_attributes(report)
-        _emit(level, path, _end_of(report), fields, span, report.exception, trace)
+        error = report.exception if report.failed else None
+        _emit(level, path, _end_of(report), fields, span, error, trace)
 
 
 def _end_of(report: TerminationReport) -> str:
     exception = report.exception
-    if exception is not None:
+    if exception is not None and report.failed:
         under = {"none": "", "settling": " while settling", "aborted": " while being aborted"}
         return f"failed{under[report.burden]}: {tell(exception)}"
     if report.burden != "none":

@@ -112,7 +112,7 @@ class Metrics:
         self._children.add(-1, labels)
         ended = dict(labels)
         ended["spry.termination.reason"] = reason_name(report)
-        if report.exception is not None:
+        if report.failed and report.exception is not None:
             ended["error.type"] = type_name(report.exception)
         self._terminations.add(1, ended)
         self._lifetime.record(report.lifetime, labels)

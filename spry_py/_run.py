@@ -14,7 +14,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ._child import Child, Supervisor
-from ._errors import sole_leaf_of
+from ._errors import Interrupted, sole_leaf_of
 from ._handle import SystemHandle
 from ._root import run_root
 from ._run_child import without_cancelled
@@ -102,7 +102,7 @@ class _OpenSystem(AbstractAsyncContextManager[SystemHandle]):
             if not await self._leave(failure):
                 assert failure is not None
                 raise failure
-            raise RuntimeError("the tree ended before it was started")
+            raise Interrupted(f"{self._supervisor.name!r} was stopped before it was started")
         finally:
             del failure
 

@@ -154,7 +154,7 @@ class Spans:
 
     def _tell_exception(self, span: Span, report: TerminationReport) -> str | None:
         exception = report.exception
-        if exception is None:
+        if exception is None or not report.failed:
             return None
         _mark(span, tell(exception))
         return self._record(span, exception)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from ._errors import Interrupted, leaves_of
 from ._frozen import setter
 
 Burden: TypeAlias = Literal["none", "settling", "aborted"]
@@ -76,12 +77,15 @@ class TerminationReport:
 
     @property
     def failed(self) -> bool:
-        """Whether the reason is `Failed`."""
-        return isinstance(self.reason, Failed)
+        """Whether the reason is `Failed`, by more than a stop that has interrupted a start."""
+        if not isinstance(self.reason, Failed):
+            return False
+        leaves = leaves_of(self.reason.exception)
+        return self.burden == "none" or not all(isinstance(leaf, Interrupted) for leaf in leaves)
 
     @property
     def exception(self) -> BaseException | None:
-        """The exception of a failure, else ``None``."""
+        """What it was raised by, if the reason is `Failed`, else ``None``."""
         return self.reason.exception if isinstance(self.reason, Failed) else None
 
 

@@ -11,9 +11,11 @@ import trio
 from trio.testing import MockClock
 
 from callers import Desk, status_of
+from logged import kept
 from pools import open_pool
 from spry_py import (
     Child,
+    Interrupted,
     Scope,
     SystemHandle,
     SystemSupervisor,
@@ -23,6 +25,7 @@ from spry_py import (
     current_context,
     open_system,
 )
+from spry_py._errors import sole_leaf_of
 from spry_py._run import Signals, run_tree
 from stories import Actor, Boom, Record, cast, story, warnings_of
 
@@ -218,7 +221,7 @@ async def test_a_tree_opened_by_one_that_is_to_end_does_not_come_up(listens: boo
         try:
             async with open_system([a.child()]):
                 record("never")
-        except RuntimeError as error:
+        except Interrupted as error:
             record(str(error))
 
     async def child() -> None:
@@ -234,7 +237,40 @@ async def test_a_tree_opened_by_one_that_is_to_end_does_not_come_up(listens: boo
 
     async with open_system([Child("host", child)]):
         await trio.sleep(1)
-    assert record.order == "the tree ended before it was started"
+    assert record.order == "'system' was stopped before it was started"
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@story
+async def test_one_that_a_stop_interrupts_while_a_tree_of_its_own_comes_up_has_not_failed(
+    nested: bool,
+) -> None:
+    record = Record()
+    a, b = Actor(record, "a"), Actor(record, "b", start_takes=5)
+
+    async def boots() -> None:
+        async with open_system([a.child(), b.child()], name="inner"):
+            record("never")
+
+    async def host() -> None:
+        await trio.lowlevel.checkpoint()
+        if not nested:
+            await boots()
+            return
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(boots)
+
+    with kept() as book:
+        async with open_system([Child("host", host)], name="top") as tree:
+            await trio.sleep(1)
+    assert record.facts == [(0, "+a1"), (0, "~b1"), (1, "-b1"), (1, "-a1")]
+    report = tree.child("host").last_report
+    assert report is not None
+    assert (report.burden, report.failed) == ("settling", False)
+    assert report.exception is not None
+    assert isinstance(sole_leaf_of(report.exception), Interrupted)
+    assert "top/host stopped (settling)" in [one.getMessage() for one in book.records]
+    assert {level for level, _ in book.told()} == {"INFO"}
 
 
 @story
