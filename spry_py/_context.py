@@ -27,12 +27,23 @@ def current_incarnation() -> Incarnation | None:
 
 
 class Context:
-    """One incarnation, seen by its own code. Valid in nested tasks and in threads, too."""
+    """One incarnation, seen by its own code. Valid in nested tasks and in threads, too.
+
+    Equal to another one of the same incarnation.
+    """
 
     __slots__ = ("_incarnation",)
 
     def __init__(self, incarnation: Any) -> None:
         self._incarnation: Incarnation = incarnation
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Context):
+            return NotImplemented
+        return self._incarnation is other._incarnation
+
+    def __hash__(self) -> int:
+        return hash(self._incarnation)
 
     @property
     def key(self) -> str:
@@ -134,6 +145,13 @@ def context_of(task: trio.lowlevel.Task) -> Context | None:
     """
     incarnation = task.context.get(_current)
     return Context(incarnation) if incarnation is not None else None
+
+
+def supervisor_of(context: Context) -> Context | None:
+    """The context of a living child's supervisor; ``None`` for a root, and after the end."""
+    member = context._incarnation.member
+    above = member.loop.own if member is not None and member.loop.path else None
+    return Context(above) if above is not None else None
 
 
 def cancel_on_settle() -> trio.CancelScope:

@@ -14,6 +14,9 @@ from ._pipes_letters import DeadLetter
 OnCrash: TypeAlias = Literal["redeliver", "forward"]
 """What to do with the item in hand of a worker that has ended in the middle of it."""
 
+System: TypeAlias = tuple[str, int]
+"""Path and incarnation of the supervisor of a worker."""
+
 Outcome: TypeAlias = Literal["done", "failed", "interrupted", "forwarded", "dead"]
 
 ON_CRASH: Final = ("redeliver", "forward")
@@ -45,6 +48,7 @@ class InHand:
         "is_made_up_for",
         "item",
         "letter",
+        "system",
         "values",
     )
 
@@ -53,7 +57,7 @@ class InHand:
         self.deliveries = 0
         # whether the next one takes the place of one that was cut short by a stop
         self.is_made_up_for = False
-        # whether the loop that is running now has been given it
+        # whether it was given to the worker of `context`, which may still be at it
         self.is_given = False
         # whether all is decided; what is left is to pass on the letter, then the values
         self.is_leaving = False
@@ -62,13 +66,14 @@ class InHand:
         self.values: deque[Any] | None = None
         # of the present or last delivery: to whom, when (ns since the epoch), how it ended
         self.context: Context | None = None
+        self.system: System | None = None
         self.given_at = 0
         self.ended_at: int | None = None
         self.exception: BaseException | None = None
         # the context of the span of the first delivery, if it was not the only one
         self.first_try: Any = None
 
-    def give(self, context: Context | None) -> Any:
+    def give(self, context: Context | None, system: System | None) -> Any:
         """It is delivered, once more perhaps; what an earlier worker made of it is forgotten."""
         assert not self.is_leaving, "an item would be both delivered and passed on"
         if not self.is_made_up_for:
@@ -77,6 +82,7 @@ class InHand:
         self.is_given = True
         self.values = None
         self.context = context
+        self.system = system
         self.given_at = time.time_ns()
         self.ended_at = self.exception = None
         return self.item

@@ -12,7 +12,8 @@ from trio.lowlevel import enable_ki_protection
 
 from . import Context, current_context
 from ._check import check_choice, check_count, check_key
-from ._pipes_hand import ON_CRASH, InHand, OnCrash, Outcome, Rules
+from ._context import supervisor_of
+from ._pipes_hand import ON_CRASH, InHand, OnCrash, Outcome, Rules, System
 from ._pipes_letters import DeadLetter, DownstreamClosed, send, tell_of
 from ._pipes_spans import tell_delivery
 
@@ -45,6 +46,7 @@ class Pipe(Generic[T, U]):
     What was done in the middle of an item, such as a `put`, is done again when it is redelivered.
     An item that the loop has come back for is never delivered again, even if its worker ends before
     downstream has room. Cancelled at any await, an item is either still in hand or passed on.
+    ``await anext(pipe)`` before the loop, for a header, is a delivery like those of the loop.
 
     Both channels are trio's memory channels; each pipe needs clones of its own. Without upstream
     the worker is a source, which only puts; without downstream a sink. Dead letters wait until
@@ -83,6 +85,10 @@ class Pipe(Generic[T, U]):
         self._held: InHand | None = None
         self._passed_on = 0
         self._is_busy = False
+        self._has_looped = False
+        # to whom the last item was given, and the supervisor of that worker
+        self._worker: Context | None = None
+        self._system: System | None = None
         # upstream has ended, and everything that came from there was taken
         self._is_dry = False
         self._is_finished = False
@@ -118,8 +124,10 @@ class Pipe(Generic[T, U]):
     # The loop
 
     def __aiter__(self) -> Pipe[T, U]:
-        if self._held is not None:
+        # outside a tree nothing else says where one worker ends and the next one begins
+        if self._has_looped and self._held is not None and _context_here() is None:
             self._held.is_given = False
+        self._has_looped = True
         return self
 
     @enable_ki_protection
@@ -140,10 +148,19 @@ class Pipe(Generic[T, U]):
                 self._held = InHand(await self._take(self._upstream))
             else:
                 await trio.lowlevel.checkpoint()
-            item: T = self._held.give(_context_here())
-            return item
+            return self._give(self._held)
         finally:
             self._is_busy = False
+
+    def _give(self, held: InHand) -> T:
+        worker = _context_here()
+        if worker != self._worker:
+            # looked up once for each worker, and no context, which holds the whole tree
+            above = supervisor_of(worker) if worker is not None else None
+            self._system = (above.path, above.incarnation) if above is not None else None
+            self._worker = worker
+        item: T = held.give(worker, self._system)
+        return item
 
     def _enter(self) -> None:
         if self._is_busy:
@@ -155,8 +172,13 @@ class Pipe(Generic[T, U]):
 
     def _is_to_be_redelivered(self, held: InHand) -> bool:
         if not held.is_leaving:
-            self._over(held, held.leave() if held.is_given else held.decide(self._rules))
+            is_back = self._is_given_here(held)
+            self._over(held, held.leave() if is_back else held.decide(self._rules))
         return not held.is_leaving
+
+    def _is_given_here(self, held: InHand) -> bool:
+        """Whether the worker that calls has been given it, and none before that one."""
+        return held.is_given and held.context == _context_here()
 
     def _over(self, held: InHand, outcome: Outcome) -> None:
         """A delivery is over."""
@@ -196,7 +218,7 @@ class Pipe(Generic[T, U]):
 
     def _in_hand(self, call: str) -> InHand:
         held = self._held
-        if held is None or not held.is_given or held.is_leaving:
+        if held is None or held.is_leaving or not self._is_given_here(held):
             raise RuntimeError(f"{call}: stage {self.stage!r} has no item in hand")
         return held
 
@@ -249,7 +271,7 @@ class Pipe(Generic[T, U]):
         try:
             held = self._held
             if held is not None and not held.is_leaving:
-                if held.is_given:
+                if self._is_given_here(held):
                     self._over(held, held.leave())
                 elif not self._stops():
                     # its worker has returned without ever asking what is in hand
@@ -276,7 +298,6 @@ class Pipe(Generic[T, U]):
     @contextmanager
     def attended(self, supervisor: Context | None) -> Iterator[None]:
         """A worker is at work; its ``supervisor`` stops whoever is upstream before it."""
-        aiter(self)
         self._supervisor = supervisor
         try:
             yield

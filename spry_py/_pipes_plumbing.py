@@ -10,7 +10,8 @@ from weakref import WeakKeyDictionary
 
 import trio
 
-from . import Child, Context, Scope, TerminationReport, context_of
+from . import Child, Context, Scope, TerminationReport, context_of, current_context
+from ._context import supervisor_of
 from ._logs import write
 from ._pipes_letters import DeadLetter
 from ._pipes_pipe import Pipe
@@ -84,7 +85,7 @@ class Plumbing:
         # started before its first step: whatever that raises is an end, and no failed start
         task_status.started()
         if not pipe.is_finished:
-            with pipe.attended(_supervisor_here()):
+            with pipe.attended(supervisor_of(current_context())):
                 await stage.work(pipe)
                 await pipe.finish()
 
@@ -147,12 +148,6 @@ def _of_this_tree() -> dict[str, Plumbing]:
         trees = WeakKeyDictionary()
         _by_tree.set(trees)
     return trees.setdefault(_root_task(), {})
-
-
-def _supervisor_here() -> Context | None:
-    """The context of whoever supervises the child that calls this."""
-    nursery = trio.lowlevel.current_task().parent_nursery
-    return context_of(nursery.parent_task) if nursery is not None else None
 
 
 def _root_task() -> trio.lowlevel.Task:

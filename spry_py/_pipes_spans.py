@@ -1,4 +1,5 @@
-"""Spans of deliveries: only of items that were delivered more than once, each linked to its first.
+"""Spans of deliveries: only of items that are delivered more than once, each linked to its first,
+and of those that are given up.
 
 A delivery is told when it is over, with the times that it had: a span that is begun only then
 always ends, and an item that is delivered once, as almost all are, costs nothing.
@@ -13,13 +14,14 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, Status, StatusCode
 
-from ._attributes import SCOPE, library_version
+from ._attributes import SCOPE, library_version, type_name
+from ._errors import sole_leaf_of, tell
 from ._pipes_hand import InHand, Outcome
 
 
 def tell_delivery(stage: str, held: InHand, outcome: Outcome) -> None:
     """The present delivery is over."""
-    if outcome == "done" and held.first_try is None:
+    if outcome in ("done", "forwarded") and held.first_try is None:
         return
     links = []
     if held.first_try is not None:
@@ -31,7 +33,7 @@ def tell_delivery(stage: str, held: InHand, outcome: Outcome) -> None:
         links=links,
         start_time=held.given_at,
     )
-    if outcome in ("failed", "dead") or (outcome == "forwarded" and not held.was_stopped):
+    if outcome in ("failed", "forwarded", "dead") and not held.was_stopped:
         _mark_failed(span, held)
     span.end(held.ended_at or time.time_ns())
     if held.first_try is None and span.get_span_context().is_valid:
@@ -44,6 +46,8 @@ def _attributes(stage: str, held: InHand, outcome: Outcome) -> dict[str, Any]:
         "spry.pipe.delivery": held.deliveries,
         "spry.pipe.outcome": outcome,
     }
+    if held.system is not None:
+        attributes["spry.system.path"], attributes["spry.system.incarnation"] = held.system
     if held.context is not None:
         attributes["spry.child.path"] = held.context.path
         attributes["spry.child.incarnation"] = held.context.incarnation
@@ -52,7 +56,9 @@ def _attributes(stage: str, held: InHand, outcome: Outcome) -> dict[str, Any]:
 
 def _mark_failed(span: trace.Span, held: InHand) -> None:
     error = held.exception
-    why = "its worker ended" if error is None else f"{type(error).__name__}: {error}"
+    why = "its worker ended" if error is None else tell(error)
     span.set_status(Status(StatusCode.ERROR, why))
+    # the value that OpenTelemetry keeps for an error of which nothing is known
+    span.set_attribute("error.type", "_OTHER" if error is None else type_name(error))
     if error is not None:
-        span.record_exception(error, timestamp=held.ended_at)
+        span.record_exception(sole_leaf_of(error), timestamp=held.ended_at)

@@ -37,7 +37,7 @@ TRIED = SYSTEM | {
     "spry.restart.attempt",
     "spry.restart.delay",
 }
-DELIVERED = {
+DELIVERED = SYSTEM | {
     "spry.child.path",
     "spry.child.incarnation",
     "spry.pipe.stage",
@@ -126,10 +126,11 @@ class Recorder(SpanProcessor):
 
     def _check_one(self, span: ReadableSpan) -> None:
         assert span.kind is SpanKind.INTERNAL
+        is_error = span.status.status_code is StatusCode.ERROR
         has_failed = (span.attributes or {}).get("spry.termination.reason") == "failed"
+        has_failed = has_failed or (is_error and span.name == "spry.pipe.delivery")
         expected = VOCABULARY[span.name] | ({"error.type"} if has_failed else set())
         assert set(span.attributes or {}) == expected, label(span)
-        is_error = span.status.status_code is StatusCode.ERROR
         assert bool(span.status.description) == is_error, label(span)
         for link in span.links:
             target = self.find(link.context.span_id)

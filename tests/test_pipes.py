@@ -174,6 +174,90 @@ async def test_a_delivery_cut_short_by_a_stop_does_not_count() -> None:
     assert report.reason == Normal()
 
 
+# A header before the loop
+
+
+async def header_and_items(pipe: Pipe[Any, Any], record: Record) -> None:
+    record(f"header {await anext(pipe)} ({pipe.deliveries})")
+    pipe.drop()
+    async for item in pipe:
+        record(f"{item} ({pipe.deliveries})")
+
+
+@pytest.mark.parametrize("most", [1, 3])
+@story
+async def test_a_header_is_delivered_once(most: int) -> None:
+    record, arrived = Record(), list[int]()
+
+    async def work(pipe: Pipe[int, int]) -> None:
+        await header_and_items(pipe, record)
+
+    worker = Worker("work", work, max_deliveries=most)
+    line = pipeline(Worker("source", counting(3)), worker, collected(arrived))
+    async with open_system(line) as handle:
+        await handle.wait()
+    assert record.order == "header 1 (1) 2 (1) 3 (1)"
+    assert arrived == [2, 3]
+
+
+@pytest.mark.parametrize("alone", [False, True])
+@story
+async def test_a_header_whose_worker_fails_is_redelivered(alone: bool) -> None:
+    record, arrived = Record(), list[int]()
+
+    async def work(pipe: Pipe[int, int]) -> None:
+        record(f"header {await anext(pipe)} ({pipe.deliveries})")
+        if current_context().incarnation < 3:
+            raise Boom
+        async for item in pipe:
+            record(f"{item} ({pipe.deliveries})")
+        await pipe.finish()
+
+    if alone:
+        feed, upstream = trio.open_memory_channel[int](9)
+        downstream, drain = trio.open_memory_channel[int](9)
+        pipe = Pipe("work", upstream, downstream)
+        with feed:
+            for number in (1, 2, 3):
+                feed.send_nowait(number)
+        async with open_system([Child("work", work, pipe, restart="transient")]):
+            arrived.extend([item async for item in drain])
+    else:
+        line = pipeline(Worker("source", counting(3)), Worker("work", work), collected(arrived))
+        async with open_system(line) as handle:
+            await handle.wait()
+    assert record.order == "header 1 (1) header 1 (2) header 1 (3) 2 (1) 3 (1)"
+    assert arrived == [1, 2, 3]
+
+
+@story
+async def test_a_loop_that_was_left_may_be_entered_again() -> None:
+    record, arrived = Record(), list[int]()
+
+    async def work(pipe: Pipe[int, int]) -> None:
+        async for header in pipe:
+            record(f"header {header}")
+            break
+        async for item in pipe:
+            record(f"{item} ({pipe.deliveries})")
+
+    line = pipeline(Worker("source", counting(3)), Worker("work", work), collected(arrived))
+    async with open_system(line) as handle:
+        await handle.wait()
+    assert (record.order, arrived) == ("header 1 2 (1) 3 (1)", [1, 2, 3])
+
+
+@story
+async def test_outside_a_tree_a_header_is_delivered_once_too() -> None:
+    record = Record()
+    feed, upstream = trio.open_memory_channel[int](9)
+    with feed:
+        for number in (1, 2, 3):
+            feed.send_nowait(number)
+    await header_and_items(Pipe("alone", upstream, max_deliveries=1), record)
+    assert record.order == "header 1 (1) 2 (1) 3 (1)"
+
+
 # What passes, and what does not
 
 
