@@ -17,7 +17,8 @@ The layers, each importing only from those above it::
     _processes_run _processes_ready _processes_order processes         and as a child
     _pipes_letters _pipes_hand _pipes_spans _pipes_pipe                items in hand
     _pipes_stage _pipes_plumbing pipes                                 and whole chains
-    _log_bridge _otlp telemetry _run _cli                              entry points
+    _log_bridge _otlp telemetry _run                                   entry points
+    _printer _story _finding _cli                                      and the command line
 """
 
 from ._backoff import Backoff

@@ -6,34 +6,30 @@
 from __future__ import annotations
 
 import argparse
-import importlib
-import inspect
 import logging
 import math
-import os
 import sys
-import time
-import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from ._attributes import library_version
 from ._check import check_seconds
 from ._child import Supervisor
-from ._errors import SpryError, root_cause_of
+from ._errors import root_cause_of
+from ._finding import UsageError, load
+from ._printer import Printer
 from ._retell import retell
-from ._run import Signals, as_supervisor, exporting_to, run_tree
+from ._run import Signals, exporting_to, run_tree
+from ._story import Story
 from ._termination import Aborted, TerminationReport
+from ._tracebacks import traceback_of
 
 if TYPE_CHECKING:
     from ._handle import SystemHandle
-    from ._scope import Scope
     from .telemetry import Exporting
 
 USAGE_ERROR = 2
-
-
-class _UsageError(Exception):
-    """What was asked for cannot be run."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,8 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         supervisor = load(options.system, rest)
         exporting = _exporting(options.traces, supervisor)
-    except (_UsageError, OSError) as error:
-        print(f"spry-py: {error}", file=sys.stderr)
+    except (UsageError, OSError) as error:
+        _complain(f"spry-py: {error}", error.__cause__)
         return USAGE_ERROR
     return _run(supervisor, options.seconds, exporting)
 
@@ -61,7 +57,7 @@ def _exporting(traces: str, supervisor: Any) -> Exporting | None:
     try:
         return exporting_to(traces, supervisor)
     except (RuntimeError, ValueError) as error:
-        raise _UsageError(f"--traces {traces}: {error}") from error
+        raise UsageError(f"--traces {traces}: {error}") from None
 
 
 def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
@@ -74,21 +70,25 @@ def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="spry-py", description="Supervision trees for trio.")
+    parser.add_argument("--version", action="version", version=f"spry-py {library_version()}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     _add_incidents(commands)
     run = commands.add_parser(
         "run",
         help="run a tree and tell what happens in it",
         description=(
-            "Run a tree until it ends, fails, or is stopped by Ctrl-C or SIGTERM (a second one "
-            "aborts it, a third leaves at once)."
+            "Run a tree until it ends, fails, or is stopped by Ctrl-C, SIGTERM or SIGHUP (a second "
+            "Ctrl-C or SIGTERM aborts it, a third leaves at once)."
         ),
         epilog="What follows -- is handed to SYSTEM as strings.",
     )
     run.add_argument(
         "system",
         metavar="MODULE:SYSTEM",
-        help="a system function, a list of Child, a supervisor, or a function that makes one",
+        help=(
+            "a system function, a list of Child, a supervisor, or a function that makes one; "
+            "MODULE is a name, or the path of a file: app.py"
+        ),
     )
     run.add_argument(
         "--traces",
@@ -135,119 +135,51 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-# Finding the system
-
-
-def load(name: str, arguments: Sequence[str]) -> Any:
-    """The supervisor that ``MODULE:SYSTEM`` names, with ``arguments`` handed to it."""
-    module_name, colon, attribute = name.partition(":")
-    if not (module_name and colon and attribute):
-        raise _UsageError(f"{name!r} is not of the form MODULE:SYSTEM")
-    found: Any = _import(module_name)
-    for part in attribute.split("."):
-        if not hasattr(found, part):
-            raise _UsageError(f"module {module_name!r} has no {attribute!r}")
-        found = getattr(found, part)
-    try:
-        return as_supervisor(_with_arguments(found, arguments, name), {})
-    except (TypeError, ValueError, SpryError) as error:
-        raise _UsageError(f"{name} is not a system: {error}") from error
-
-
-def _import(module_name: str) -> Any:
-    directory = os.getcwd()
-    if directory not in sys.path:
-        sys.path.append(directory)
-    try:
-        return importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise
-        raise _UsageError(f"there is no module {error.name!r}") from error
-
-
-def _with_arguments(found: Any, arguments: Sequence[str], name: str) -> Any:
-    if isinstance(found, Supervisor | list | tuple):
-        if arguments:
-            raise _UsageError(f"{name} takes no arguments, but was given {list(arguments)}")
-        return found
-    if inspect.iscoroutinefunction(found):
-        return _bound(found, arguments, name)
-    if callable(found):
-        _check_signature(found, arguments, name)
-        return found(*arguments)
-    raise _UsageError(f"{name} is not a system but {found!r}")
-
-
-def _bound(function: Any, arguments: Sequence[str], name: str) -> Any:
-    _check_signature(function, ["scope", *arguments], name)
-    if not arguments:
-        return function
-
-    async def system(scope: Scope) -> None:
-        await function(scope, *arguments)
-
-    system.__name__ = function.__name__
-    return system
-
-
-def _check_signature(function: Any, arguments: Sequence[str], name: str) -> None:
-    try:
-        inspect.signature(function).bind(*arguments)
-    except TypeError as error:
-        raise _UsageError(f"{name} does not take these arguments: {error}") from None
-
-
-# Telling the story
-
-
-class _Story(logging.Handler):
-    """Prints each fact as one line, and remembers in which order children were stopped."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.INFO)
-        self._began = time.monotonic()
-        self.stopped: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        seconds = time.monotonic() - self._began
-        print(f"{seconds:7.2f} s  {record.levelname:7}  {record.getMessage()}", flush=True)
-        path = record.__dict__.get("spry.child.path")
-        if record.__dict__.get("spry.termination.burden") in ("settling", "aborted") and path:
-            self.stopped.append(str(path))
-
-    def forget_stops(self) -> None:
-        self.stopped.clear()
+# Running it
 
 
 def _run(supervisor: Supervisor[Any], seconds: float, exporting: Exporting | None) -> int:
-    story = _Story()
-    logger = logging.getLogger("spry_py")
-    logger.addHandler(story)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
-    signals = Signals(on_stop=story.forget_stops)
+    _quieten(logging.getLogger("spry_py"), exporting is not None)
+    printer = Printer(sys.stdout)
+    story = Story(printer)
+    signals = Signals(on_stop=story.forget_stops, before_exit=printer.close)
 
     def on_started(handle: SystemHandle) -> None:
-        print(f"\n{handle.render()}\n", flush=True)
+        printer.print(f"\n{handle.render()}\n")
 
     try:
-        report = run_tree(supervisor, exporting, on_started, seconds, signals)
+        report = run_tree(supervisor, exporting, on_started, seconds, signals, story)
     except KeyboardInterrupt:
         return 130
     except Exception as error:
-        _tell_failure(error)
+        _report_failure(error)
         return 1
     finally:
-        if story.stopped:
-            print(f"\nstopped in this order: {', '.join(story.stopped)}", flush=True)
-        logger.removeHandler(story)
+        story.last_words()
+        printer.close()
     return _status(report, signals)
 
 
-def _tell_failure(error: Exception) -> None:
-    traceback.print_exception(root_cause_of(error))
-    print(f"spry-py: the tree failed: {error}", file=sys.stderr)
+def _quieten(logger: logging.Logger, is_exported: bool) -> None:
+    """Leave the log records to the handlers that the program has, and to the export if it is on.
+
+    Without any handler `logging` would print warnings and errors, which the story has already.
+    """
+    logger.addHandler(logging.NullHandler())
+    if is_exported and logger.level == logging.NOTSET:
+        logger.setLevel(logging.INFO)
+
+
+def _report_failure(error: Exception) -> None:
+    _complain(f"spry-py: the tree failed: {error}", root_cause_of(error))
+
+
+def _complain(text: str, cause: BaseException | None = None) -> None:
+    """Print what went wrong, and the traceback of its cause, if there is anywhere to print it."""
+    with suppress(OSError, ValueError, AttributeError):
+        if cause is not None:
+            print(traceback_of(cause), end="", file=sys.stderr)
+        print(text, file=sys.stderr, flush=True)
 
 
 def _status(report: TerminationReport, signals: Signals) -> int:

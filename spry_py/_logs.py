@@ -89,10 +89,10 @@ def log_end(
     if _is_on(path, level):
         fields = child_attributes(member) | report_attributes(report)
         error = report.exception if report.failed else None
-        _emit(level, path, _end_of(report), fields, span, error, trace)
+        _emit(level, path, end_of(report), fields, span, error, trace)
 
 
-def _end_of(report: TerminationReport) -> str:
+def end_of(report: TerminationReport) -> str:
     exception = report.exception
     if exception is not None and report.failed:
         under = {"none": "", "settling": " while settling", "aborted": " while being aborted"}

@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -172,8 +172,9 @@ def run(
 ) -> TerminationReport:
     """Run a tree as the whole program, until it ends or is told to.
 
-    SIGINT and SIGTERM stop it in reverse order, a second one aborts it, a third prints who is stuck
-    and leaves the process with status 128 + signal. Returns the root's report after an orderly end,
+    SIGINT, SIGTERM and SIGHUP stop it in reverse order. A second SIGINT or SIGTERM aborts it, a
+    third prints who is stuck and leaves the process with status 128 + signal. A signal that was
+    ignored before stays ignored, but for SIGTERM. Returns the root's report after an orderly end,
     by signal too; raises what the root raises. Options as for `open_system`.
 
     ``traces`` says where the telemetry goes, as for `spry_py.telemetry.configure`, under the root's
@@ -198,13 +199,19 @@ def run_tree(
     on_started: Callable[[Any], object] = lambda handle: None,
     seconds: float = float("inf"),
     signals: Signals | None = None,
+    listener: Any = None,
 ) -> TerminationReport:
-    """`run`, with more to watch: what to call when it is up, and when to stop it."""
+    """`run`, with more to watch: what to call when it is up, and when to stop it.
+
+    ``listener`` is offered each event of the tree, from the first on.
+    """
     taken = signals if signals is not None else Signals()
 
     async def main() -> TerminationReport:
         def on_tree(tree: Tree) -> None:
             taken.tree = tree
+            if listener is not None:
+                tree.teller.stream.subscribers.append(listener)
             tree.alarm.at(trio.current_time() + seconds, taken.stop)
             if taken.count:
                 taken.stop()  # a signal came before there was anything to stop
@@ -217,27 +224,44 @@ def run_tree(
     if exporting is None:
         with taken:
             return trio.run(main)
-    taken.before_exit = exporting.shutdown
+    taken.exporting = exporting
     # signals are taken until the last span is out
     with taken, exporting:
         return trio.run(main)
 
 
-class Signals:
-    """SIGINT and SIGTERM, while a tree runs: stop, then abort, then leave."""
+# not there on Windows
+_HANGUP: Final = getattr(signal, "SIGHUP", None)
+_ENDING: Final = tuple(filter(None, (signal.SIGINT, signal.SIGTERM, _HANGUP)))
 
-    def __init__(self, on_stop: Callable[[], object] = lambda: None) -> None:
+
+class Signals:
+    """The signals that end a program, while a tree runs: stop, then abort, then leave.
+
+    SIGHUP stops as the others do, but is never counted as a second one: a closing terminal sends it
+    twice. What was ignored before stays ignored (``nohup``, ``&``), but for SIGTERM.
+    """
+
+    def __init__(
+        self,
+        on_stop: Callable[[], object] = lambda: None,
+        before_exit: Callable[[], object] = lambda: None,
+    ) -> None:
+        # written by `run_tree`: the tree while it runs, and what has to get out before the program
         self.tree: Tree | None = None
+        self.exporting: Exporting | None = None
+        # how many signals have come, and the number of the last
         self.count = 0
         self.last = 0
-        self.before_exit: Callable[[], object] = lambda: None
         self._on_stop = on_stop
+        self._before_exit = before_exit
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
         try:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._take)
+            for number in _ENDING:
+                if number == signal.SIGTERM or signal.getsignal(number) != signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._take)
         except ValueError:
             pass  # not the main thread: signals are somebody else's
         return self
@@ -254,6 +278,8 @@ class Signals:
             self.tree.incarnation.stop()
 
     def _take(self, number: int, frame: FrameType | None) -> None:
+        if self.count and number == _HANGUP:
+            return
         self.count += 1
         self.last = number
         if self.count > 2:
@@ -271,7 +297,9 @@ class Signals:
         print("the program stands at", file=sys.stderr)
         traceback.print_stack(frame, file=sys.stderr)
         if self.count == 3:  # at the next one not even for that
-            self.before_exit()
+            self._before_exit()
+            if self.exporting is not None:
+                self.exporting.shutdown()
         os._exit(128 + self.last)
 
 

@@ -60,8 +60,11 @@ def configure(traces: str | os.PathLike[str], *, service_name: str | None = None
 
     Call it before a tree is opened. Shut down what it returns at the end of the program, or leave
     that to the end of the process. Raises `OSError` if the file cannot be written, `RuntimeError`
-    if a tracer provider has been set already or an extra is not installed.
+    if a tracer provider has been set already or an extra is not installed, `ValueError` for a word
+    that is none of these and looks like no path: a path has a directory or a suffix.
     """
+    if isinstance(traces, str) and traces not in ("console", "otlp"):
+        _check_path(traces)
     if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         raise RuntimeError(  # noqa: TRY004 - it is the moment that is wrong, not an argument
             "a tracer provider has been set already: add a span processor to it instead of calling "
@@ -70,6 +73,15 @@ def configure(traces: str | os.PathLike[str], *, service_name: str | None = None
     resource = _resource(service_name or SCOPE)
     providers = _otlp(resource) if traces == "otlp" else [_local(traces, resource)]
     return Exporting(providers)
+
+
+def _check_path(traces: str) -> None:
+    path = Path(traces)
+    if not (path.suffix or len(path.parts) > 1 or traces.startswith(".")):
+        raise ValueError(
+            f"traces must be 'console', 'otlp' or the path of a file, not {traces!r}; for a file "
+            f"of that name, './{traces}' or '{traces}.jsonl'"
+        )
 
 
 class Exporting:

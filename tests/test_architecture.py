@@ -28,7 +28,8 @@ LAYERS = (
     ("_processes_run", "_processes_ready", "_processes_order", "processes"),
     ("_pipes_letters", "_pipes_hand", "_pipes_spans", "_pipes_pipe"),
     ("_pipes_stage", "_pipes_plumbing", "pipes"),
-    ("_log_bridge", "_otlp", "telemetry", "_run", "_cli"),
+    ("_log_bridge", "_otlp", "telemetry", "_run"),
+    ("_printer", "_story", "_finding", "_cli"),
     ("__init__", "__main__"),
 )
 ORDER = [name for layer in LAYERS for name in layer]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,13 @@ def make(name):
 
 def makes_nothing():
     return 7
+
+class Busy(Exception):
+    def __str__(self):
+        raise ValueError("no words")
+
+def fails():
+    raise Busy
 
 class Holder:
     system = [db]
@@ -216,7 +224,6 @@ def test_a_third_signal_names_who_is_stuck(place: Path) -> None:
         (("app:number",), ["app:number", "7"]),
         (("app:makes_nothing",), ["app:makes_nothing", "7"]),
         (("app:make",), ["app:make"]),
-        (("app:make", "--", "no/name"), ["app:make", "no/name"]),
         (("app:tree", "--", "pear"), ["app:tree", "pear"]),
         (("app:shop", "--", "pear"), ["app:shop"]),
         (("app:shop", "--for", "soon"), ["--for", "soon"]),
@@ -234,11 +241,61 @@ def test_a_usage_error_says_what_was_wrong(
     assert done.stdout == ""
 
 
-def test_a_module_that_fails_to_import_shows_where(place: Path) -> None:
-    done = finished(spry("broken:shop"), place)
-    assert done.returncode != 0
-    assert "broken.py" in done.stderr
-    assert "nowhere_to_be_found" in done.stderr
+@pytest.mark.parametrize(
+    ("arguments", "place_of_it", "last"),
+    [
+        (
+            ("broken:shop",),
+            "broken.py",
+            ["ModuleNotFoundError: No module named 'nowhere_to_be_found'"],
+        ),
+        (("app:make", "--", "no/name"), "app.py", ["ValueError: ", "no/name"]),
+        (("app:fails",), "app.py", ["Busy"]),
+    ],
+)
+def test_what_the_users_own_code_raises_is_shown_with_its_traceback(
+    arguments: tuple[str, ...], place_of_it: str, last: list[str], place: Path
+) -> None:
+    done = finished(spry(*arguments), place)
+    lines = done.stderr.splitlines()
+    assert (done.returncode, done.stdout, lines[0]) == (2, "", "Traceback (most recent call last):")
+    assert place_of_it in lines[1]
+    assert [word for word in last if word not in lines[-2]] == []
+    assert lines[-1].startswith("spry-py: ")
+
+
+@pytest.mark.parametrize("name", ["app.py:tree", "./app.py:tree", "{place}/app.py:tree"])
+def test_a_module_may_be_named_by_its_file(name: str, place: Path) -> None:
+    told = story(name.format(place=place), "--for", "0.1", place=place)
+    assert (told.status, told.lines[-1]) == (0, "stopped in this order: corner/api, corner/db")
+
+
+def test_a_file_in_a_package_is_that_module_of_the_package(place: Path) -> None:
+    inner = place / "shop" / "parts"
+    inner.mkdir(parents=True)
+    (place / "shop" / "__init__.py").write_text("from app import db\n", encoding="utf-8")
+    (inner / "__init__.py").write_text("from .. import db\nweb = [db]\n", encoding="utf-8")
+    (inner / "web.py").write_text("from . import web\nprint(__name__)\n", encoding="utf-8")
+    for name in ("shop/parts/web.py:web", "shop/parts/__init__.py:web"):
+        told = story(name, "--for", "0.1", place=place)
+        assert told.status == 0
+        assert ("shop.parts.web" in told.lines) == ("web.py" in name)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("none.py:tree", "there is no file 'none.py'"), ("signal.py:tree", "another module has that")],
+)
+def test_a_file_that_cannot_be_a_module_is_a_usage_error(name: str, says: str, place: Path) -> None:
+    (place / "signal.py").write_text("tree = 1\n", encoding="utf-8")
+    done = finished(spry(name), place)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert says in done.stderr
+
+
+def test_the_version_of_the_distribution(place: Path) -> None:
+    done = finished(["-m", "spry_py", "--version"], place)
+    assert (done.returncode, done.stdout) == (0, f"spry-py {version('spry_py')}\n")
 
 
 def test_help_names_every_option(place: Path) -> None:
@@ -301,6 +358,16 @@ def test_without_traces_nothing_is_traced(place: Path) -> None:
     told = story("app:shop", "--for", "0.1", "--traces", "none", place=place)
     assert told.status == 0
     assert not any("spry." in line for line in told.lines)
+
+
+@pytest.mark.parametrize("word", ["jaeger", "consol", "None"])
+def test_traces_to_a_word_that_is_no_path_is_a_usage_error(word: str, place: Path) -> None:
+    done = finished(spry("app:shop", "--for", "0.1", "--traces", word), place)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"not '{word}'; for a file of that name, './{word}'" in done.stderr
+    assert not (place / word).exists()
+    told = story("app:shop", "--for", "0.1", "--traces", f"./{word}", place=place)
+    assert (told.status, (place / word).exists()) == (0, True)
 
 
 def test_a_traces_file_that_cannot_be_written_is_a_usage_error(place: Path) -> None:

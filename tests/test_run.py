@@ -281,6 +281,73 @@ show(SystemSupervisor([Child("b", asked, stubborn, shutdown=float("inf"))], name
         assert shop.end() == 128 + signal.SIGTERM
 
 
+# A terminal that closes
+
+
+def test_a_hangup_stops_the_tree_in_order_however_often_it_comes(tmp_path: Path) -> None:
+    text = """
+async def last():
+    print("settling", current_context().is_settling)
+    await trio.sleep(0.2)
+show(SystemSupervisor([child("a"), Child("b", asked, last)], name="shop"))
+"""
+    with running(program(text, tmp_path), tmp_path) as shop:
+        shop.until("ready")
+        shop.send(signal.SIGHUP)
+        shop.until("settling True")
+        for _ in range(3):
+            shop.send(signal.SIGHUP)
+        assert shop.end() == 0
+    assert told(shop) == ["up a", "ready", "asked", "down a", "report shop Normal settling True"]
+
+
+def test_a_hangup_is_no_second_signal_and_another_one_after_it_is(tmp_path: Path) -> None:
+    text = """
+patient = Child("b", asked, trio.sleep_forever, shutdown=float("inf"))
+show(SystemSupervisor([child("a"), patient], name="shop"))
+"""
+    for first, then in ((signal.SIGTERM, signal.SIGHUP), (signal.SIGHUP, signal.SIGHUP)):
+        with running(program(text, tmp_path), tmp_path) as shop:
+            shop.until("ready")
+            shop.send(first)
+            shop.until("asked")
+            shop.send(then)
+            shop.send(signal.SIGINT)
+            assert shop.end() == 0
+        assert told(shop)[-1] == "report shop Aborted aborted True"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP], ids=lambda n: n.name)
+def test_a_signal_that_was_ignored_before_does_nothing(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    text = f"""
+signal.signal({number.value}, signal.SIG_IGN)
+async def raises():
+    signal.raise_signal({number.value})
+    print("ready")
+    await trio.sleep_forever()
+show(SystemSupervisor([child("a"), Child("b", raises), child("c")], name="shop"))
+"""
+    with running(program(text, tmp_path), tmp_path) as shop:
+        shop.until("up c")
+        shop.send(signal.SIGTERM)
+        assert shop.end() == 0
+    assert told(shop)[-3:] == ["down c", "down a", "report shop Normal settling True"]
+
+
+def test_sigterm_is_taken_even_if_it_was_ignored_before(tmp_path: Path) -> None:
+    text = """
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+show(SystemSupervisor([child("a"), Child("b", ready)], name="shop"))
+"""
+    with running(program(text, tmp_path), tmp_path) as shop:
+        shop.until("ready")
+        shop.send(signal.SIGTERM)
+        assert shop.end() == 0
+    assert told(shop)[-1] == "report shop Normal settling True"
+
+
 def test_an_ignored_interrupt_stays_ignored_after_the_run(tmp_path: Path) -> None:
     text = """
 signal.signal(signal.SIGINT, signal.SIG_IGN)
