@@ -124,14 +124,18 @@ def _failed(story: Story) -> Iterator[str]:
 
 def _failed_child(failures: Sequence[Failure]) -> str:
     first = failures[0]
-    what = " ".join(filter(None, [first.restart, first.kind])) or "child"
-    verb = "failed" if first.reason == "failed" else "ended by itself"
+    what = " ".join(filter(None, [first.restart, first.kind or "child"]))
+    verb = _VERBS.get(first.reason, "ended")
     who = f"{printable(first.path)}, a {printable(what)}, {verb}"
     if len(failures) == 1:
         why = f" with {what_raised(first.raised, 200)}" if first.raised is not None else ""
-        return f"{who} after {duration(first.lifetime)}{why}."
+        after = f" after {duration(first.lifetime)}" if first.lifetime is not None else ""
+        return f"{who}{after}{why}."
     took = duration((failures[-1].began - first.began) / 1e6)
     return f"{who} {_times(len(failures))} in {took}{_reasons(failures)}."
+
+
+_VERBS: Final = {"failed": "failed", "normal": "ended by itself", "aborted": "ended by itself"}
 
 
 def _reasons(failures: Iterable[Failure]) -> str:
@@ -209,8 +213,10 @@ def _attempted(who: str, failure: Failure, attempt: Attempt) -> Iterator[_Deed]:
 
 def _manner(who: str, failure: Failure, attempt: Attempt) -> str:
     system = printable(attempt.system)
-    if attempt.strategy not in ("one_for_all", "rest_for_one"):
+    if attempt.strategy == "one_for_one":
         return f"{system} restarted {who} alone (one_for_one)"
+    if not attempt.strategy:
+        return f"{system} restarted {who}"
     swept = [step for one in failure.attempts for step in one.steps]
     stopped, started = _stopped(system, swept), _own(system, attempt.steps, "start")
     after = ", which had been started after it," if attempt.strategy == "rest_for_one" else ""
@@ -280,7 +286,7 @@ def _ended(story: Story) -> str:
     top = last.failures[-1]
     after = _after((last.ended - story.began) / 1e6, story)
     if last.outcome == "dropped":
-        why = "it is temporary" if top.restart == "temporary" else "a restart would not help"
+        why = _WHYS.get(top.restart, "a restart was not wanted")
         return f"Not restarted, since {why}: {printable(top.system)} goes on without it."
     if last.outcome == "stopped":
         return f"Not restarted: {_stopped_by(top)}{after}."
@@ -288,9 +294,18 @@ def _ended(story: Story) -> str:
         return "That asked the whole program to end."
     if last.outcome == "ended":
         return f"That was the end of the whole tree{after}."
+    if last.outcome == "open" and top.is_wanted is None:
+        return "What was done about it is not told in these spans."
     if last.outcome == "open":
         return "Still open when the spans end."
     return f"Healthy again{after or ' at once'}."
+
+
+_WHYS: Final = {
+    "temporary": "it is temporary",
+    "permanent": "a restart would not help",
+    "transient": "a restart would not help",
+}
 
 
 def _after(seconds: float, story: Story) -> str:

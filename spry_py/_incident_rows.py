@@ -132,13 +132,18 @@ def ending(last: Incident) -> str:
     """How a story ends, in a few words."""
     top = last.failures[-1]
     if last.outcome == "dropped":
-        why = "temporary" if top.restart == "temporary" else "not recoverable"
+        why = {"temporary": "temporary", "": "not wanted"}.get(top.restart, "not recoverable")
         return f"not restarted: {why}"
     if last.outcome == "stopped":
         return "stopped before it was restarted" if top.was_ending else "restart called off"
     if last.outcome == "ended":
         return "the program was told to end" if top.is_exit else "the whole tree ended"
-    return "still open when the spans end" if last.outcome == "open" else "healthy again"
+    if last.outcome == "open":
+        return _OPEN[top.is_wanted is None]
+    return "healthy again"
+
+
+_OPEN: Final = {True: "what was done then is not told", False: "still open when the spans end"}
 
 
 def _all_rows(story: Story, whole: bool) -> Iterator[Row]:
@@ -175,10 +180,12 @@ def _failure_row(story: Story, failure: Failure, told: dict[str, Raised | None])
         path = failure.path or failure.system
         who = key_of(path) if failure.path else f"a child of {key_of(path)}"
         return _row(failure.began, failure.began, path, "failed", f"{who} failed before this")
-    since = failure.began - round(failure.lifetime * 1e6)
-    is_seen = since >= story.began
-    after = f" after {duration(failure.lifetime)}" if is_seen else ""
-    text = named(failure.path, failure.incarnation) + _SAID[failure.reason == "failed"] + after
+    lifetime = failure.lifetime
+    since = failure.began - round((lifetime or 0.0) * 1e6)
+    is_seen = lifetime is not None and since >= story.began
+    after = f" after {duration(lifetime)}" if lifetime is not None and is_seen else ""
+    said = _SAID.get(failure.reason, " ended")
+    text = named(failure.path, failure.incarnation) + said + after
     if failure.reason == "failed" and not _is_known(failure, told):
         text += f": {what_raised(failure.raised)}"
     began = since if is_seen else failure.began
@@ -192,7 +199,11 @@ def _is_known(failure: Failure, told: dict[str, Raised | None]) -> bool:
     return last is not None and new is not None and last.is_like(new)
 
 
-_SAID: Final = {True: " failed", False: " ended by itself"}
+_SAID: Final = {
+    "failed": " failed",
+    "normal": " ended by itself",
+    "aborted": " ended by itself",
+}
 
 
 def _attempt_rows(failure: Failure, attempt: Attempt) -> list[Row]:

@@ -27,6 +27,12 @@ SOON: Final = 60 * 1_000_000
 """A child that fails again so soon after its restart has not been cured by it."""
 
 _EXITS: Final = ("KeyboardInterrupt", "SystemExit")
+# All that these can be; what is none of it has been cut by a limit on its length, and is unknown.
+_KINDS: Final = ("worker", "supervisor", "thread", "process", "remote")
+_RESTARTS: Final = ("permanent", "transient", "temporary")
+_REASONS: Final = ("normal", "aborted", "failed")
+_BURDENS: Final = ("none", "settling", "aborted")
+_STRATEGIES: Final = ("one_for_one", "rest_for_one", "one_for_all")
 _REFUSAL: Final = re.compile(r"the breaker refused to restart '(.+)'")
 _OVERDUE: Final = re.compile(r"did not finish within its ([\d.e+]+) s")
 
@@ -64,7 +70,8 @@ class Attempt:
 class Failure:
     """An end that something had to be done about. ``lifetime`` is in seconds.
 
-    ``path`` is empty, and ``is_told`` false, for one whose own span is not there.
+    ``path`` is empty, and ``is_told`` false, for one whose own span is not there. What its span
+    does not say is empty or ``None``.
     """
 
     path: str
@@ -73,10 +80,10 @@ class Failure:
     kind: str
     restart: str
     reason: str
-    lifetime: float
+    lifetime: float | None
     began: int
     ended: int
-    is_wanted: bool
+    is_wanted: bool | None
     raised: Raised | None
     attempts: tuple[Attempt, ...]
     gave_up: bool
@@ -120,7 +127,8 @@ class Incident:
     @property
     def is_ordinary(self) -> bool:
         """Whether nothing went wrong: a child that needed no restart was through with its work."""
-        return self.leaf.is_told and not self.leaf.is_wanted and self.leaf.reason != "failed"
+        leaf = self.leaf
+        return leaf.is_told and leaf.is_wanted is False and leaf.reason in ("normal", "aborted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,19 +178,20 @@ def _chain(index: SpanIndex, trace: str) -> Iterator[Failure]:
 
 
 def _failure(index: SpanIndex, term: Span) -> Failure:
-    attempts = tuple(_attempt(index, span) for span in index.below(term.id, "spry.try_restart"))
+    tried = index.below(term.id, "spry.try_restart")
+    attempts = tuple(_attempt(index, span, term.system) for span in tried)
     teardowns = index.below(term.id, "spry.teardown")
     return Failure(
-        path=term.text("spry.child.path"),
-        system=term.text("spry.system.path"),
+        path=term.path,
+        system=term.system,
         incarnation=term.count("spry.child.incarnation"),
-        kind=term.text("spry.child.kind"),
-        restart=term.text("spry.restart.type"),
-        reason=term.text("spry.termination.reason"),
-        lifetime=term.number("spry.child.lifetime"),
+        kind=term.one_of("spry.child.kind", _KINDS),
+        restart=term.one_of("spry.restart.type", _RESTARTS),
+        reason=_reason(term),
+        lifetime=term.seconds("spry.child.lifetime"),
         began=term.began,
         ended=term.ended,
-        is_wanted=term.says("spry.restart.wanted"),
+        is_wanted=_is_wanted(term),
         raised=_raised(term),
         attempts=attempts,
         gave_up=bool(teardowns) or (bool(attempts) and attempts[-1].outcome == "refused"),
@@ -190,6 +199,17 @@ def _failure(index: SpanIndex, term: Span) -> Failure:
         start=term.links.get("terminates"),
         was_ending=index.is_torn_down(term),
     )
+
+
+def _is_wanted(term: Span) -> bool | None:
+    is_temporary = term.text("spry.restart.type") == "temporary"
+    return False if is_temporary else term.says("spry.restart.wanted")
+
+
+def _reason(term: Span) -> str:
+    """How the child ended; a failure shows by its status as well."""
+    known = term.one_of("spry.termination.reason", _REASONS)
+    return known or ("failed" if term.error is not None or term.raised is not None else "")
 
 
 def _raised(term: Span) -> Raised | None:
@@ -202,7 +222,7 @@ def _raised(term: Span) -> Raised | None:
 
 def _untold(index: SpanIndex, tried: list[Span], loose: list[Span], below: str) -> Failure:
     """A failure whose own span has not ended yet, or was lost."""
-    attempts = [_attempt(index, span) for span in tried]
+    attempts = [_attempt(index, span, span.system) for span in tried]
     teardowns = [span for span in loose if span.name == "spry.teardown"]
     gave_up = bool(attempts) and attempts[-1].outcome == "refused"
     rest = [span for span in loose if not (gave_up and span in teardowns)]
@@ -213,12 +233,12 @@ def _untold(index: SpanIndex, tried: list[Span], loose: list[Span], below: str) 
     first = spans[0]
     return Failure(
         path=path,
-        system=path.rpartition("/")[0] if path else first.text("spry.system.path"),
+        system=path.rpartition("/")[0] if path else first.system,
         incarnation=0,
         kind="supervisor" if below else "",
         restart="",
         reason="",
-        lifetime=0.0,
+        lifetime=None,
         began=min(span.began for span in spans),
         ended=max(span.ended for span in spans),
         is_wanted=True,
@@ -234,7 +254,7 @@ def _untold(index: SpanIndex, tried: list[Span], loose: list[Span], below: str) 
 def _open_attempt(index: SpanIndex, loose: list[Span]) -> Attempt:
     """A restart that was still going on: only what had been done by then is there."""
     began, ended = min(span.began for span in loose), max(span.ended for span in loose)
-    system = loose[0].text("spry.system.path")
+    system = loose[0].system
     return Attempt(system, "", 0, 0.0, "called off", began, ended, _steps(index, loose))
 
 
@@ -252,11 +272,11 @@ def _restarted(attempts: Iterable[Attempt]) -> str:
     return likely[0].path if likely else ""
 
 
-def _attempt(index: SpanIndex, span: Span) -> Attempt:
+def _attempt(index: SpanIndex, span: Span, system: str) -> Attempt:
     steps = _steps(index, [span])
     return Attempt(
-        system=span.text("spry.system.path"),
-        strategy=span.text("spry.restart.strategy"),
+        system=system,
+        strategy=span.one_of("spry.restart.strategy", _STRATEGIES),
         number=span.count("spry.restart.attempt"),
         delay=span.number("spry.restart.delay"),
         outcome=_tried(index, span, steps),
@@ -267,12 +287,19 @@ def _attempt(index: SpanIndex, span: Span) -> Attempt:
 
 
 def _tried(index: SpanIndex, span: Span, steps: Iterable[Step]) -> Tried:
-    if not span.says("spry.restart.allowed"):
+    if _is_refusal(span):
         return "refused"
     if span.error is not None:
         return "failed"
     has_started = any(step.what == "start" and step.error is None for step in steps)
     return "cured" if has_started and not index.is_torn_down(span) else "called off"
+
+
+def _is_refusal(span: Span) -> bool:
+    allowed = span.says("spry.restart.allowed")
+    if allowed is None:
+        return span.error is not None and span.error.startswith("the breaker refused")
+    return not allowed
 
 
 def _steps(index: SpanIndex, roots: Iterable[Span]) -> tuple[Step, ...]:
@@ -289,11 +316,11 @@ _STEPS: Final[dict[str, Literal["start", "stop"]]] = {
 def _step(index: SpanIndex, span: Span) -> Step:
     return Step(
         what=_STEPS[span.name],
-        path=span.text("spry.child.path"),
+        path=span.path,
         incarnation=span.count("spry.child.incarnation"),
         began=span.began,
         ended=span.ended,
-        burden=span.text("spry.termination.burden"),
+        burden=span.one_of("spry.termination.burden", _BURDENS),
         error=span.error,
         late=_late(index, span),
         stacks=span.stacks,
@@ -323,7 +350,9 @@ def _outcome(index: SpanIndex, last: Failure) -> Outcome:
         return "open"
     if last.is_exit:
         return "ended"
-    return "stopped" if last.is_wanted or last.was_ending else "dropped"
+    if last.is_wanted is None and not (last.attempts or last.was_ending):
+        return "open"
+    return "dropped" if last.is_wanted is False and not last.was_ending else "stopped"
 
 
 # From incidents to stories

@@ -1,6 +1,7 @@
 """Reading spans back from JSON lines, and finding them. Pure; no line is bad enough to raise.
 
-Times are whole microseconds since 1970, which is all that such a line tells.
+A line holds one span as the SDK writes it, or many in OTLP's own JSON, as collectors write them.
+Times are whole microseconds since 1970, which is all that the SDK's lines tell.
 """
 
 from __future__ import annotations
@@ -8,18 +9,20 @@ from __future__ import annotations
 import json
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeAlias
+
+from ._otlp_lines import as_mapping, as_sequence, as_text, is_number, spans_of
 
 SpanId: TypeAlias = tuple[str, str]
 """The trace and the span in it."""
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
-# What no count and no duration of a real tree comes near: beyond it, arithmetic overflows.
-_LARGEST: Final = 1e12
+# The microsecond in which the year 10000 would begin.
+_LATEST: Final = 253_402_300_800_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,71 +57,120 @@ class Span:
 
     def text(self, name: str) -> str:
         """The attribute, ``""`` if it is missing or no text."""
-        return _text(self.attributes.get(name))
+        return as_text(self.attributes.get(name))
 
     def number(self, name: str) -> float:
         """The attribute, 0.0 if it is missing or no finite number."""
-        return _number(self.attributes.get(name))
+        value = self.attributes.get(name)
+        return float(value) if value is not None and is_number(value) else 0.0
 
     def count(self, name: str) -> int:
         """The attribute as a whole number."""
         return int(self.number(name))
 
-    def says(self, name: str) -> bool:
-        """Whether the attribute is true."""
-        return self.attributes.get(name) is True
+    def says(self, name: str) -> bool | None:
+        """Whether the attribute is true; ``None`` if it is missing or no truth value."""
+        value = self.attributes.get(name)
+        return value if isinstance(value, bool) else None
+
+    def one_of(self, name: str, words: Collection[str]) -> str:
+        """The attribute if it is one of these words, else ``""``: it may have been cut."""
+        text = self.text(name)
+        return text if text in words else ""
+
+    def seconds(self, name: str) -> float | None:
+        """The attribute, ``None`` if it is missing or no finite number."""
+        value = self.attributes.get(name)
+        return self.number(name) if is_number(value) else None
+
+    @property
+    def system(self) -> str:
+        """The path of the system, as far as it can be known; of a child's, its parent's."""
+        path, system = self.text("spry.child.path"), self.text("spry.system.path")
+        if system and path == system:
+            return f"{system}…"  # both have been cut, at the same length
+        return system or path.rpartition("/")[0]
+
+    @property
+    def path(self) -> str:
+        """The path of the child, whole if that can be known: its parts are told one by one, too."""
+        path, key = self.text("spry.child.path"), self.text("spry.child.key")
+        whole = f"{self.system}/{key}"
+        return whole if self.system and key and whole.startswith(path) else path
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """All that could be read: our spans, each once, how many spans there were in all."""
+    """All that could be read: our spans, each once, how many spans there were in all.
+
+    ``strange`` counts lines that are whole, but hold no spans: other signals of OpenTelemetry.
+    """
 
     spans: tuple[Span, ...]
     count: int
     unreadable: int
+    strange: int = 0
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether something was there, but no span among it."""
+        return not self.count and bool(self.unreadable or self.strange)
 
 
 def read_spans(lines: Iterable[bytes | str]) -> Reading:
-    """Read one span per line; spans of other libraries are counted, and left out."""
+    """Read the spans of each line; spans of other libraries are counted, and left out."""
     spans: dict[SpanId, Span] = {}
-    count = unreadable = 0
+    count = unreadable = strange = 0
     for line in lines:
         if not line.strip():
             continue
         try:
-            fields = _fields(line)
-            if fields["name"].startswith("spry."):
-                span = _span(fields["name"], fields)
-                spans.setdefault(span.id, span)
-            count += 1
-        except (ValueError, OverflowError, RecursionError):
+            found = _found_in(as_mapping(json.loads(line)))
+        except (ValueError, RecursionError):
             unreadable += 1
-    return Reading(tuple(spans.values()), count, unreadable)
+            continue
+        strange += found is None
+        for fields in found or ():
+            try:
+                if _name(fields).startswith("spry."):
+                    span = _span(_name(fields), fields)
+                    spans.setdefault(span.id, span)
+                count += 1
+            except (ValueError, OverflowError, RecursionError):
+                unreadable += 1
+    return Reading(tuple(spans.values()), count, unreadable, strange)
 
 
-def _fields(line: bytes | str) -> Mapping[str, Any]:
-    fields = json.loads(line)
-    if not _text(_mapping(fields).get("name")):
+def _found_in(fields: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
+    """The spans of one line, in the SDK's form; ``None`` for another signal."""
+    if "resourceSpans" in fields:
+        return list(spans_of(fields))
+    return None if "resourceMetrics" in fields or "resourceLogs" in fields else [fields]
+
+
+def _name(fields: Mapping[str, Any]) -> str:
+    name = as_text(fields.get("name"))
+    if not name:
         raise ValueError("this is no span")
-    return _mapping(fields)
+    return name
 
 
 def _span(name: str, fields: Mapping[str, Any]) -> Span:
-    context = _mapping(fields.get("context"))
+    context = as_mapping(fields.get("context"))
     own = _id(context)
     if own is None:
         raise ValueError("a span that cannot be told from others")
-    above = _text(fields.get("parent_id"))
+    above = as_text(fields.get("parent_id"))
     began, ended = _times(fields)
-    events = [_mapping(event) for event in _sequence(fields.get("events"))]
+    events = [as_mapping(event) for event in as_sequence(fields.get("events"))]
     return Span(
         id=own,
         parent=(own[0], above) if above else None,
         name=name,
         began=began,
         ended=ended,
-        attributes=_mapping(fields.get("attributes")),
-        error=_error(_mapping(fields.get("status"))),
+        attributes=as_mapping(fields.get("attributes")),
+        error=_error(as_mapping(fields.get("status"))),
         raised=_raised(events),
         stacks=tuple(_stacks(events)),
         links=dict(_links(fields)),
@@ -126,15 +178,23 @@ def _span(name: str, fields: Mapping[str, Any]) -> Span:
 
 
 def _id(context: Mapping[str, Any]) -> SpanId | None:
-    trace, span = _text(context.get("trace_id")), _text(context.get("span_id"))
+    trace, span = as_text(context.get("trace_id")), as_text(context.get("span_id"))
     return (trace, span) if trace and span else None
 
 
 def _times(fields: Mapping[str, Any]) -> tuple[int, int]:
     """When it began and ended; one that is missing is taken to be like the other."""
-    texts = [_text(fields.get("start_time")), _text(fields.get("end_time"))]
-    began, ended = (_microseconds(text) for text in (texts[0] or texts[1], texts[1] or texts[0]))
-    return began, max(began, ended)
+    moments = [_moment(fields.get("start_time")), _moment(fields.get("end_time"))]
+    known = [moment for moment in moments if moment is not None]
+    if not known:
+        raise ValueError("a span without a time")
+    return known[0], max(known)
+
+
+def _moment(value: object) -> int | None:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value if 0 < value < _LATEST else None
+    return _microseconds(value) if isinstance(value, str) and value else None
 
 
 def _microseconds(text: str) -> int:
@@ -144,14 +204,14 @@ def _microseconds(text: str) -> int:
 
 
 def _error(status: Mapping[str, Any]) -> str | None:
-    return _text(status.get("description")) if status.get("status_code") == "ERROR" else None
+    return as_text(status.get("description")) if status.get("status_code") == "ERROR" else None
 
 
 def _raised(events: Iterable[Mapping[str, Any]]) -> Raised | None:
     for event in events:
         if event.get("name") == "exception":
-            told = _mapping(event.get("attributes"))
-            parts = (_text(told.get(f"exception.{part}")) for part in Raised.__slots__)
+            told = as_mapping(event.get("attributes"))
+            parts = (as_text(told.get(f"exception.{part}")) for part in Raised.__slots__)
             return Raised(*parts)
     return None
 
@@ -159,37 +219,16 @@ def _raised(events: Iterable[Mapping[str, Any]]) -> Raised | None:
 def _stacks(events: Iterable[Mapping[str, Any]]) -> Iterable[tuple[str, str]]:
     for event in events:
         if event.get("name") == "spry.child.stuck":
-            told = _mapping(event.get("attributes"))
-            yield _text(told.get("spry.child.path")), _text(told.get("spry.child.stack"))
+            told = as_mapping(event.get("attributes"))
+            yield as_text(told.get("spry.child.path")), as_text(told.get("spry.child.stack"))
 
 
 def _links(fields: Mapping[str, Any]) -> Iterable[tuple[str, SpanId]]:
-    for link in map(_mapping, _sequence(fields.get("links"))):
-        target = _id(_mapping(link.get("context")))
-        kind = _text(_mapping(link.get("attributes")).get("spry.link"))
+    for link in map(as_mapping, as_sequence(fields.get("links"))):
+        target = _id(as_mapping(link.get("context")))
+        kind = as_text(as_mapping(link.get("attributes")).get("spry.link"))
         if target is not None and kind:
             yield kind, target
-
-
-# What a stranger's JSON may hold in any place
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return 0.0
-    return float(value) if abs(value) < _LARGEST else 0.0
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _sequence(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
 
 
 # Finding spans
@@ -219,7 +258,7 @@ class SpanIndex:
         if span.name == "spry.teardown" and not self._is_on_the_way(span):
             self._teardowns[_system(span)].append(span)
         if span.name == "spry.wait_for_termination":
-            self._waits[span.text("spry.child.path")].append(span)
+            self._waits[span.path].append(span)
 
     def _is_on_the_way(self, teardown: Span) -> bool:
         """Whether it swept children away for a restart or a failed start: no end of its system."""
@@ -268,8 +307,8 @@ def is_step(span: Span) -> bool:
 
 
 def _in_order(span: Span) -> tuple[int, int, str]:
-    return span.began, span.ended, span.text("spry.child.path")
+    return span.began, span.ended, span.path
 
 
 def _system(span: Span) -> tuple[str, int]:
-    return span.text("spry.system.path"), span.count("spry.system.incarnation")
+    return span.system, span.count("spry.system.incarnation")
