@@ -10,7 +10,8 @@ The layers, each importing only from those above it::
     _snapshot _child_handle _tasks _handle                             what is seen from outside
     _shutdown _tree _mailbox _calls _keeper _loop                      the loop
     _scope _startup _restart _replay _root _supervisor _dynamic _partition     the supervisors
-    _otlp_lines _span_lines _incidents _incident_rows _timeline _account _retell   incidents, told again
+    _otlp_lines _span_lines _incidents _incident_rows                  incidents, told again
+    _timeline _account _retell                                         in words
     _threads_stack _threads_worker threads watchdog                    blocking code
     _components_status _components_life components periodic            ways of working
     _processes_call _processes_failed _processes_output _processes_birth   what a process is

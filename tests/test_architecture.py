@@ -21,15 +21,8 @@ LAYERS = (
     ("_snapshot", "_child_handle", "_tasks", "_handle"),
     ("_shutdown", "_tree", "_mailbox", "_calls", "_keeper", "_loop"),
     ("_scope", "_startup", "_restart", "_replay", "_root", "_supervisor", "_dynamic", "_partition"),
-    (
-        "_otlp_lines",
-        "_span_lines",
-        "_incidents",
-        "_incident_rows",
-        "_timeline",
-        "_account",
-        "_retell",
-    ),
+    ("_otlp_lines", "_span_lines", "_incidents", "_incident_rows"),
+    ("_timeline", "_account", "_retell"),
     ("_threads_stack", "_threads_worker", "threads", "watchdog"),
     ("_components_status", "_components_life", "components", "periodic"),
     ("_processes_call", "_processes_failed", "_processes_output", "_processes_birth"),
@@ -72,7 +65,7 @@ EXTENSIONS = {
     "threads",
     "watchdog",
 }
-MOST_LINES = 400
+MOST_LINES = 450
 
 HOUSE = Path(spry_py.__file__).parent
 FILES = sorted(HOUSE.glob("*.py"))

@@ -89,7 +89,7 @@ def test_other_signals_between_the_batches_are_passed_over() -> None:
     assert (reading.count, reading.unreadable, reading.is_nothing) == (len(LINES), 0, False)
 
 
-STRANGE: list[Any] = [
+ODD: list[Any] = [
     None,
     7,
     "x",
