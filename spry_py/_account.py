@@ -229,7 +229,9 @@ def _gave_up(who: str, failure: Failure) -> Iterator[_Deed]:
     system = printable(failure.system)
     what = f"{system}{_stopped(system, failure.stops)}"
     what = f"{what} and gave up" if what != system else f"{system} gave up"
-    if failure.is_refused:
+    if failure.is_refused and failure.attempts[-1].is_of_system:
+        yield _Deed(f"The breaker of {system} refused to run its system function again: {what}")
+    elif failure.is_refused:
         yield _Deed(f"The breaker of {system} refused to restart {who}: {what}")
     else:
         yield _Deed(f"{printable(failure.path)} cannot be recovered by a restart: {what}")

@@ -122,20 +122,35 @@ class Escalation(SpryError):
 
 
 class TooManyRestarts(Escalation):
-    """A supervisor's breaker refused one more restart."""
+    """A supervisor's breaker refused one more restart.
 
-    def __init__(self, path: str, restarts: int, root_cause: BaseException | None) -> None:
+    ``restarts`` is how often the child ``path`` was restarted in this incarnation of its
+    supervisor. With ``of_system`` it was the system function that failed: ``path`` is then that of
+    its supervisor, and ``restarts`` the number of failed attempts in a row.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        restarts: int,
+        root_cause: BaseException | None,
+        *,
+        of_system: bool = False,
+    ) -> None:
         super().__init__(path, restarts, root_cause)
         self.path = path
         self.restarts = restarts
         self.root_cause = root_cause
+        self.of_system = of_system
 
     def __str__(self) -> str:
-        times = "1 time" if self.restarts == 1 else f"{self.restarts} times"
-        return (
-            f"too many restarts: {self.path!r} was restarted {times} and may not be again; "
-            f"root cause: {tell(self.root_cause)}"
-        )
+        if self.of_system:
+            times = "1 attempt" if self.restarts == 1 else f"{self.restarts} attempts in a row"
+            what = f"the system function of {self.path!r} failed ({times}) and may not be run again"
+        else:
+            times = "1 time" if self.restarts == 1 else f"{self.restarts} times"
+            what = f"{self.path!r} was restarted {times} and may not be again"
+        return f"too many restarts: {what}; root cause: {tell(self.root_cause)}"
 
 
 class UnrecoverableFailure(Escalation):

@@ -151,8 +151,11 @@ class SystemHandle(Handle):
 
         New keys are started, those that are missing are stopped in reverse, a child whose `Child`
         has changed is stopped and started anew, equal ones stay untouched. Returns when that is
-        done. A failure is raised here, and followed by the supervisor as that of a restart: it asks
-        the breaker and tries again. What code change is to OTP.
+        done. What goes wrong before anything was changed (a living child stopped, or a child
+        started) is raised here alone, as `NonChildFailure` or `ChildFailure`, and leaves the tree
+        as it is; waiting restarts keep their time. What goes wrong later is raised here, too, and
+        followed by the supervisor as that of a restart: it asks the breaker and tries again.
+        Cancelling this stops the waiting, not the replay. What code change is to OTP.
         """
         calls = self._calls()
         with listening_not(caller_inside(calls.loop)):

@@ -266,7 +266,10 @@ def _took(step: Step, how: str) -> str:
 def _escalation_rows(failure: Failure) -> Iterator[Row]:
     began = failure.attempts[-1].began if failure.is_refused else failure.began
     name = key_of(failure.path) or "a child"
-    why = f"too many restarts of {name}" if failure.is_refused else f"{name} cannot be recovered"
+    why = f"{name} cannot be recovered"
+    if failure.is_refused:
+        of_system = failure.attempts[-1].is_of_system
+        why = "its system function keeps failing" if of_system else f"too many restarts of {name}"
     text = f"{key_of(failure.system)} gives up: {why}"
     yield _row(began, failure.ended, failure.system, "gives up", text)
     yield from map(_step_row, failure.stops)

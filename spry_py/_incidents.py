@@ -34,6 +34,7 @@ _REASONS: Final = ("normal", "aborted", "failed")
 _BURDENS: Final = ("none", "settling", "aborted")
 _STRATEGIES: Final = ("one_for_one", "rest_for_one", "one_for_all")
 _REFUSAL: Final = re.compile(r"the breaker refused to restart '(.+)'")
+_REFUSED_SYSTEM: Final = "the breaker refused to run the system function of "
 _OVERDUE: Final = re.compile(r"did not finish within its ([\d.e+]+) s")
 
 
@@ -64,6 +65,8 @@ class Attempt:
     began: int
     ended: int
     steps: tuple[Step, ...]
+    is_of_system: bool = False
+    """Whether the breaker refused to run the system function once more, and not a child."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +286,7 @@ def _attempt(index: SpanIndex, span: Span, system: str) -> Attempt:
         began=span.began,
         ended=span.ended,
         steps=steps,
+        is_of_system=(span.error or "").startswith(_REFUSED_SYSTEM),
     )
 
 

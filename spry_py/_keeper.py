@@ -264,6 +264,14 @@ class Keeper(Mailbox):
         error = TooManyRestarts(member.path, member.restarts, root_cause_of(cause))
         self.escalate(error, cause)
 
+    def refuse_system(self, attempts: int, failure: Exception, incident: Incident | None) -> None:
+        """The same about the system function, which has failed in the last of so many attempts."""
+        self.incident = self.incident or incident
+        # of what a system function did wrong itself, as using a key twice, there is no other cause
+        cause = failure if failure.__cause__ is None else failure.__cause__
+        error = TooManyRestarts(self.path, attempts, root_cause_of(cause), of_system=True)
+        self.escalate(error, cause)
+
     def escalate(self, error: Exception, cause: BaseException | None) -> None:
         """Give up: tear down, then fail, so that the parent decides. The first reason counts."""
         if self.failure is not None:

@@ -120,8 +120,8 @@ class Metrics:
     def child_restarted(self, member: Member) -> None:
         self._restarts.add(1, _labels(member))
 
-    def restart_allowed(self, member: Member, delay: float) -> None:
-        self._delay.record(delay, _labels(member))
+    def restart_allowed(self, loop: Keeper, member: Member | None, delay: float) -> None:
+        self._delay.record(delay, _labels(member) if member is not None else _path(loop))
 
     # A system
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from ._before import Before
 from ._errors import (
     ChildFailure,
     Interrupted,
@@ -33,7 +34,17 @@ if TYPE_CHECKING:
 class _Pending:
     """A replay to come: from which child on, not before when, and whose incident it cures."""
 
-    __slots__ = ("calls", "changes", "due", "incident", "pivot", "replays", "timer")
+    __slots__ = (
+        "calls",
+        "changes",
+        "due",
+        "failures",
+        "incident",
+        "pivot",
+        "replays",
+        "resume",
+        "timer",
+    )
 
     def __init__(self, pivot: Member | None, incident: Incident | None) -> None:
         self.pivot = pivot
@@ -42,6 +53,10 @@ class _Pending:
         # next attempt, however that goes
         self.changes = False
         self.replays: list[Call] = []
+        # how it was before the last of those replays was asked for; ``None`` if that began it
+        self.resume: tuple[bool, float] | None = None
+        # the attempts that have failed, all of them in a row
+        self.failures = 0
         self.due = 0.0
         # of those who wait for it to be done
         self.calls: list[Call] = []
@@ -211,27 +226,45 @@ class GroupRestart:
     async def _replay(self, pending: _Pending) -> None:
         """Start what is down; raises nothing: a failure is the next attempt's beginning."""
         loop = self._loop
+        before = Before(loop) if pending.replays else None
         try:
-            await self._attempt(pending)
+            await self._attempt(pending, before)
         except Interrupted as interrupted:
             _refuse(pending.replays, interrupted)  # the teardown that follows tells the rest
         except StartupFailure as failure:
             _refuse(pending.replays, failure)
-            await self._failed(pending, failure)
+            if before is None or before.has_changed:
+                _let_go(before)
+                await self._failed(pending, failure)
+            else:
+                before.put_back()
+                self._resume(pending)
         else:
+            _let_go(before)
             self._pending = None
             loop.teller.incident_closed(pending.incident)
             for call in (*pending.replays, *pending.calls):
                 call.give()
 
-    async def _attempt(self, pending: _Pending) -> None:
+    def _resume(self, pending: _Pending) -> None:
+        """A caller's replay has gone wrong and cost nothing: go on with what was there before."""
+        if pending.resume is None:
+            self._pending = None
+        else:
+            pending.changes, pending.due = pending.resume
+            self._schedule(pending)
+
+    async def _attempt(self, pending: _Pending, before: Before | None) -> None:
         loop, changes = self._loop, pending.changes
+        extra: list[Member] = []
         declared = loop.members.declared.values()
         down = any(not member.is_alive and member.state != "done" for member in declared)
         if down or changes or not loop.members.added:
-            startup = await loop.run_system(pending.span, changes)
-            await self._shut_down_undeclared(pending, startup.declared)
-        await loop.start_added(pending.span)
+            startup = await loop.run_system(pending.span, changes, before)
+            extra = await self._shut_down_undeclared(pending, startup.declared, before)
+        await loop.start_added(pending.span, before)
+        for member in extra:
+            self._forget(member)
 
     # What callers ask for
 
@@ -272,53 +305,63 @@ class GroupRestart:
         pending = self._pending
         if pending is None:
             pending = self._pending = _Pending(next(iter(loop.members), None), None)
-        elif pending.timer is not None:
-            pending.timer.cancel()
+        else:
+            pending.resume = pending.changes, pending.due
+            if pending.timer is not None:
+                pending.timer.cancel()
         pending.changes = True
         pending.replays.append(call)
         pending.due = trio.current_time()
         # a message of its own, but the next: what user code raises there is no answer to the call
         loop.messages.appendleft((self._due, pending))
 
-    async def _shut_down_undeclared(self, pending: _Pending, declared: Collection[str]) -> None:
+    async def _shut_down_undeclared(
+        self, pending: _Pending, declared: Collection[str], before: Before | None
+    ) -> list[Member]:
+        """Stop what is left of those that the system does not declare any more; answers them."""
         loop = self._loop
         members = loop.members.declared
         extra = [member for key, member in reversed(members.items()) if key not in declared]
         extra = [member for member in extra if not loop.calls.has_start_of(member)]
-        if any(is_up(member) for member in extra):
+        up = [member for member in extra if is_up(member)]
+        if up:
+            if before is not None:
+                before.has_changed = True
             loop.teller.teardown_began(loop, pending.span)
-            await loop.shutdowns.each(extra, loop.shut)
+            await loop.shutdowns.each(up, loop.shut)
             loop.teller.teardown_ended(loop)
-        for member in extra:
-            loop.shut(member)  # it may wait for a restart of its own
-        for member in extra:
-            if member.state != "done":
-                del members[member.key]
+        return extra
+
+    def _forget(self, member: Member) -> None:
+        """It is not declared any more, and may wait for a restart of its own."""
+        self._loop.shut(member)
+        if member.state != "done":
+            self._loop.members.remove(member)
 
     async def _failed(self, pending: _Pending, failure: StartupFailure) -> None:
         """An attempt has failed: it asks the breaker again, with the key that failed."""
         loop = self._loop
-        incident = pending.incident
-        culprit = loop.last.failed if isinstance(failure, ChildFailure) else None
+        pending.failures += 1
+        culprit = loop.failed.get(failure.path) if isinstance(failure, ChildFailure) else None
         delay = await self._sweep(pending) if self._all else 0.0
-        pending.incident = incident = loop.teller.restart_failed(incident, failure)
+        pending.incident = incident = loop.teller.restart_failed(pending.incident, failure)
         if culprit is not None:
             self._judge_culprit(culprit, incident)
         if loop.is_stopping:
             return
-        member = culprit or pending.pivot
-        if member is None:
-            self._pending = None  # there is nothing that could be restarted
-            return
         if culprit is not None:
-            delay = max(delay, next_delay(member))
-        allowed = loop.breaker.may_restart(member.key, trio.current_time())
-        loop.teller.restart_decided(loop, member, incident, allowed, delay)
-        if not allowed:
-            loop.refuse(member, failure.__cause__, incident)
-            return
-        pending.due = trio.current_time() + delay
-        self._schedule(pending)
+            delay = max(delay, next_delay(culprit))
+        # its own key stands for the system function
+        key = loop.own.key if culprit is None else culprit.key
+        allowed = loop.breaker.may_restart(key, trio.current_time())
+        loop.teller.restart_decided(loop, culprit, incident, allowed, delay)
+        if allowed:
+            pending.due = trio.current_time() + delay
+            self._schedule(pending)
+        elif culprit is None:
+            loop.refuse_system(pending.failures, failure, incident)
+        else:
+            loop.refuse(culprit, failure.__cause__, incident)
 
     def _judge_culprit(self, culprit: Member, incident: Incident | None) -> None:
         loop = self._loop
@@ -332,6 +375,11 @@ class GroupRestart:
     def _bring_back(self, member: Member) -> None:
         """A newly declared key that failed was free again; keep in mind what became of it."""
         self._loop.members.declared.setdefault(member.key, member)
+
+
+def _let_go(before: Before | None) -> None:
+    if before is not None:
+        before.let_go()
 
 
 def _refuse(calls: list[Call], error: Exception) -> None:

@@ -125,7 +125,7 @@ class Spans:
     # A child is restarted
 
     def restart_decided(
-        self, loop: Keeper, member: Member, incident: Incident, allowed: bool, delay: float
+        self, loop: Keeper, member: Member | None, incident: Incident, allowed: bool, delay: float
     ) -> None:
         attributes = system_attributes(loop) | {
             "spry.restart.strategy": loop.strategy,
@@ -135,7 +135,10 @@ class Spans:
         }
         incident.trying = span = self._start("spry.try_restart", incident.term, attributes)
         if not allowed:
-            _mark(span, f"the breaker refused to restart {member.path!r}")
+            what = f"run the system function of {loop.path!r} again"
+            if member is not None:
+                what = f"restart {member.path!r}"
+            _mark(span, f"the breaker refused to {what}")
             span.end()
 
     def attempt_failed(self, incident: Incident, error: BaseException | None) -> None:

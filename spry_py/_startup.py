@@ -29,6 +29,7 @@ from ._run_child import drop_own_frames, without_cancelled
 from ._scope import Scope
 
 if TYPE_CHECKING:
+    from ._before import Before
     from ._incarnation import Incarnation
     from ._supervisor import SystemLoop
 
@@ -38,19 +39,23 @@ _STOPPING = (Interrupted, SupervisorStopped)
 class Startup:
     """One run of a system function."""
 
-    __slots__ = ("_cancel_scope", "_changes", "_inserted", "_loop", "declared", "failed")
+    __slots__ = ("_before", "_cancel_scope", "_changes", "_inserted", "_loop", "declared", "failed")
 
-    def __init__(self, loop: SystemLoop, changes: bool = False) -> None:
+    def __init__(
+        self, loop: SystemLoop, changes: bool = False, before: Before | None = None
+    ) -> None:
         self._loop = loop
         # whether a child whose specification has changed is started anew
         self._changes = changes
+        # to go back to, if a caller asked for this and nothing comes of it
+        self._before = before
         self._cancel_scope = trio.CancelScope()
         # in the order of declaration
         self.declared: dict[str, None] = {}
         # new keys among old ones
         self._inserted: set[str] = set()
-        # the child whose start has failed last
-        self.failed: Member | None = None
+        # the children whose start has failed, by path: a system may have gone on without them
+        self.failed: dict[str, Member] = {}
 
     @property
     def path(self) -> str:
@@ -105,7 +110,8 @@ class Startup:
             raise Interrupted(f"the startup of {path!r} was interrupted: the program is ending")
         if self._loop.is_stopping and all(isinstance(x, _STOPPING) for x in leaves_of(error)):
             return
-        if isinstance(error, StartupFailure | Ignore):
+        theirs = (Ignore, Interrupted) if self._loop.is_ready else ()
+        if isinstance(error, StartupFailure | Ignore) and not isinstance(error, theirs):
             raise error
         raise NonChildFailure(path) from error
 
@@ -135,8 +141,13 @@ class Startup:
         if loop.is_stopping:
             await self._interrupted([member])
         if incarnation.started_at is not None:
+            self._note_change()
             return incarnation.value
         return self._not_started(member)
+
+    def _note_change(self) -> None:
+        if self._before is not None:
+            self._before.has_changed = True
 
     async def _make_ready(self, member: Member, child: Child[Any]) -> Member | None:
         """Wait for what is under way with a child, and stop one that is to become another.
@@ -146,16 +157,33 @@ class Startup:
         incarnation = member.incarnation
         if self._changes and (member.child != child or member.status == "stopping"):
             if member.is_alive or member.undecided:
-                await self._shut_down([member])
+                await self._make_way(member)
             if member.child != child:
+                self._keep(member)
                 member.state, member.breaker, member.in_a_row = "stopped", None, 0
         elif incarnation is not None and _under_way(incarnation):
             await self._until_up(member, incarnation)
         return self._loop.members.declared.get(member.key)
 
+    async def _make_way(self, member: Member) -> None:
+        """Stop a child that is to be another one from now on."""
+        incarnation = member.incarnation
+        assert incarnation is not None
+        if member.undecided or incarnation.burden == "none":
+            self._note_change()
+            await self._shut_down([member])
+        else:
+            # it is being stopped by a call, which has its own idea of what becomes of it
+            await self._shut_down([member], after=lambda _: None)
+
+    def _keep(self, member: Member) -> None:
+        if self._before is not None:
+            self._before.keep(member)
+
     async def _until_up(self, member: Member, incarnation: Incarnation) -> None:
         """Wait for a start that a call or a restart has begun, as if it was part of this one."""
         loop = self._loop
+        has_call = loop.calls.has_start_of(member)
         incarnation.awaited = True
         try:
             while not loop.is_stopping and _under_way(incarnation):
@@ -167,6 +195,8 @@ class Startup:
             await self._interrupted([member])
         report = member.last_report
         if incarnation.started_at is None and (report is None or report.burden == "none"):
+            if self._before is not None and not has_call:
+                self._before.owe(member)
             self._not_started(member)
 
     async def start_again(self, member: Member) -> None:
@@ -203,7 +233,9 @@ class Startup:
             self._not_started(member)
         self._raise_if_interrupted(begun)
         for member in begun:
-            if not member.is_alive and _was_ignored(member):
+            if member.is_alive or not _was_ignored(member):
+                self._note_change()
+            else:
                 self._loop.leave_out(member)
         return tuple(self._settled_value(member) for member in members)
 
@@ -252,12 +284,14 @@ class Startup:
 
     def _spawn(self, member: Member, child: Child[Any]) -> Incarnation:
         self._refuse_stopping()  # the stop may have come while it was made ready
-        member.child = child
         if member.number:
             member.count_restart()
             loop = self._loop
-            if member in loop.waits:
+            if self._before is not None:
+                self._before.keep(member)
+            elif member in loop.waits:
                 loop.waits.pop(member).cancel()
+        member.child = child
         incarnation = member.spawn(self._loop.nursery)
         incarnation.awaited = True
         return incarnation
@@ -295,12 +329,19 @@ class Startup:
             if member not in failed:
                 self._free(member)
 
-    async def _shut_down(self, members: list[Member]) -> None:
+    async def _shut_down(
+        self, members: list[Member], after: Callable[[Member], object] | None = None
+    ) -> None:
         loop = self._loop
         loop.teller.teardown_began(loop, loop.startup_span)
         with trio.CancelScope(shield=True):
-            await loop.shutdowns.each(list(reversed(members)), loop.shut)
+            await loop.shutdowns.each(list(reversed(members)), after or self._shut)
         loop.teller.teardown_ended(loop)
+
+    def _shut(self, member: Member) -> None:
+        before = self._before
+        if before is None or not before.keeps(member):
+            self._loop.shut(member)
 
     def _not_started(self, member: Member) -> None:
         """A start that is over without having succeeded: left out, or a failure to raise."""
@@ -311,7 +352,7 @@ class Startup:
         if cause is not None and isinstance(sole_leaf_of(cause), Ignore):
             loop.leave_out(member)
             return
-        self.failed = member
+        self.failed[member.path] = member
         error = member.start_error()
         self._free(member)
         raise error

@@ -24,6 +24,7 @@ from ._startup import Startup
 if TYPE_CHECKING:
     from trio import TaskStatus
 
+    from ._before import Before
     from ._calls import Call
     from ._incarnation import Incarnation
     from ._nursery import Member
@@ -130,6 +131,8 @@ class SystemLoop(Loop):
         if supervisor.strategy == "one_for_one":
             self._restart = OneForOne(self)
         self.startup: Startup | None = None
+        # the children whose start has failed in the last one, by path
+        self.failed: Mapping[str, Member] = {}
 
     async def boot(self) -> None:
         await self.run_system(self.teller.boot_parent(self))
@@ -154,12 +157,14 @@ class SystemLoop(Loop):
         if all(map(is_over, self.members)):
             self.begin_to_stop()
 
-    async def run_system(self, parent: Any, changes: bool = False) -> Startup:
+    async def run_system(
+        self, parent: Any, changes: bool = False, before: Before | None = None
+    ) -> Startup:
         """Run the system function; raises the `StartupFailure` it ends with.
 
         With ``changes``, a child whose specification has changed is started anew.
         """
-        self.startup = startup = Startup(self, changes)
+        self.startup = startup = Startup(self, changes, before)
         self.teller.startup_began(self, parent)
         error: BaseException | None = None
         try:
@@ -169,18 +174,19 @@ class SystemLoop(Loop):
             raise
         finally:
             self.startup = None
-            self.last = startup
+            self.failed = startup.failed
             self.teller.startup_ended(self, error)
             del error
         return startup
 
-    async def start_added(self, parent: Any) -> None:
+    async def start_added(self, parent: Any, before: Before | None) -> None:
         """Start those children again that no system has declared, after the declared ones."""
         added = self.members.added.values()
         down = [member for member in added if member.state == "restarting" and not is_up(member)]
         if not down:
             return
-        self.startup = self.last = startup = Startup(self)
+        self.startup = startup = Startup(self, before=before)
+        self.failed = startup.failed
         self.startup_span = parent
         try:
             for member in down:

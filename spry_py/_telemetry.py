@@ -274,30 +274,28 @@ class Teller:
     # A child is restarted
 
     def restart_decided(
-        self, loop: Keeper, member: Member, incident: Incident, allowed: bool, delay: float
+        self, loop: Keeper, member: Member | None, incident: Incident, allowed: bool, delay: float
     ) -> None:
-        """The breaker has answered for ``member``."""
+        """The breaker has answered for ``member``; for the system function, if that is ``None``."""
         incident.attempt += 1
-        if self.subscribers:
-            self._publish_restart(member, incident, allowed, delay)
+        path = member.path if member is not None else loop.path
+        if self.subscribers and allowed:
+            self.stream.publish(RestartScheduled, path, delay, incident.attempt)
+        elif self.subscribers:
+            self.stream.publish(RestartRefused, path)
         if self.metrics is not None and allowed:
-            self.metrics.restart_allowed(member, delay)
+            self.metrics.restart_allowed(loop, member, delay)
         if self.spans is not None:
             self.spans.restart_decided(loop, member, incident, allowed, delay)
-        if allowed:
-            when = f"in {delay:g} s" if delay else "now"
-            text = f"will be restarted {when} (attempt {incident.attempt})"
-            log_child(member, RestartScheduled, text, incident.trying)
+        fact = RestartScheduled if allowed else RestartRefused
+        when = f"{f'in {delay:g} s' if delay else 'now'} (attempt {incident.attempt})"
+        if member is None:
+            text = f"runs its system function again {when}"
+            text = text if allowed else "may not run its system function again"
+            log(fact, path, text, system_attributes(loop), incident.trying)
         else:
-            log_child(member, RestartRefused, "may not be restarted any more", incident.trying)
-
-    def _publish_restart(
-        self, member: Member, incident: Incident, allowed: bool, delay: float
-    ) -> None:
-        if allowed:
-            self.stream.publish(RestartScheduled, member.path, delay, incident.attempt)
-        else:
-            self.stream.publish(RestartRefused, member.path)
+            text = f"will be restarted {when}" if allowed else "may not be restarted any more"
+            log_child(member, fact, text, incident.trying)
 
     def child_restarted(self, member: Member) -> None:
         """Its supervisor is about to start it again."""

@@ -1,6 +1,11 @@
-"""Replays that callers ask for and that fail: told to them, and then tried again."""
+"""Replays that callers ask for and that fail after a change: told to them, and then tried again.
+
+One that fails before it has changed anything is told in test_replay_call_costs_nothing.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import pytest
 import trio
@@ -11,7 +16,12 @@ from spry_py import (
     Backoff,
     Child,
     ChildFailure,
+    Event,
     NonChildFailure,
+    RestartRefused,
+    RestartScheduled,
+    Scope,
+    SystemHandle,
     SystemSupervisor,
     TooManyRestarts,
     open_system,
@@ -22,9 +32,9 @@ from stories import Actor, Boom, Ledger, Record, Strategy, cast, story
 @pytest.mark.parametrize(
     ("strategy", "after"),
     [
-        ("one_for_one", "!b1 ?b b:ChildFailure +b2(a1) +c1"),
-        ("rest_for_one", "!b1 ?b b:ChildFailure +b2(a1) +c1"),
-        ("one_for_all", "!b1 -a1 ?b b:ChildFailure +a2 +b2(a2) +c1"),
+        ("one_for_one", "-a1 +a2(new) !b1 ?b b:ChildFailure +b2(a2) +c1"),
+        ("rest_for_one", "-a1 +a2(new) !b1 ?b b:ChildFailure +b2(a2) +c1"),
+        ("one_for_all", "-a1 +a2(new) !b1 -a2 ?b b:ChildFailure +a3(new) +b2(a3) +c1"),
     ],
 )
 @story
@@ -34,10 +44,10 @@ async def test_a_failed_start_is_raised_and_then_tried_again(
     record = Record()
     a, c = cast(record, "ac")
     b = Actor(record, "b", fails_starts=(1,))
-    script = Script((a, ""))
+    script = Script(a.child())
     async with open_system(script, strategy=strategy, breaker=Ledger(record)) as tree:
         record.take()
-        script.lines = ((a, ""), (b, "a"), (c, ""))
+        script.lines = (a.child("new"), (b, "a"), (c, ""))
         record(f"b:{await answer(tree.replay())}")
         await soon()
         facts = record.take_order().split()
@@ -91,14 +101,15 @@ async def test_a_refused_attempt_escalates(strategy: Strategy) -> None:
     record = Record()
     (a,) = cast(record, "a")
     b = Actor(record, "b", fails_starts=(1,))
-    script = Script((a, ""))
+    script = Script(a.child())
     with pytest.raises(TooManyRestarts) as caught:
         async with open_system(script, strategy=strategy, breaker=Ledger(record, 0)) as tree:
-            script.lines = ((a, ""), (b, ""))
+            script.lines = (a.child("new"), (b, ""))
             record(await answer(tree.replay()))
             await trio.sleep_forever()
     assert caught.value.path == "system/b"
-    assert sorted(record.order.split()) == sorted(["+a1", "!b1", "?b:no", "ChildFailure", "-a1"])
+    facts = ["+a1", "-a1", "+a2(new)", "!b1", "?b:no", "ChildFailure", "-a2"]
+    assert sorted(record.order.split()) == sorted(facts)
 
 
 @every_strategy
@@ -106,16 +117,103 @@ async def test_a_refused_attempt_escalates(strategy: Strategy) -> None:
 async def test_a_system_function_that_raises_is_a_failed_attempt(strategy: Strategy) -> None:
     record = Record()
     a, b = cast(record, "ab")
-    script = Script((a, ""), (b, ""))
-    async with open_system(script, strategy=strategy, breaker=Ledger(record)) as tree:
-        script.error = Boom("in the system")
+    script = Script((a, ""))
+    async with open_system(script, strategy=strategy, breaker=Ledger(record), name="top") as tree:
+        script.lines, script.error = ((a, ""), (b, "")), Boom("in the system")
         with pytest.raises(NonChildFailure) as caught:
             await tree.replay()
         assert caught.value.__cause__ is script.error
         script.error = None
         await soon()
-        assert record.order.split().count("?a") == 1
+        assert [fact for fact in record.order.split() if "?" in fact] == ["?top"]
         assert listed(tree) == "a=running b=running"
+
+
+@every_strategy
+@story
+async def test_a_child_that_the_system_function_does_without_is_not_blamed(
+    strategy: Strategy,
+) -> None:
+    """What ends the attempt is what the breaker is asked about."""
+    record = Record()
+    (a,) = cast(record, "a")
+    b = Actor(record, "b", fails_starts=(1,))
+    version = 1
+
+    async def system(scope: Scope) -> None:
+        await scope.start(a.child(version))
+        if version == 2 and not b.runs:
+            with pytest.raises(ChildFailure):
+                await scope.start(b.child())
+            raise Boom("of its own")
+
+    async with open_system(system, name="top", strategy=strategy, breaker=Ledger(record)) as tree:
+        version = 2
+        assert await answer(tree.replay()) == "NonChildFailure"
+        await soon()
+        assert [fact for fact in record.order.split() if "?" in fact] == ["?top"]
+        assert listed(tree) == "a=running"
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize(
+    ("strategy", "by"),
+    [
+        ("one_for_one", "call"),
+        ("rest_for_one", "call"),
+        ("one_for_all", "call"),
+        ("rest_for_one", "restart"),
+        ("one_for_all", "restart"),
+    ],
+)
+@story
+async def test_what_failed_is_named_the_same_everywhere(
+    strategy: Strategy, by: str, nested: bool
+) -> None:
+    """The breaker, the events and the error name the supervisor, and agree on the count."""
+    record = Record()
+    a, b = cast(record, "ab")
+    script = Script((a, ""))
+    breaker = Ledger(record, 3)
+    sub = SystemSupervisor(script, name="own", strategy=strategy, breaker=breaker)
+    path = "top/own" if nested else "own"
+    top = SystemSupervisor([Child("own", sub, restart="temporary")], name="top")
+    told: list[Event] = []
+    errors: list[BaseException] = []
+    try:
+        async with open_system(top if nested else sub) as tree, trio.open_nursery() as nursery:
+            nursery.start_soon(_listen, tree, told.append)
+            await soon()
+            handle = tree.child("own").value if nested else tree
+            script.error = Boom("bad config")
+            script.lines = ((a, ""), (b, "")) if by == "call" else ((a, ""),)
+            if by == "call":
+                assert await answer(handle.replay()) == "NonChildFailure"
+            else:
+                a.die()
+            report = await handle.wait()
+            assert report.exception is not None
+            errors.append(report.exception)
+            nursery.cancel_scope.cancel()
+    except TooManyRestarts as error:
+        errors.append(error)
+    failed = 4 if by == "call" else 3
+    first = [] if by == "call" else ["a"]
+    asked = [fact for fact in record.order.split() if "?" in fact]
+    assert asked == [*(f"?{key}" for key in first), *["?own"] * (failed - 1), "?own:no"]
+    decided = [one for one in told if isinstance(one, RestartScheduled | RestartRefused)]
+    assert [one.path for one in decided] == [*(f"{path}/{key}" for key in first), *[path] * failed]
+    last = errors[-1]
+    assert isinstance(last, TooManyRestarts)
+    assert (last.path, last.restarts, last.root_cause) == (path, failed, script.error)
+    assert f"the system function of {path!r} failed ({failed} attempts in a row)" in str(last)
+    assert last.__cause__ is script.error
+
+
+async def _listen(tree: SystemHandle, tell: Callable[[Event], object]) -> None:
+    async with tree.events() as events:
+        async for event in events:
+            tell(event)
 
 
 class Faulty:
@@ -134,13 +232,13 @@ async def test_a_breaker_that_raises_about_a_replay_escalates(strategy: Strategy
     record = Record()
     (a,) = cast(record, "a")
     b = Actor(record, "b", fails_starts=(1,))
-    script = Script((a, ""))
+    script = Script(a.child())
     inner = SystemSupervisor(script, strategy=strategy, breaker=Faulty())
     async with open_system([Child("inner", inner, restart="temporary")]) as tree:
         handle = tree.child("inner").value
-        script.lines = ((a, ""), (b, ""))
+        script.lines = (a.child("new"), (b, ""))
         child = tree.child("inner")
         assert await answer(handle.replay()) == "ChildFailure"
         report = await child.wait()
         assert type(report.exception).__name__ == "UnrecoverableFailure"
-        assert record.order == "+a1 !b1 -a1"
+        assert record.order == "+a1 -a1 +a2(new) !b1 -a2"

@@ -112,7 +112,8 @@ async def test_a_start_that_a_replay_waits_for_may_come_to_nothing(
         facts = [fact for _, fact in record.facts if ":" in fact]
         told = ["start:ChildFailure", "replay:ChildFailure"]
         assert sorted(facts) == sorted(["start:cancelled", "replay:ok"] if cancels else told)
-        assert listed(tree) == "b=running a=running"
+        # it was the caller's to start, and nothing has changed
+        assert listed(tree) == ("b=running a=running" if cancels else "b=running")
     assert (a.alive, b.alive) == (0, 0)
 
 
