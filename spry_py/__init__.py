@@ -9,7 +9,8 @@ The layers, each importing only from those above it::
     _alarm _context _run_child _incarnation _nursery _deadlock         what lives
     _snapshot _child_handle _tasks _handle                             what is seen from outside
     _shutdown _tree _mailbox _calls _keeper _loop                      the loop
-    _scope _startup _restart _replay _root _supervisor _dynamic _partition     the supervisors
+    _scope _before _restart _startup _replay _root _supervisor         the supervisors
+    _dynamic _partition                                                and of children on demand
     _otlp_lines _span_lines _incidents _incident_rows                  incidents, told again
     _timeline _account _retell                                         in words
     _threads_stack _threads_worker threads watchdog                    blocking code

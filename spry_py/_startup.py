@@ -22,9 +22,9 @@ from ._errors import (
     SupervisorStopped,
     is_exit,
     leaves_of,
-    sole_leaf_of,
 )
 from ._nursery import Member
+from ._restart import was_ignored
 from ._run_child import drop_own_frames, without_cancelled
 from ._scope import Scope
 
@@ -233,11 +233,11 @@ class Startup:
             self._not_started(member)
         self._raise_if_interrupted(begun)
         for member in begun:
-            if member.is_alive or not _was_ignored(member):
+            if member.is_alive or not was_ignored(member):
                 self._note_change()
             else:
                 self._loop.leave_out(member)
-        return tuple(self._settled_value(member) for member in members)
+        return tuple(self._present_value(member) for member in members)
 
     def _refuse_reused(self, child: Child[Any], keys: Collection[str]) -> None:
         self._refuse_stopping()
@@ -278,9 +278,6 @@ class Startup:
         if member is None or member.incarnation is None or member.state in ("done", "ignored"):
             return None
         return member.incarnation.value
-
-    def _settled_value(self, member: Member | None) -> Any:
-        return self._present_value(member)
 
     def _spawn(self, member: Member, child: Child[Any]) -> Incarnation:
         self._refuse_stopping()  # the stop may have come while it was made ready
@@ -347,9 +344,7 @@ class Startup:
         """A start that is over without having succeeded: left out, or a failure to raise."""
         loop = self._loop
         self._raise_if_interrupted([member])
-        report = member.last_report
-        cause = report.exception if report is not None else None
-        if cause is not None and isinstance(sole_leaf_of(cause), Ignore):
+        if was_ignored(member):
             loop.leave_out(member)
             return
         self.failed[member.path] = member
@@ -388,15 +383,10 @@ def _are_starting(members: list[Member]) -> bool:
         incarnation = member.incarnation
         assert incarnation is not None
         if incarnation.started_at is None:
-            if incarnation.ended and not _was_ignored(member):
+            if incarnation.ended and not was_ignored(member):
                 return False
             waiting = waiting or not incarnation.ended
     return waiting
-
-
-def _was_ignored(member: Member) -> bool:
-    exception = member.last_report.exception if member.last_report is not None else None
-    return exception is not None and isinstance(sole_leaf_of(exception), Ignore)
 
 
 def _has_failed_by_itself(member: Member) -> bool:
@@ -407,4 +397,4 @@ def _has_failed_by_itself(member: Member) -> bool:
 def _has_failed(member: Member) -> bool:
     incarnation = member.incarnation
     assert incarnation is not None
-    return incarnation.ended and incarnation.started_at is None and not _was_ignored(member)
+    return incarnation.ended and incarnation.started_at is None and not was_ignored(member)
