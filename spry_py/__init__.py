@@ -2,7 +2,7 @@
 
 The layers, each importing only from those above it::
 
-    _frozen _check _errors _options _child _termination               what is said
+    _frozen _check _errors _naming _options _child _termination       what is said
     _breaker _backoff _policy                                          what is decided
     _attributes _tracebacks _events _subscription                      what is told
     _logs _spans _metrics _telemetry                                   and in which ways

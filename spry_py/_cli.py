@@ -43,19 +43,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command == "incidents":
         return retell(options.source, options.verbose)
     try:
-        supervisor = load(options.system, rest)
-        exporting = _exporting(options.traces, supervisor)
+        supervisor, name = load(options.system, rest)
+        exporting = _exporting(options.traces, name)
     except (UsageError, OSError) as error:
         _complain(f"spry-py: {error}", error.__cause__)
         return USAGE_ERROR
-    return _run(supervisor, options.seconds, exporting)
+    return _run(supervisor, name, options.seconds, exporting)
 
 
-def _exporting(traces: str, supervisor: Any) -> Exporting | None:
+def _exporting(traces: str, name: str) -> Exporting | None:
     if traces == "none":
         return None
     try:
-        return exporting_to(traces, supervisor)
+        return exporting_to(traces, name)
     except (RuntimeError, ValueError) as error:
         raise UsageError(f"--traces {traces}: {error}") from None
 
@@ -138,7 +138,9 @@ def _seconds(text: str) -> float:
 # Running it
 
 
-def _run(supervisor: Supervisor[Any], seconds: float, exporting: Exporting | None) -> int:
+def _run(
+    supervisor: Supervisor[Any], name: str, seconds: float, exporting: Exporting | None
+) -> int:
     _quieten(logging.getLogger("spry_py"), exporting is not None)
     printer = Printer(sys.stdout)
     story = Story(printer)
@@ -148,7 +150,7 @@ def _run(supervisor: Supervisor[Any], seconds: float, exporting: Exporting | Non
         printer.print(f"\n{handle.render()}\n")
 
     try:
-        report = run_tree(supervisor, exporting, on_started, seconds, signals, story)
+        report = run_tree(supervisor, exporting, on_started, seconds, signals, story, name)
     except KeyboardInterrupt:
         return 130
     except Exception as error:

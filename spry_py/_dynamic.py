@@ -18,6 +18,7 @@ from ._child_handle import ChildHandle
 from ._errors import Interrupted, MaxChildrenReached, SupervisorStopped
 from ._handle import SystemHandle
 from ._loop import Loop
+from ._naming import program_name
 from ._policy import Verdict
 from ._restart import OneForOne
 from ._root import run_root
@@ -93,7 +94,7 @@ class DynamicSupervisor(Supervisor[DynamicHandle]):
         check_callable(owner, "breaker", breaker, "a breaker factory such as RateLimited")
         if defaults is not None:
             check_defaults(owner, defaults)
-        self.name: str = name or "system"
+        self.name: str = name or program_name()
         self.max_children: float = max_children
         self.max_running: float = max_running
         self.breaker: BreakerFactory = breaker

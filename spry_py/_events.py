@@ -5,7 +5,7 @@ The extra fields of each stand behind ``seq``, ``at`` and ``path``, which all of
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ._termination import TerminationReport
 
@@ -17,12 +17,14 @@ class Event:
     ``seq`` numbers the facts of a tree in their order, as long as anybody subscribes to it: the
     same fact has the same number for each subscriber, and a subscriber of a part of the tree sees
     the numbers of its part. ``at`` is the moment in seconds on trio's clock. ``path`` says whom the
-    fact is about: a child, or a supervisor.
+    fact is about: a child, or a supervisor. ``time`` is the same moment on the wall clock, in
+    seconds since the epoch; it is not compared.
     """
 
     seq: int
     at: float
     path: str
+    time: float = field(default=0.0, kw_only=True, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

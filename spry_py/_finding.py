@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._child import Supervisor
 from ._errors import SpryError
+from ._naming import program_name
 from ._run import as_supervisor
 from ._run_child import is_own
 
@@ -25,8 +26,11 @@ class UsageError(Exception):
     """What was asked for cannot be run. Caused by what the user's own code raised, if it did."""
 
 
-def load(name: str, arguments: Sequence[str]) -> Any:
-    """The supervisor that ``MODULE:SYSTEM`` names, with ``arguments`` handed to it."""
+def load(name: str, arguments: Sequence[str]) -> tuple[Any, str]:
+    """The supervisor that ``MODULE:SYSTEM`` names, with ``arguments`` handed to it; and its name.
+
+    A list is named after the attribute that it was found under.
+    """
     module_name, colon, attribute = name.rpartition(":")
     if not (module_name and colon and attribute):
         raise UsageError(f"{name!r} is not of the form MODULE:SYSTEM")
@@ -37,9 +41,11 @@ def load(name: str, arguments: Sequence[str]) -> Any:
         found = getattr(found, part)
     system = _with_arguments(found, arguments, name)
     try:
-        return as_supervisor(system, {})
+        supervisor = as_supervisor(system, {})
     except (TypeError, ValueError, SpryError) as error:
         raise UsageError(f"{name} is not a system: {error}") from None
+    is_named = supervisor.name != program_name()
+    return supervisor, supervisor.name if is_named else attribute.rpartition(".")[2]
 
 
 def _module(name: str) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Iterator
 from itertools import chain
+from time import time
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import trio
@@ -185,6 +186,7 @@ class Member:
             incarnation.burden,
             incarnation.started_at,
             trio.current_time(),
+            time(),
         )
         incarnation.where = (self.key, path)
         incarnation.member = incarnation.task = incarnation.steps = None

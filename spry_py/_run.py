@@ -181,16 +181,16 @@ def run(
     name. What is left of it at the end, however that comes, is sent within 2 seconds.
     """
     supervisor = as_supervisor(system, options)
-    exporting = None if traces is None else exporting_to(traces, supervisor)
+    exporting = None if traces is None else exporting_to(traces, supervisor.name)
     return run_tree(supervisor, exporting)
 
 
-def exporting_to(traces: str | os.PathLike[str], supervisor: Any) -> Exporting:
+def exporting_to(traces: str | os.PathLike[str], name: str) -> Exporting:
     """Configure the telemetry of a program that is one tree."""
     # the SDK takes its time and memory: not from those who export nothing
     from .telemetry import configure  # noqa: PLC0415
 
-    return configure(traces, service_name=supervisor.name)
+    return configure(traces, service_name=name)
 
 
 def run_tree(
@@ -200,10 +200,11 @@ def run_tree(
     seconds: float = float("inf"),
     signals: Signals | None = None,
     listener: Any = None,
+    name: str | None = None,
 ) -> TerminationReport:
     """`run`, with more to watch: what to call when it is up, and when to stop it.
 
-    ``listener`` is offered each event of the tree, from the first on.
+    ``listener`` is offered each event of the tree, from the first on. ``name`` is that of the root.
     """
     taken = signals if signals is not None else Signals()
 
@@ -217,7 +218,7 @@ def run_tree(
                 taken.stop()  # a signal came before there was anything to stop
 
         try:
-            return await run_root(supervisor, supervisor.name, on_started, on_tree)
+            return await run_root(supervisor, name or supervisor.name, on_started, on_tree)
         finally:
             taken.tree = None
 

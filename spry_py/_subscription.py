@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
+from time import time
 from typing import Final, Self
 
 import trio
@@ -33,7 +34,7 @@ class Stream:
     def publish(self, kind: Callable[..., Event], path: str, *details: object) -> None:
         """Make an event of a fact and hand it to all whom it concerns."""
         self.seq += 1
-        event = kind(self.seq, trio.current_time(), path, *details)
+        event = kind(self.seq, trio.current_time(), path, *details, time=time())
         for subscriber in self.subscribers:
             subscriber.offer(event)
 
@@ -124,7 +125,7 @@ class Subscription:
         count, last = self._lost, self._last_lost
         assert last is not None
         self._lost, self._last_lost = 0, None
-        return EventsLost(last.seq, last.at, self._path, count)
+        return EventsLost(last.seq, last.at, self._path, count, time=last.time)
 
 
 def subscribe(

@@ -14,6 +14,7 @@ from ._child import Child, Supervisor, check_defaults
 from ._errors import ReusedKey
 from ._handle import SystemHandle
 from ._loop import Loop
+from ._naming import name_of
 from ._policy import AUTO_SHUTDOWN, STRATEGIES, AutoShutdown, Strategy
 from ._replay import GroupRestart
 from ._restart import OneForOne, is_up
@@ -37,9 +38,9 @@ class SystemSupervisor(Supervisor[SystemHandle]):
     """A supervisor of the children that a system declares, in the order in which it does.
 
     ``system`` is an async function ``(scope) -> None``, or a sequence of `Child`. ``name`` is the
-    root's part of every path, if this is a root. ``strategy`` says who is restarted with a child:
-    nobody (``"one_for_one"``), its later siblings (``"rest_for_one"``), or all of them
-    (``"one_for_all"``). ``breaker`` is a breaker factory, asked before every restart; when it says
+    root's part of every path, if this is a root; unless given, the name of the system function,
+    or of the program for a sequence. ``strategy`` says who is restarted with a child: nobody
+    (``"one_for_one"``), its later siblings (``"rest_for_one"``), or all (``"one_for_all"``). ``breaker`` is a breaker factory, asked before every restart; when it says
     no the supervisor stops its children and fails with `TooManyRestarts`, for its parent to decide.
     ``auto_shutdown`` lets the end of children end the supervisor. ``defaults`` are options of
     `Child` for those of its children that do not say otherwise and are no supervisors themselves.
@@ -71,7 +72,7 @@ class SystemSupervisor(Supervisor[SystemHandle]):
         check_callable(owner, "breaker", breaker, "a breaker factory such as RateLimited")
         if defaults is not None:
             check_defaults(owner, defaults)
-        self.name: str = name or _name_of(system)
+        self.name: str = name or name_of(system)
         self.system: System = _as_function(owner, system, auto_shutdown)
         self._said = tuple(system) if isinstance(system, Sequence) else system
         self.strategy: Strategy = strategy
@@ -231,11 +232,6 @@ def _ended_by_itself(member: Member) -> bool:
 def is_over(member: Member) -> bool:
     """Whether it neither runs nor waits to be restarted."""
     return not member.is_alive and not member.undecided and member.state != "restarting"
-
-
-def _name_of(system: object) -> str:
-    name = getattr(system, "__name__", None)
-    return name if isinstance(name, str) and name and "/" not in name else "system"
 
 
 def _as_function(owner: str, system: Any, auto_shutdown: AutoShutdown) -> System:

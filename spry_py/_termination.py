@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from ._errors import Interrupted, leaves_of
+from ._errors import Interrupted, leaves_of, sole_leaf_of
 from ._frozen import setter
 
 Burden: TypeAlias = Literal["none", "settling", "aborted"]
@@ -40,7 +40,8 @@ ABORTED = Aborted()
 class TerminationReport:
     """All that is known of one end of one incarnation. Times are seconds on trio's clock.
 
-    ``started_at`` is the moment the child was started, ``None`` if it never was.
+    ``started_at`` is the moment the child was started, ``None`` if it never was. ``time`` is the
+    moment of the end on the wall clock, in seconds since the epoch; it is not compared.
     """
 
     key: str
@@ -50,6 +51,7 @@ class TerminationReport:
     burden: Burden
     started_at: float | None
     ended_at: float
+    time: float = field(default=0.0, compare=False, repr=False)
 
     def __init__(
         self,
@@ -60,6 +62,7 @@ class TerminationReport:
         burden: Burden,
         started_at: float | None,
         ended_at: float,
+        time: float = 0.0,
     ) -> None:
         # the slots themselves: a generated __init__ takes four times as long, at each termination
         _set_key(self, key)
@@ -69,6 +72,7 @@ class TerminationReport:
         _set_burden(self, burden)
         _set_started_at(self, started_at)
         _set_ended_at(self, ended_at)
+        _set_time(self, time)
 
     @property
     def lifetime(self) -> float | None:
@@ -85,8 +89,17 @@ class TerminationReport:
 
     @property
     def exception(self) -> BaseException | None:
-        """What it was raised by, if the reason is `Failed`, else ``None``."""
-        return self.reason.exception if isinstance(self.reason, Failed) else None
+        """What the child failed with; ``None`` unless it ``failed``."""
+        return self.reason.exception if isinstance(self.reason, Failed) and self.failed else None
+
+    @property
+    def cause(self) -> BaseException | None:
+        """The sole leaf of a group that the child failed with, else what ``exception`` is.
+
+        A nursery wraps whatever leaves it in a group: of one, if one thing went wrong.
+        """
+        exception = self.exception
+        return None if exception is None else sole_leaf_of(exception)
 
 
 _set_key = setter(TerminationReport, "key")
@@ -96,3 +109,4 @@ _set_reason = setter(TerminationReport, "reason")
 _set_burden = setter(TerminationReport, "burden")
 _set_started_at = setter(TerminationReport, "started_at")
 _set_ended_at = setter(TerminationReport, "ended_at")
+_set_time = setter(TerminationReport, "time")

@@ -27,6 +27,9 @@ hypothesis.settings.register_profile("steady", deadline=None, derandomize=True, 
 hypothesis.settings.register_profile("explore", deadline=None, max_examples=2000)
 hypothesis.settings.load_profile("steady")
 
+# What a root without a name is named after, however the tests are run.
+sys.argv[0] = "system"
+
 
 # trio wakes the tasks of one tick in an order of its own choice, another each time. A test that
 # depends on it fails now and then, on somebody else's machine. With a seed the order is the same

@@ -13,7 +13,7 @@ import spry_py
 
 # The order of the house: a file imports only from the lines above it, or from its left.
 LAYERS = (
-    ("_frozen", "_check", "_errors", "_options", "_child", "_termination"),
+    ("_frozen", "_check", "_errors", "_naming", "_options", "_child", "_termination"),
     ("_breaker", "_backoff", "_policy"),
     ("_attributes", "_tracebacks", "_events", "_subscription"),
     ("_logs", "_spans", "_metrics", "_telemetry"),

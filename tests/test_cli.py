@@ -54,6 +54,7 @@ async def shop(scope):
 
 children = [Child("db", steady), Child("api", steady)]
 tree = SystemSupervisor(children, name="corner")
+bare = SystemSupervisor([Child("db", steady)])
 db = Child("db", steady)
 both = [Child("a", steady), Child("b", flaps)]
 flapping = SystemSupervisor(both, strategy="one_for_one", name="flapping")
@@ -114,7 +115,7 @@ def story(*arguments: str, place: Path) -> Program:
 
 
 @pytest.mark.parametrize(
-    ("name", "root"), [("shop", "shop"), ("children", "system"), ("tree", "corner")]
+    ("name", "root"), [("shop", "shop"), ("children", "children"), ("tree", "corner")]
 )
 def test_for_stops_the_tree_in_order(name: str, root: str, place: Path) -> None:
     told = story(f"app:{name}", "--for", "0.2", "--traces", "none", place=place)
@@ -140,6 +141,7 @@ def test_what_comes_after_two_dashes_is_for_the_system(place: Path) -> None:
     [
         (("app:make", "--for", "0.1", "--", "bazaar"), "bazaar"),
         (("app:Holder.system", "--for", "0.1"), "system"),
+        (("app:bare", "--for", "0.1"), "bare"),
     ],
 )
 def test_a_system_may_be_made_by_a_function_or_held_by_an_object(
@@ -180,7 +182,7 @@ def test_an_exit_exception_of_a_child_is_the_exit_of_the_program(
     name: str, status: int, place: Path
 ) -> None:
     told = story(f"app:{name}", place=place)
-    assert (told.status, told.lines[-1]) == (status, "stopped in this order: system/db")
+    assert (told.status, told.lines[-1]) == (status, f"stopped in this order: {name}/db")
 
 
 # Signals

@@ -114,6 +114,11 @@ def test_a_report_derives_the_rest(started_at: float | None) -> None:
     report = TerminationReport("a", "top/a", 3, Failed(error), "settling", started_at, 5.0)
     lifetime = None if started_at is None else 3.0
     assert (report.lifetime, report.failed, report.exception) == (lifetime, True, error)
+    group = ExceptionGroup("one", [ExceptionGroup("inside", [error])])
+    several = ExceptionGroup("two", [error, ValueError()])
+    causes = [dataclasses.replace(report, reason=Failed(x)).cause for x in (error, group, several)]
+    assert causes == [error, error, several]
+    assert dataclasses.replace(report, time=7.0) == report
     other = dataclasses.replace(report, reason=Aborted())
     assert (other.failed, other.exception) == (False, None)
 
