@@ -142,6 +142,8 @@ def _run(
     supervisor: Supervisor[Any], name: str, seconds: float, exporting: Exporting | None
 ) -> int:
     _quieten(logging.getLogger("spry_py"), exporting is not None)
+    with suppress(AttributeError, ValueError):
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     printer = Printer(sys.stdout)
     story = Story(printer)
     signals = Signals(on_stop=story.forget_stops, before_exit=printer.close)

@@ -19,4 +19,4 @@ def program_name() -> str:
     """
     path = PurePath(sys.argv[0] if sys.argv else "")
     name = path.parent.name if path.stem == "__main__" else path.stem
-    return "python" if name in ("", "-c", "-m") else name
+    return "python" if name in ("", "-", "-c", "-m") else name

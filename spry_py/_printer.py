@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import queue
 import select
@@ -10,63 +9,90 @@ import threading
 from typing import Any, Final
 
 MOST_WAITING: Final = 10_000
+# So much a pipe takes at once where it says that it takes anything.
+_AT_ONCE: Final = 512
 
 
 class Printer:
-    """Writes lines in a thread of its own: no stream ever holds up whoever has lines for it.
+    """Writes lines without ever waiting for the stream that they go to.
 
-    Where ``MOST_WAITING`` lines are waiting already a further one is lost, and counted in the place
-    where it is missing. What the stream makes of it (closed, full, cannot encode a letter) is
-    nobody's error: from the first one that lasts, nothing more is written.
+    What the stream takes at once is written at once, in order with all else that the program
+    prints; the rest goes to a thread. Where ``MOST_WAITING`` lines are waiting for it a further one
+    is lost, and counted in the place where it is missing. What the stream makes of it (closed,
+    full, cannot encode a letter) is nobody's error: after the first one nothing more is written.
     """
 
     def __init__(self, stream: Any) -> None:
-        self._encoding: str = getattr(stream, "encoding", None) or "utf-8"
         self._stream = stream
+        self._encoding: str = getattr(stream, "encoding", None) or "utf-8"
         # a copy: the number may belong to another file by the time it is written to
         self._file = _copy_of(stream)
+        self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        # how many were handed to the thread, and, written by the thread, how many it has dealt with
+        self._given = 0
+        self._done = 0
         self._lost = 0
-        self._lines: queue.Queue[str | None] = queue.Queue()
-        self._thread = threading.Thread(target=self._work, name="spry_py printer", daemon=True)
-        self._thread.start()
+        self._is_gone = False
 
     @property
     def waiting(self) -> int:
-        """How many lines have not been taken up yet."""
-        return self._lines.qsize()
-
-    @property
-    def is_writing(self) -> bool:
-        """Whether anything more will be written."""
-        return self._thread.is_alive()
+        """How many lines wait for the stream."""
+        return self._given - self._done
 
     def print(self, line: str) -> None:
-        """Write a line when its turn comes; returns at once."""
+        """Write a line, now or when the stream takes it; returns at once."""
+        if self._is_gone:
+            return
         if self.waiting >= MOST_WAITING:
             self._lost += 1
             return
         lost, self._lost = self._lost, 0
-        if lost:
-            self._lines.put(f"({lost} lines are missing here: nobody read them)\n")
-        self._lines.put(f"{line}\n")
+        text = f"({lost} lines are missing here: nobody read them)\n" if lost else ""
+        data = f"{text}{line}\n".encode(self._encoding, "backslashreplace")
+        rest = data if self.waiting else self._write_what_is_taken(data)
+        if rest:
+            self._hand_over(rest)
 
     def close(self, within: float = 2.0) -> None:
         """Write what is left, for ``within`` seconds at most."""
-        self._lines.put(None)
-        self._thread.join(within)
-        if self._file is not None and not self.is_writing:
+        if self._thread is not None:
+            self._lines.put(None)
+            self._thread.join(within)
+        if self._file is not None and not self.waiting:
             os.close(self._file)
             self._file = None
+        self._is_gone = True
+
+    def _write_what_is_taken(self, data: bytes) -> bytes:
+        """Write as much as does not have to wait, and return the rest."""
+        try:
+            while data and self._file is not None and _is_ready(self._file):
+                data = data[os.write(self._file, data[:_AT_ONCE]) :]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._is_gone = True
+            return b""
+        return data
+
+    def _hand_over(self, data: bytes) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="spry_py printer", daemon=True)
+            self._thread.start()
+        self._given += 1
+        self._lines.put(data)
 
     def _work(self) -> None:
-        while (line := self._lines.get()) is not None:
+        while (data := self._lines.get()) is not None:
             try:
-                self._write(line)
-            except (OSError, ValueError, AttributeError):
-                return  # AttributeError: there is no stream at all
+                if not self._is_gone:
+                    self._write(data)
+            except (OSError, ValueError, AttributeError):  # AttributeError: there is no stream
+                self._is_gone = True
+            self._done += 1
 
-    def _write(self, line: str) -> None:
-        data = line.encode(self._encoding, "backslashreplace")
+    def _write(self, data: bytes) -> None:
         if self._file is None:
             self._stream.write(data.decode(self._encoding))
             self._stream.flush()
@@ -81,5 +107,14 @@ def _copy_of(stream: Any) -> int | None:
     """The number of the file behind a stream, opened once more; ``None`` if there is none."""
     try:
         return os.dup(stream.fileno())
-    except (AttributeError, OSError, ValueError, io.UnsupportedOperation):
+    except (AttributeError, OSError, ValueError):
         return None
+
+
+def _is_ready(file: int) -> bool:
+    """Whether a file takes something at once; never known where the system cannot tell."""
+    if not hasattr(select, "poll"):
+        return False
+    poll = select.poll()
+    poll.register(file, select.POLLOUT)
+    return bool(poll.poll(0))

@@ -38,12 +38,13 @@ class SystemSupervisor(Supervisor[SystemHandle]):
     """A supervisor of the children that a system declares, in the order in which it does.
 
     ``system`` is an async function ``(scope) -> None``, or a sequence of `Child`. ``name`` is the
-    root's part of every path, if this is a root; unless given, the name of the system function,
-    or of the program for a sequence. ``strategy`` says who is restarted with a child: nobody
-    (``"one_for_one"``), its later siblings (``"rest_for_one"``), or all (``"one_for_all"``). ``breaker`` is a breaker factory, asked before every restart; when it says
-    no the supervisor stops its children and fails with `TooManyRestarts`, for its parent to decide.
-    ``auto_shutdown`` lets the end of children end the supervisor. ``defaults`` are options of
-    `Child` for those of its children that do not say otherwise and are no supervisors themselves.
+    root's part of every path, if this is a root; unless given, the name of the system function, or
+    of the program for a sequence. ``strategy`` says who is restarted with a child: nobody
+    (``"one_for_one"``), its later siblings (``"rest_for_one"``), or all (``"one_for_all"``).
+    ``breaker`` is a breaker factory, asked before every restart; when it says no the supervisor
+    stops its children and fails with `TooManyRestarts`, for its parent to decide. ``auto_shutdown``
+    lets the end of children end the supervisor. ``defaults`` are options of `Child` for those of
+    its children that do not say otherwise and are no supervisors themselves.
 
     It is a trio-style async function itself: ``handle = await nursery.start(SystemSupervisor(f))``
     runs a tree in any trio program. Frozen; raises `TypeError` or `ValueError` for bad values, and

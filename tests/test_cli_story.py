@@ -111,6 +111,25 @@ def test_an_abort_is_told_when_the_time_of_a_child_is_over(place: Path) -> None:
     ]
 
 
+def test_what_the_program_prints_stands_in_the_order_in_which_it_happens(place: Path) -> None:
+    with (place / "app.py").open("a", encoding="utf-8") as file:
+        file.write("""
+async def speaks():
+    print("speaking")
+    await trio.sleep_forever()
+talk = [Child("before", steady), Child("speaker", speaks), Child("after", steady)]
+""")
+    arguments = ["-m", "spry_py", "run", "app:talk", "--for", "0.1"]
+    done = finished(arguments, place, PYTHONUNBUFFERED="")
+    lines = [line[11:] if " talk/" in line else line for line in done.stdout.splitlines()[:4]]
+    assert lines == [
+        "INFO     talk/before started",
+        "speaking",
+        "INFO     talk/speaker started",
+        "INFO     talk/after started",
+    ]
+
+
 # Streams that do not take it
 
 
@@ -217,7 +236,7 @@ def test_an_error_of_the_stream_ends_the_printing_alone(error: Exception) -> Non
     for _ in range(3):
         printer.print("line")
     printer.close(SECONDS)
-    assert not printer.is_writing
+    assert printer.waiting == 0
 
 
 def test_a_stream_that_does_not_wait_is_waited_for() -> None:
@@ -227,7 +246,6 @@ def test_a_stream_that_does_not_wait_is_waited_for() -> None:
         printer = Printer(stream)
         for _ in range(3):
             printer.print("x" * 50_000)
-        threading.Timer(0.05, lambda: None).start()
         parts = [source.readline() for _ in range(3)]
         printer.close(SECONDS)
     assert parts == [b"x" * 50_000 + b"\n"] * 3
