@@ -49,7 +49,12 @@ class Life:
     """One object, from its making to its end. Also the live breaker of its runs."""
 
     def __init__(
-        self, path: str, instance: Any, options: Child[Any], factory: Callable[[], Breaker]
+        self,
+        path: str,
+        instance: Any,
+        options: Child[Any],
+        factory: Callable[[], Breaker],
+        cleanup_timeout: float,
     ) -> None:
         check_methods(f"component {path!r}", type(instance))
         self.path: str = path
@@ -58,6 +63,7 @@ class Life:
         self.value: Any = None
         self._options = options
         self._breaker = factory()
+        self._cleanup_timeout = cleanup_timeout
         # held by a run, by the handler of its failure, and by the clean-up: never two of them
         self._turn = trio.Lock()
         # what the last run has failed with, and whether there is to be another one
@@ -189,7 +195,7 @@ class Life:
                         await self._bounded(HANDLER_SECONDS, self._tell_irrecoverable)
                 finally:
                     try:
-                        await self._bounded(self._options.shutdown, self._call, "cleanup")
+                        await self._bounded(self._cleanup_timeout, self._call, "cleanup")
                     finally:
                         self.news.tell("stopped", given_up_on)
                         self._ended.set()

@@ -25,7 +25,7 @@ from . import (
     SystemSupervisor,
     current_context,
 )
-from ._check import check_callable
+from ._check import check_callable, check_seconds
 from ._components_life import RUN, Life, Runs, check_methods
 from ._components_status import ComponentStatus, StatusChange, StatusChanges
 from ._policy import may_recover
@@ -44,6 +44,7 @@ def component(
     *args: object,
     restart: RestartType = "permanent",
     shutdown: float = 5.0,
+    cleanup_timeout: float = 5.0,
     start_timeout: float = math.inf,
     run_timeout: float = math.inf,
     backoff: Callable[[Any], float] | None = None,
@@ -65,8 +66,8 @@ def component(
       seconds, and no run is alive meanwhile. What it raises takes the place of that failure (but
       for a start that ran into ``start_timeout``: there it is only recorded).
     - ``cleanup()``: called exactly once for each object, at the very end, however that comes about,
-      when no run is alive any more; it has ``shutdown`` seconds, also when the tree is cancelled,
-      and has failed with `RunTimeout` if they are not enough.
+      when no run is alive any more; it has ``cleanup_timeout`` seconds, also when the tree is
+      cancelled, and has failed with `RunTimeout` if they are not enough.
 
     One object lives through all its runs, so what it holds survives a failure. A failed run is
     recovered from unless it raised `Unrecoverable`, ``recoverable`` answers no, or ``breaker``
@@ -81,8 +82,9 @@ def component(
     component gets a new object.
 
     The other options are those of `Child`, and concern each run; ``shutdown`` is the time a run has
-    to finish when asked, and again that of ``cleanup``. In the tree a component is a small system
-    of two children, ``object`` and ``run``; `Component.of` finds the object in its handle.
+    to finish when asked, and takes nothing from that of ``cleanup``. In the tree a component is a
+    small system of two children, ``object`` and ``run``; `Component.of` finds the object in its
+    handle.
 
     Raises `TypeError` or `ValueError` for bad values, and for a class that is no component.
     """
@@ -92,6 +94,7 @@ def component(
     check_callable(owner, "make", make, "a class, or a function that makes the object")
     if isinstance(make, type):
         check_methods(owner, make)
+    check_seconds(owner, "cleanup_timeout", cleanup_timeout)
     options: Child[Any] = Child(
         key,
         _hold,
@@ -107,7 +110,7 @@ def component(
     return Child(
         key,
         SystemSupervisor(
-            _Plan(make, args, options),
+            _Plan(make, args, options, cleanup_timeout),
             strategy="rest_for_one",
             breaker=AlwaysRestart(),
             auto_shutdown="never" if restart == "permanent" else "any_significant",
@@ -180,6 +183,7 @@ class _Plan:
     make: Callable[..., Runs]
     args: tuple[object, ...]
     options: Child[Any]
+    cleanup_timeout: float
 
     async def __call__(self, scope: Scope) -> None:
         held = await scope.start(Child(_OBJECT, _hold, self, shutdown=math.inf))
@@ -218,7 +222,11 @@ async def _hold(plan: _Plan, *, task_status: trio.TaskStatus[Component]) -> None
     context = current_context()
     assert plan.options.breaker is not None
     life = Life(
-        context.path.rpartition("/")[0], plan.make(*plan.args), plan.options, plan.options.breaker
+        context.path.rpartition("/")[0],
+        plan.make(*plan.args),
+        plan.options,
+        plan.options.breaker,
+        plan.cleanup_timeout,
     )
     try:
         task_status.started(Component(life))

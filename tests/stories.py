@@ -19,6 +19,8 @@ from spry_py import Child, cancel_on_settle
 
 P = ParamSpec("P")
 Facts = list[tuple[float, str]]
+# no test takes that long, on a machine however busy
+HANGS = 120.0
 Restart = Literal["permanent", "transient", "temporary"]
 Strategy = Literal["one_for_one", "rest_for_one", "one_for_all"]
 
@@ -58,7 +60,7 @@ def story(test: Callable[P, Awaitable[None]]) -> Callable[P, None]:
 
 def story_with_threads(test: Callable[P, Awaitable[None]]) -> Callable[P, None]:
     """Run an async test on real time, since virtual time would run away from a thread."""
-    return _inside_trio(test, 20.0, lambda: None)
+    return _inside_trio(test, HANGS, lambda: None)
 
 
 class Record:

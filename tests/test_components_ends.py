@@ -42,7 +42,8 @@ from workers import calm
 async def test_a_stop_lets_it_finish_and_then_clean_up_with_a_time_for_each() -> None:
     things = Things()
     make = things.make(listen, cleanup=finish(None, 8))
-    async with open_system([component("thing", make, shutdown=9)]) as tree:
+    thing = component("thing", make, shutdown=4, cleanup_timeout=9)
+    async with open_system([thing]) as tree:
         await trio.sleep(1)
         await tree.stop()
         last = tree.find("thing/object").last_report
@@ -73,7 +74,7 @@ async def test_cancelled_it_cleans_up_behind_the_end_of_its_run(way: str) -> Non
 async def test_a_clean_up_that_takes_too_long_is_cut_short_and_has_failed(way: str) -> None:
     things = Things()
     make = things.make(stay, cleanup=stay)
-    async with open_system([component("thing", make, shutdown=3)]) as tree:
+    async with open_system([component("thing", make, cleanup_timeout=3)]) as tree:
         thing = tree.find("thing/object")
         (tree.abort if way == "abort" else lambda: None)()
         await tree.stop()
@@ -85,6 +86,46 @@ async def test_a_clean_up_that_takes_too_long_is_cut_short_and_has_failed(way: s
             "cleanup() of component 'system/thing' took longer than 3 s"
         )
     assert things.record.order == "+thing1.1 -thing1.1 cleanup 1"
+
+
+@pytest.mark.parametrize("way", ["stop", "abort", "cancel", "sweep", "terminate"])
+@story
+async def test_without_time_to_finish_it_has_its_time_to_clean_up(way: str) -> None:
+    things = Things()
+    a = Actor(things.record, "a")
+    thing = component("thing", things.make(listen, cleanup=finish(None, 4)), shutdown=0)
+    with trio.CancelScope() as outside:
+        async with open_system([a.child(), thing]) as tree:
+            held = tree.find("thing/object")
+            if way == "stop":
+                await tree.stop()
+            elif way == "abort":
+                tree.abort()
+                await tree.wait()
+            elif way == "cancel":
+                outside.cancel()
+            elif way == "sweep":
+                a.die()
+                await trio.sleep(5)
+                await tree.stop()
+            else:
+                await tree.terminate_child("thing")
+    ended = [at for at, fact in things.record.facts if fact == "cleanup 1"]
+    assert (ended, len(things.made)) == ([0], 2 if way == "sweep" else 1)
+    assert held.last_report is not None
+    assert not held.last_report.failed
+    assert trio.current_time() == (9 if way == "sweep" else 4)
+
+
+@story
+async def test_a_clean_up_that_takes_too_long_without_time_to_finish_is_cut_short() -> None:
+    things = Things()
+    make = things.make(stay, cleanup=stay)
+    async with open_system([component("thing", make, shutdown=0)]) as tree:
+        held = tree.find("thing/object")
+    assert trio.current_time() == 5
+    assert held.last_report is not None
+    assert isinstance(held.last_report.exception, RunTimeout)
 
 
 @story

@@ -61,6 +61,8 @@ def test_bad_values_are_refused_where_they_are_written() -> None:
         ("breaker must not be None", TypeError, Thing, {"breaker": None}),
         ("breaker must be a breaker factory", TypeError, Thing, {"breaker": 7}),
         ("shutdown must be 0 or more seconds", ValueError, Thing, {"shutdown": -1}),
+        ("cleanup_timeout must be 0 or", ValueError, Thing, {"cleanup_timeout": -1}),
+        ("cleanup_timeout must be a number", TypeError, Thing, {"cleanup_timeout": None}),
         ("restart must be one of", ValueError, Thing, {"restart": "always"}),
         ("on_unrecoverable must be one of", ValueError, Thing, {"on_unrecoverable": "no"}),
         ("significant must be False", ValueError, Thing, {"significant": True}),
@@ -83,6 +85,7 @@ def test_equal_if_all_is_equal() -> None:
         component("a", Thing, record, recoverable=int, shutdown=3),
         component("a", Thing, Record(), recoverable=bool, shutdown=3),
         component("b", Thing, record, recoverable=bool, shutdown=3),
+        component("a", Thing, record, recoverable=bool, shutdown=3, cleanup_timeout=1),
     ]:
         assert same != other
 

@@ -20,7 +20,7 @@ from spry_py._processes_birth import Birth
 from spry_py.processes import Command, command, line, notify, process
 from stories import story_with_threads
 
-ROUNDS = 500
+ROUNDS = 60
 
 
 @pytest.mark.parametrize("start", [command("true"), command("sh", "-c", "kill -KILL $$")])
