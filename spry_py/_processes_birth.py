@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, NamedTuple
 
 import trio
 
 # Between fork and the program itself: dies with its parent, and says why if it cannot go on. In
 # Python, since only Python is certain to be there; as a program of its own, since what runs between
-# fork and exec in a program with threads may deadlock. Python ignores two signals, and what is
-# ignored stays ignored; it may also change a variable to say how it reads text.
+# fork and exec in a program with threads may deadlock. What is blocked or ignored here would stay
+# so in the program, and Python itself ignores two signals; it may also change a variable to say how
+# it reads text.
 LAUNCHER: Final = """\
 import os, signal, sys
 told, parent, locale = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 os.set_inheritable(told, False)
-for name in ("SIGTERM", "SIGPIPE", "SIGXFSZ"):
-    signal.signal(getattr(signal, name), signal.SIG_DFL)
+for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+    signal.signal(number, signal.SIG_DFL)
+signal.pthread_sigmask(signal.SIG_SETMASK, ())
 os.environ["LC_CTYPE"] = locale
 if not locale:
     del os.environ["LC_CTYPE"]
@@ -39,7 +42,16 @@ except OSError as error:
 """
 
 POLL: Final = 0.02
+LONGEST_POLL: Final = 0.32
 GROUP_ENDS_WITHIN: Final = 0.5
+# how often the first process of a container looks for what others have left to it
+REAPS_EVERY: Final = 1.0
+# stands for an exit status that nobody can know, as in `subprocess`
+LOST: Final = sys.maxsize
+
+# of processes started here, by those who start and end them; in a first process also of ended ones
+# of which something still lives
+_sessions: set[int] = set()
 
 
 class Birth:
@@ -74,6 +86,7 @@ class Birth:
             start_new_session=True,
         )
         self.pid: int = self._popen.pid
+        _sessions.add(self.pid)
         try:
             self._pidfd: int | None = os.pidfd_open(self.pid)
         except (AttributeError, OSError):
@@ -81,14 +94,15 @@ class Birth:
             self._pidfd = None
 
     @property
-    def returncode(self) -> int:
-        """As in `subprocess`; only after `end`."""
-        assert self._popen.returncode is not None
-        return self._popen.returncode
+    def returncode(self) -> int | None:
+        """As in `subprocess`, but ``None`` if somebody else knows it. Only after `end`."""
+        code = self._popen.returncode
+        assert code is not None
+        return None if code == LOST else code
 
-    def ask(self) -> None:
-        """Send SIGTERM."""
-        self._signal(os.kill, signal.SIGTERM)
+    def ask(self, number: int, *, group: bool) -> None:
+        """Send a signal, to all of its group or to itself alone."""
+        self._signal(os.killpg if group else os.kill, number)
 
     def kill_group(self) -> None:
         """Send SIGKILL to the process and to what it has left in its group."""
@@ -103,6 +117,13 @@ class Birth:
 
     async def exited(self) -> None:
         """Wait until it has ended, without reaping it: so long nobody else has its number."""
+        while True:
+            with trio.move_on_after(REAPS_EVERY if os.getpid() == 1 else math.inf):
+                await self._exited()
+                return
+            reap_orphans()
+
+    async def _exited(self) -> None:
         if self._pidfd is not None:
             await trio.lowlevel.wait_readable(self._pidfd)
             return
@@ -112,24 +133,52 @@ class Birth:
     def _has_exited(self) -> bool:
         if not hasattr(os, "waitid"):
             # some systems cannot look without reaping: there its group is left alone
-            return self._popen.poll() is not None
+            return self._reap(os.WNOHANG)
         try:
             options = os.WEXITED | os.WNOHANG | os.WNOWAIT
             return os.waitid(os.P_PID, self.pid, options) is not None
         except ChildProcessError:
             return True
 
+    def _reap(self, options: int = 0) -> bool:
+        """Whether it is reaped now. Not by `subprocess`, for which a lost status is success."""
+        if self._popen.returncode is None:
+            try:
+                self._popen.returncode = self._wait(options)
+            except ChildProcessError:
+                self._popen.returncode = LOST
+        return self._popen.returncode is not None
+
+    def _wait(self, options: int) -> int | None:
+        if self._pidfd is None:
+            pid, status = os.waitpid(self.pid, options)
+            return os.waitstatus_to_exitcode(status) if pid else None
+        # its number may be that of another child by now, if somebody else has reaped it
+        end = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | options)
+        assert end is not None
+        return end.si_status if end.si_code == os.CLD_EXITED else -end.si_status
+
+    async def group_ended(self) -> None:
+        """Wait until it has ended with all of its group. (Only Linux can see the latter.)"""
+        await self.exited()
+        pause = POLL
+        while sys.platform == "linux" and self._is_group_alive():
+            await trio.sleep(pause)
+            pause = min(2 * pause, LONGEST_POLL)
+
     async def end(self) -> None:
         """Kill whatever is left of it, and wait until that is over. Not to be cancelled."""
         self.kill_group()
         await self.exited()
-        self._popen.wait()
+        self._reap()
         if self._pidfd is not None:
             os.close(self._pidfd)
             self._pidfd = None
         with trio.move_on_after(GROUP_ENDS_WITHIN):
             while self._has_group():  # noqa: ASYNC110 - there is nothing to be told by
                 await trio.sleep(POLL)
+        reap_orphans()
+        forget_session(self.pid)
 
     def _has_group(self) -> bool:
         """Whether others of its group are still dying."""
@@ -137,14 +186,73 @@ class Birth:
             os.killpg(self.pid, 0)
         except (ProcessLookupError, PermissionError):
             return False
-        return sys.platform != "linux" or any(map(self._is_dying, Path("/proc").glob("[0-9]*")))
+        return sys.platform != "linux" or self._is_group_alive()
 
-    def _is_dying(self, process: Path) -> bool:
-        """Whether it is of this group, and no zombie: these are for their new parent to reap."""
-        try:
-            stat = (process / "stat").read_text(errors="replace")
-        except OSError:
-            return False
-        # number (name) state parent group …
-        state, _, group = stat.rpartition(")")[2].split()[:3]
-        return int(group) == self.pid and state not in "ZX"
+    def _is_group_alive(self) -> bool:
+        """Whether any of it is no zombie: these are for their parent to reap."""
+        return any(
+            other.group == self.pid and not other.is_dead for other in map(look_at, processes())
+        )
+
+
+class Look(NamedTuple):
+    """What the system shows of a process."""
+
+    is_dead: bool
+    group: int
+    session: int
+
+
+def look_at(pid: int) -> Look:
+    """As seen by Linux; one that is gone is dead, and of no group."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return Look(True, 0, 0)
+    # number (name) state parent group session …
+    state, _, group, session = stat.rpartition(")")[2].split()[:4]
+    return Look(state in "ZX", int(group), int(session))
+
+
+def processes() -> Iterator[int]:
+    """All that this process can see."""
+    return (int(path.name) for path in Path("/proc").glob("[0-9]*"))
+
+
+def reap_orphans() -> None:
+    """Reap what has died in a session begun here, and was left to this process by its parent.
+
+    That is so in the first process of a container. Never by ``waitpid(-1)``, which would take the
+    ends of their children from others.
+    """
+    if not _has_zombies():
+        return
+    for children in Path("/proc/self/task").glob("*/children"):
+        for pid in map(int, _words(children)):
+            look = look_at(pid)
+            # the leader is for its own `Birth`
+            if look.is_dead and look.session in _sessions and look.session != pid:
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(pid, os.WNOHANG)
+
+
+def forget_session(session: int) -> None:
+    """It has ended; but what is left of it will be left to a first process."""
+    if os.getpid() == 1:
+        _sessions.intersection_update(look_at(pid).session for pid in processes())
+    else:
+        _sessions.discard(session)
+
+
+def _has_zombies() -> bool:
+    try:
+        return os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except (AttributeError, ChildProcessError):
+        return False
+
+
+def _words(file: Path) -> list[str]:
+    try:
+        return file.read_text().split()
+    except OSError:
+        return []

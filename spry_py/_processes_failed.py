@@ -7,13 +7,15 @@ import signal
 from . import SpryError
 
 PREVIEW = 120
+UNKNOWN = "exit status unknown (SIGCHLD is ignored, or somebody else reaped it)"
 
 
 class ProcessFailed(SpryError):
     """A process ended otherwise than it should.
 
     ``argv`` and ``pid`` say which, ``returncode`` how (as in `subprocess`: the exit status, or the
-    negative number of a signal), ``stderr`` holds its last lines there, and ``why`` what else is
+    negative number of a signal; ``None`` if it is unknown, since the program ignores SIGCHLD or has
+    let somebody else reap it), ``stderr`` holds its last lines there, and ``why`` what else is
     known.
     """
 
@@ -21,24 +23,27 @@ class ProcessFailed(SpryError):
         self,
         argv: tuple[str, ...],
         pid: int,
-        returncode: int,
+        returncode: int | None,
         stderr: tuple[str, ...] = (),
         why: str = "",
     ) -> None:
         super().__init__(argv, pid, returncode, stderr, why)
         self.argv: tuple[str, ...] = argv
         self.pid: int = pid
-        self.returncode: int = returncode
+        self.returncode: int | None = returncode
         self.stderr: tuple[str, ...] = stderr
         self.why: str = why
 
     @property
     def signal(self) -> str | None:
         """The name of the signal that ended it (``"SIGKILL"``), ``None`` if it exited."""
-        return name_of(-self.returncode) if self.returncode < 0 else None
+        code = self.returncode
+        return name_of(-code) if code is not None and code < 0 else None
 
     def __str__(self) -> str:
         how = f"exit status {self.returncode}" if self.signal is None else self.signal
+        if self.returncode is None:
+            how = UNKNOWN
         first = f"process {self.argv[0]!r} (pid {self.pid}) ended with {how}"
         # the first line is all that some readers show
         if self.why:

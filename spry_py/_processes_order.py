@@ -15,20 +15,21 @@ import trio
 from . import _processes_call
 from ._processes_call import HEAD, IMPORTING, MAIN
 from ._processes_failed import RemoteFailure
-from ._processes_run import Run
+from ._processes_run import Run, named
 
 AT_ONCE: Final = 1 << 16
 NAME: Final = _processes_call.__name__
-# what the other side begins with
+# what the other side begins with; its directory may be one in a zip file
 BEGIN: Final = f"""\
-import importlib.util, sys
-spec = importlib.util.spec_from_file_location({NAME!r}, sys.argv[1])
+import importlib.machinery, importlib.util, sys
+spec = importlib.machinery.PathFinder.find_spec({NAME!r}, sys.argv[1:2])
 module = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
 module.main()
 """
+WHERE: Final = os.path.dirname(os.path.abspath(_processes_call.__file__))
 # -P, since what is imported is looked for where this program looks
-PROGRAM: Final = (sys.executable, "-P", "-c", BEGIN, _processes_call.__file__)
+PROGRAM: Final = (sys.executable, "-P", "-c", BEGIN, WHERE)
 
 
 class Messages:
@@ -68,7 +69,8 @@ class Order:
                 '`if __name__ == "__main__":`'
             )
         message = self._message(run.carrier)
-        ours, theirs = socket.socketpair()
+        with named(run.name):
+            ours, theirs = socket.socketpair()
         run.argv.append(str(theirs.fileno()))
         run.pass_fds.append(theirs.fileno())
         run.given_away.append(theirs.detach())
@@ -85,7 +87,7 @@ class Order:
         order = {
             "work": work,
             "main": main,
-            "path": sys.path,
+            "path": [absolute(entry) for entry in sys.path],
             "argv": sys.argv,
             "carrier": carrier,
         }
@@ -130,8 +132,17 @@ async def send(fd: int, message: bytes) -> None:
 def main_program() -> tuple[str, str] | None:
     """How another process finds what runs as ``__main__`` here."""
     main = sys.modules["__main__"]
-    spec = getattr(main, "__spec__", None)
-    if spec is not None:
-        return "module", spec.name
     file = getattr(main, "__file__", None)
-    return ("path", os.path.abspath(file)) if file is not None else None
+    spec = getattr(main, "__spec__", None)
+    if spec is None:
+        return ("path", os.path.abspath(file)) if file is not None else None
+    if spec.name == "__main__":
+        # a directory, or a zip file
+        return "path", os.path.dirname(os.path.abspath(spec.origin))
+    return "module", spec.name
+
+
+def absolute(entry: str) -> str:
+    """Where modules are looked for, whatever directory the process runs in."""
+    is_here = not entry or os.path.exists(entry)
+    return os.path.abspath(entry) if is_here else entry

@@ -120,9 +120,11 @@ class Teller:
         if flags:
             self._fields |= {"trace_id": trace, "span_id": span, "trace_flags": int(flags, 16)}
 
-    def __call__(self, text: str, pid: int, stream: str | None = None) -> None:
+    def __call__(
+        self, text: str, pid: int, stream: str | None = None, level: int = logging.INFO
+    ) -> None:
         """Tell a line that the process has written to ``stream``, or something else about it."""
         fields = self._fields | {"process.pid": pid}
         if stream is not None:
             fields["log.iostream"] = stream
-        write(self._path, logging.INFO, f"{self._path}: {text}", fields)
+        write(self._path, level, f"{self._path}: {text}", fields)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import socket
@@ -78,7 +79,7 @@ class Notify:
         )
         path = os.path.join(where, "notify")
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as messages:
-            messages.bind(path)
+            bind(messages, path)
             run.variables["NOTIFY_SOCKET"] = path
             run.add_drain(messages.detach(), partial(self._hear, run), at_once=LONGEST_MESSAGE)
 
@@ -91,3 +92,12 @@ class Notify:
                 run.context.heartbeat()
             elif name == "STATUS":
                 run.say(f"status: {value}")
+
+
+def bind(messages: socket.socket, path: str) -> None:
+    """Have it receive at a path, which is named if that is refused."""
+    try:
+        messages.bind(path)
+    except OSError as error:
+        why = f"{error.strerror or error}: notify() cannot receive here (TMPDIR says where)"
+        raise OSError(error.errno or errno.ENAMETOOLONG, why, path) from error

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import subprocess
+import sys
 import tempfile
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from signal import SIGTERM
@@ -19,12 +21,10 @@ from trio.lowlevel import enable_ki_protection
 
 from . import Context, current_context
 from ._processes_birth import Birth
-from ._processes_failed import ProcessFailed
+from ._processes_failed import UNKNOWN, ProcessFailed
 from ._processes_output import Drain, Lines, Teller
 
 LAST_LINES: Final = 20
-# what a shell, and a program that handles the signal itself, say of an end by SIGTERM
-ASKED_TO_END: Final = (0, -SIGTERM, 128 + SIGTERM)
 TRACE_VARIABLES: Final = ("TRACEPARENT", "TRACESTATE", "BAGGAGE")
 
 
@@ -67,6 +67,15 @@ class Plan:
     cwd: str | None
     stdin: bytes | None
     ready: Ready
+    stop_signal: int = SIGTERM
+    stop_group: bool = False
+
+    def is_asked_for(self, code: int) -> bool:
+        """Whether a process that was asked to finish has done so.
+
+        The last is what a shell, and a program that handles the signal itself, say of its end.
+        """
+        return code in (0, -self.stop_signal, 128 + self.stop_signal)
 
 
 class Run:
@@ -88,6 +97,7 @@ class Run:
         self.on_line: Callable[[str], object] = id
         self.on_executed: Callable[[], object] = bool
         self.closing: ExitStack = ExitStack()
+        self.name: str = plan.name[0]
         self._plan: Plan = plan
         self.carrier: dict[str, str] = self.context.carrier()
         self._tell: Teller = Teller(self.context, self.carrier)
@@ -95,6 +105,8 @@ class Run:
         self._stderr: deque[str] = deque(maxlen=LAST_LINES)
         self._errno: bytes = b""
         self._is_ready: bool = False
+        # the program itself runs, or never will
+        self._executed: trio.Event = trio.Event()
         self._was_asked: bool = False
         self._value: object = None
         # ready, over or failed; and the latter two
@@ -119,9 +131,9 @@ class Run:
         self._news.set()
         self._over.set()
 
-    def say(self, text: str) -> None:
+    def say(self, text: str, level: int = logging.INFO) -> None:
         """Write a log record about it."""
-        self._tell(text, self._birth.pid)
+        self._tell(text, self._birth.pid, level=level)
 
     # Its life
 
@@ -165,10 +177,14 @@ class Run:
         with asked:
             await trio.sleep_forever()
         self._was_asked = True
-        self._birth.ask()
+        # before that the signal may be ignored, as in this program
+        await self._executed.wait()
+        self._birth.ask(self._plan.stop_signal, group=self._plan.stop_group)
 
     async def _watch(self) -> None:
         await self._birth.exited()
+        if self._was_asked and self._plan.stop_group:
+            await self._birth.group_ended()
         # what it leaves behind would only write on, and hold what its successor needs
         self._birth.kill_group()
         for drain in self._drains:
@@ -180,7 +196,10 @@ class Run:
         try:
             if self.failure is not None:
                 raise self.failure
-            if self._was_asked and code in ASKED_TO_END:
+            if code is None:
+                self.say(f"ended with {UNKNOWN}", logging.WARNING)
+                raise self.failed()
+            if self._was_asked and self._plan.is_asked_for(code):
                 return code
             if code != 0:
                 raise self.failed()
@@ -210,7 +229,7 @@ class Run:
         return writing
 
     def _give_birth(self) -> None:
-        with ExitStack() as parting:
+        with named(self.name), ExitStack() as parting:
             parting.callback(self._close_given_away)
             stdin: Any = subprocess.DEVNULL
             if self._plan.stdin is not None:
@@ -243,7 +262,7 @@ class Run:
         return env | self.variables
 
     def _where(self) -> str:
-        return f"  process {self._plan.name[0]!r} (pid {self._birth.pid}) has not ended\n"
+        return f"  process {self.name!r} (pid {self._birth.pid}) has not ended\n"
 
     # What it tells
 
@@ -252,6 +271,7 @@ class Run:
         self._errno += data
         if data:
             return
+        self._executed.set()
         if self._errno:
             number = int(self._errno)
             name = self._plan.argv[0]
@@ -264,6 +284,18 @@ class Run:
             self._stderr.append(line)
         self._tell(line, self._birth.pid, stream)
         self.on_line(line)
+
+
+@contextmanager
+def named(program: str) -> Iterator[None]:
+    """What the system refuses without a name, or in that of the launcher, concerns a program."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename in (None, sys.executable) and error.errno != errno.ENOENT:
+            why = f"{error.strerror}: cannot run this program"
+            raise OSError(error.errno, why, program) from error
+        raise
 
 
 def in_use(host: str, number: int) -> OSError:

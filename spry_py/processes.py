@@ -1,14 +1,20 @@
 """Operating system processes as children: a command, or a Python function in its own process.
 
-A process is asked to finish by SIGTERM, and has the ``shutdown`` seconds of its `Child` for that;
-it is aborted by SIGKILL, and that is certain: before the child has ended, the process is dead and
-reaped, and what it had started itself and left in its process group is killed as well, however the
-process ended. (A program that leaves its group, as daemons do, leaves its supervisor.) Each process
-leads a session of its own, so that Ctrl-C at a terminal reaches this program alone.
+A process is asked to finish by SIGTERM (or its ``stop_signal``), and has the ``shutdown`` seconds
+of its `Child` for that; it is aborted by SIGKILL, and that is certain: before the child has ended,
+the process is dead and reaped, and what it had started itself and left in its process group is
+killed as well, however the process ended. (A program that leaves its group, as daemons do, leaves
+its supervisor.) Each process leads a session of its own, so that Ctrl-C at a terminal reaches this
+program alone.
 
 Exit status 0 is a normal end with the value 0, or the return value of the function. So is an end by
 SIGTERM once it was sent (status 143 too): the value is the status. All else is `ProcessFailed`, or
-the very exception that the function raised.
+the very exception that the function raised. A status that is lost, because this program ignores
+SIGCHLD or lets somebody else reap its children, is no success.
+
+Whatever signals this program blocks or ignores, a process begins as after a login: none is blocked,
+and each does what it does by default. As the first process of a container, this program also reaps
+what dies in the sessions of its processes and is left to it.
 
 What it writes becomes log records of level INFO, a line each, with the fields ``process.pid`` and
 ``log.iostream`` (``stdout`` or ``stderr``); lines are cut at 4096 bytes. Whether anyone wants to
@@ -23,12 +29,15 @@ a command lives on. POSIX systems only.
 
 from __future__ import annotations
 
+import inspect
 import os
 import pickle
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol, TypeAlias
+from functools import partial
+from signal import SIGTERM, valid_signals
+from typing import Any, ClassVar, Final, Literal, Protocol, TypeAlias
 
 import trio
 
@@ -54,6 +63,7 @@ __all__ = [
 
 Word: TypeAlias = str | os.PathLike[str]
 Readiness: TypeAlias = Line | Port | Notify
+HIGHEST_PORT: Final = 65535
 
 
 class ProcessStatus(Protocol):
@@ -79,6 +89,8 @@ class Command:
     env: tuple[tuple[str, str], ...] | None = None
     cwd: str | None = None
     stdin: bytes | None = None
+    stop_signal: int = SIGTERM
+    stop_group: bool = False
 
     async def __call__(
         self, *, task_status: trio.TaskStatus[Process] = trio.TASK_STATUS_IGNORED
@@ -87,10 +99,17 @@ class Command:
 
         Cancelling it kills the process at once.
         """
-        ready = AtOnce() if self.ready is None else self.ready
-        return await Run(
-            Plan(self.argv, self.argv, _mapping(self.env), self.cwd, self.stdin, ready)
-        ).live(task_status)
+        plan = Plan(
+            self.argv,
+            self.argv,
+            _mapping(self.env),
+            self.cwd,
+            self.stdin,
+            AtOnce() if self.ready is None else self.ready,
+            self.stop_signal,
+            self.stop_group,
+        )
+        return await Run(plan).live(task_status)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +142,8 @@ def command(
     env: Mapping[str, str] | None = None,
     cwd: Word | None = None,
     stdin: bytes | None = None,
+    stop_signal: int = SIGTERM,
+    stop_group: bool = False,
 ) -> Command:
     """A program as a child: ``Child("web", command("nginx", "-g", "daemon off;"), shutdown=10)``.
 
@@ -136,16 +157,27 @@ def command(
     ``env`` holds all its variables (those of this program by default), ``cwd`` the directory it
     runs in, ``stdin`` what it reads there (nothing by default).
 
+    ``stop_signal`` asks it to finish (`signal.SIGINT`, say). With ``stop_group`` its whole process
+    group is asked, and (on Linux) has the ``shutdown`` seconds to end: for a server behind a shell,
+    which would otherwise be killed as soon as the shell has ended.
+
     Raises `TypeError` or `ValueError` naming the argument. After supervisord and systemd.
     """
-    words = tuple(_word("argv", word) for word in argv)
+    words = tuple(_word("command", "argv", word) for word in argv)
     if not words or not words[0]:
         raise ValueError(f"command: argv must be a program and its arguments, not {argv!r}")
     if not isinstance(ready, Readiness | None):
         raise TypeError(f"command: ready must be line(), port(), notify() or None, not {ready!r}")
     if not isinstance(stdin, bytes | None):
         raise TypeError(f"command: stdin must be bytes or None, not {stdin!r}")
-    return Command(words, ready, _items("command", env), _directory("command", cwd), stdin)
+    if isinstance(stop_signal, bool) or not isinstance(stop_signal, int):
+        raise TypeError(f"command: stop_signal must be a signal, not {stop_signal!r}")
+    if stop_signal not in valid_signals():
+        raise ValueError(f"command: stop_signal must be a signal, not {stop_signal!r}")
+    if not isinstance(stop_group, bool):
+        raise TypeError(f"command: stop_group must be True or False, not {stop_group!r}")
+    variables, directory = _items("command", env), _directory("command", cwd)
+    return Command(words, ready, variables, directory, stdin, int(stop_signal), stop_group)
 
 
 def process(
@@ -167,10 +199,17 @@ def process(
     of its own. ``env`` and ``cwd`` as for `command`. The trace goes on: the start of the child is
     the current span of the function.
 
-    Raises `TypeError` for what cannot be pickled.
+    Raises `TypeError` for what cannot be pickled, and for an async function.
     """
+    if inspect.iscoroutine(fn):
+        fn.close()
     if not callable(fn):
         raise TypeError(f"process: fn must be a function, not {fn!r}")
+    if _is_async(fn):
+        raise TypeError(
+            f"process: fn must be a plain function, not the async one {fn!r}; give a function that "
+            "calls trio.run"
+        )
     try:
         pickle.dumps((fn, args))
     except Exception as exception:
@@ -200,6 +239,8 @@ def port(host: str, number: int) -> Port:
     if not isinstance(host, str) or not host:
         raise TypeError(f"port: host must be a name or an address, not {host!r}")
     check_count("port", "number", number, least=1)
+    if number > HIGHEST_PORT:
+        raise ValueError(f"port: number must be an int, {HIGHEST_PORT} or less, not {number!r}")
     return Port(host, number)
 
 
@@ -212,12 +253,24 @@ def notify() -> Notify:
     return Notify()
 
 
-def _word(name: str, word: object) -> str:
+def _is_async(fn: Any) -> bool:
+    """Whether a call of it would only make something that somebody has to run."""
+    while isinstance(fn, partial):
+        fn = fn.func
+    kinds = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+    return any(is_one(it) for is_one in kinds for it in (fn, type(fn).__call__))
+
+
+def _word(owner: str, name: str, word: object) -> str:
     text = os.fspath(word) if isinstance(word, os.PathLike) else word
     if not isinstance(text, str):
-        raise TypeError(f"command: {name} must be str or paths, not {word!r}")
+        raise TypeError(f"{owner}: {name} must be str or paths, not {word!r}")
     if "\0" in text:
-        raise ValueError(f"command: {name} must be without null characters, not {word!r}")
+        raise ValueError(f"{owner}: {name} must be without null characters, not {word!r}")
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{owner}: {name} must be what can be encoded, not {word!r}") from error
     return text
 
 
@@ -228,6 +281,11 @@ def _items(owner: str, env: Mapping[str, str] | None) -> tuple[tuple[str, str], 
         isinstance(name, str) and isinstance(value, str) for name, value in env.items()
     ):
         raise TypeError(f"{owner}: env must be a mapping of str to str, not {env!r}")
+    for name, value in env.items():
+        if not name or "=" in name:
+            raise ValueError(f"{owner}: env must have names without '=', and not {name!r}")
+        _word(owner, "env", name)
+        _word(owner, f"env[{name!r}]", value)
     return tuple(sorted(env.items()))
 
 
@@ -238,7 +296,12 @@ def _mapping(env: tuple[tuple[str, str], ...] | None) -> dict[str, str] | None:
 def _directory(owner: str, cwd: Word | None) -> str | None:
     if not isinstance(cwd, str | os.PathLike | None):
         raise TypeError(f"{owner}: cwd must be a path, not {cwd!r}")
-    return None if cwd is None else os.fspath(cwd)
+    if cwd is None:
+        return None
+    directory = _word(owner, "cwd", cwd)
+    if not directory:
+        raise ValueError(f"{owner}: cwd must be a path, not {cwd!r}")
+    return directory
 
 
 def _name_of(fn: Callable[..., object]) -> str:

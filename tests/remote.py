@@ -11,6 +11,8 @@ import time
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
     from spry_py.processes import ProcessStatus
 
 FOREVER = 600.0
@@ -47,6 +49,28 @@ def blow_up_at_home(pid: int) -> str:
 
 def add(a: int, b: int) -> int:
     return a + b
+
+
+async def fetch() -> int:
+    return 1
+
+
+def count() -> Iterator[int]:
+    yield 1
+
+
+async def acount() -> AsyncIterator[int]:
+    yield 1
+
+
+class Odd:
+    """Can be called, and run only by somebody who awaits it."""
+
+    async def __call__(self) -> int:
+        return 1
+
+    async def fetch(self) -> int:
+        return 1
 
 
 def tear(cloth: str, where: int) -> NoReturn:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+import errno
+import logging
 import os
 import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import trio
+import trio.testing
 
-from living import FOREVER, is_alive, state_of
+from living import FOREVER, gone, is_alive, state_of
+from logged import kept
 from spry_py import (
     Aborted,
     AlwaysRestart,
@@ -26,7 +35,7 @@ from spry_py import (
     TooManyRestarts,
     open_system,
 )
-from spry_py.processes import Command, Process, ProcessFailed, command, line, notify, port
+from spry_py.processes import Command, Process, ProcessFailed, command, line, notify, port, process
 from stories import story_with_threads
 
 WAIT = f"sleep {FOREVER} & wait"
@@ -101,6 +110,65 @@ def test_a_failure_tells_a_signal_without_a_name() -> None:
     assert str(failure) == "process 'it' (pid 7) ended with signal 40"
 
 
+@contextmanager
+def ignored(number: signal.Signals) -> Iterator[None]:
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+UNKNOWN = "exit status unknown (SIGCHLD is ignored, or somebody else reaped it)"
+
+
+@pytest.mark.parametrize("has_pidfd", [True, False])
+@pytest.mark.parametrize("script", ["exit 3", "exit 0", "kill -KILL $$"])
+@story_with_threads
+async def test_a_lost_status_is_no_success(
+    script: str, has_pidfd: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not has_pidfd:
+        monkeypatch.delattr(os, "pidfd_open")
+    with kept(logging.WARNING) as book, ignored(signal.SIGCHLD):
+        failure = (await end_of(shell(script))).exception
+    assert isinstance(failure, ProcessFailed)
+    assert (failure.returncode, failure.signal) == (None, None)
+    assert str(failure) == f"process 'sh' (pid {failure.pid}) ended with {UNKNOWN}"
+    warnings = [r.getMessage() for r in book.records if r.levelname == "WARNING"]
+    assert warnings == [f"system/it: ended with {UNKNOWN}"]
+
+
+@pytest.mark.parametrize("way", ["pidfd", "waitid", "poll"])
+@story_with_threads
+async def test_so_is_one_that_somebody_else_has_reaped(
+    way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if way != "pidfd":
+        monkeypatch.delattr(os, "pidfd_open")
+    if way == "poll":
+        monkeypatch.delattr(os, "waitid")
+
+    def reap(record: logging.LogRecord) -> bool:
+        # in the very moment in which it is known to run, so that nobody is faster
+        if record.getMessage().endswith("bye"):
+            os.waitpid(vars(record)["process.pid"], 0)
+        return True
+
+    with kept() as book:
+        book.addFilter(reap)
+        report = await end_of(shell("echo bye"))
+    assert codes(report.exception) is None
+
+
+@story_with_threads
+async def test_nor_is_it_known_that_one_has_ended_as_it_was_asked_to() -> None:
+    with ignored(signal.SIGCHLD):
+        reason, burden, alive = await stopped(up_and(WAIT), shutdown=30)
+    assert isinstance(reason, Failed)
+    assert (codes(reason.exception), burden, alive) == (None, "settling", False)
+
+
 @story_with_threads
 async def test_the_started_value_names_the_process() -> None:
     async with open_system([Child("it", command("sleep", "600"))]) as top:
@@ -155,7 +223,7 @@ async def test_a_budget_of_restarts_and_the_code_at_its_end(budget: int) -> None
     assert (caught.value.restarts, codes(caught.value.root_cause)) == (budget, 42)
 
 
-def codes(failure: BaseException | None) -> int:
+def codes(failure: BaseException | None) -> int | None:
     assert isinstance(failure, ProcessFailed)
     return failure.returncode
 
@@ -203,6 +271,61 @@ async def test_one_that_is_stopped_is_killed_as_well() -> None:
     report = top.child("it").last_report
     assert report is not None
     assert (report.reason, report.burden, is_alive(pid)) == (Aborted(), "aborted", False)
+
+
+@story_with_threads
+async def test_another_signal_may_ask_it_to_finish() -> None:
+    interrupted = {"stop_signal": signal.SIGINT, "ready": line("^up$")}
+    for script, value in (
+        (f"trap 'exit 0' INT; echo up; {WAIT}", 0),
+        (f"trap 'exit 130' INT; echo up; {WAIT}", 130),
+        (f"echo up; {WAIT}", -signal.SIGINT),
+    ):
+        told = await stopped(shell(script, **interrupted), shutdown=30)
+        assert told == (Normal(value), "settling", False)
+    reason, _, _ = await stopped(shell(f"echo up; trap 'exit 143' INT; {WAIT}", **interrupted))
+    assert isinstance(reason, Failed)
+    assert codes(reason.exception) == 143
+
+
+SERVER = """
+import signal, sys, time
+def finish(*_):
+    time.sleep(0.3)
+    open("done", "w").close()
+    sys.exit()
+signal.signal(signal.SIGTERM, finish)
+print("up", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("script", ['"$@"; true', '"$@" & wait', '("$@" & wait) & wait'])
+@pytest.mark.parametrize("asks_group", [True, False])
+@story_with_threads
+async def test_a_server_behind_a_shell_is_asked_as_well_and_waited_for(
+    script: str, asks_group: bool, tmp_path: Path
+) -> None:
+    server = (sys.executable, "-I", "-S", "-c", SERVER)
+    start = command(
+        *("sh", "-c", script, "sh", *server),
+        cwd=tmp_path,
+        ready=line("^up$"),
+        stop_group=asks_group,
+    )
+    told = await stopped(start, shutdown=60)
+    assert told == (Normal(-signal.SIGTERM), "settling", False)
+    assert (tmp_path / "done").exists() == asks_group
+
+
+@story_with_threads
+async def test_a_group_that_does_not_end_is_killed_when_its_time_is_over(tmp_path: Path) -> None:
+    deaf = "trap '' TERM; echo $$ > pid; echo up; while :; do sleep 1; done"
+    start = shell('sh -c "$0"; true', cwd=tmp_path, ready=line("^up$"), stop_group=True)
+    start = dataclasses.replace(start, argv=("sh", "-c", 'sh -c "$0"; true', deaf))
+    told = await stopped(start, shutdown=0.3)
+    assert told == (Aborted(), "aborted", False)
+    await gone(int((tmp_path / "pid").read_text()))
 
 
 @story_with_threads
@@ -319,17 +442,98 @@ async def test_environment_directory_and_input(tmp_path: Path) -> None:
     assert out.read_text() == "given\n"
 
 
+def masks(status: str) -> dict[str, int]:
+    """Which signals a program has blocked, ignored and caught, as Linux shows them."""
+    fields = dict(text.split(":\t") for text in status.splitlines())
+    return {name: int(fields[name], 16) for name in ("SigBlk", "SigIgn", "SigCgt")}
+
+
+HOSTILE = {signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP, signal.SIGUSR1, signal.SIGRTMIN}
+
+
+@contextmanager
+def hostile() -> Iterator[None]:
+    """Signals blocked, and others ignored, as what started this program may have left them."""
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, HOSTILE)
+    try:
+        with ignored(signal.SIGHUP), ignored(signal.SIGINT), ignored(signal.SIGPIPE):
+            yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+@pytest.mark.parametrize("around", [nullcontext, hostile])
 @story_with_threads
-async def test_the_program_gets_signals_and_locale_as_this_one_has_them(tmp_path: Path) -> None:
-    # Python itself ignores two of them, so that it takes another program to see
+async def test_it_begins_with_the_signals_of_a_fresh_login(
+    around: Callable[[], AbstractContextManager[None]],
+) -> None:
+    # no shell: it changes some of them itself
+    with around(), kept() as book:
+        await end_of(command("cat", "/proc/self/status"))
+    told = [record.getMessage().removeprefix("system/it: ") for record in book.records]
+    status = "\n".join(line for line in told if line.startswith("Sig"))
+    assert masks(status) == {"SigBlk": 0, "SigIgn": 0, "SigCgt": 0}
+
+
+@pytest.mark.parametrize("mean", [hostile, lambda: ignored(signal.SIGTERM)])
+@story_with_threads
+async def test_it_hears_what_asks_it_though_this_program_does_not(
+    mean: Callable[[], AbstractContextManager[None]],
+) -> None:
+    with mean():
+        told = await stopped(up_and(WAIT), shutdown=60)
+        assert told == (Normal(-signal.SIGTERM), "settling", False)
+        async with open_system(DynamicSupervisor()) as top, trio.open_nursery() as nursery:
+            # asked before its program has begun
+            child = Child("it", command("sleep", "600"), shutdown=60, restart="temporary")
+            nursery.start_soon(top.start_child, child)
+            await trio.testing.wait_all_tasks_blocked()
+            handle = top.child("it")
+            await handle.terminate()
+    report = handle.last_report
+    assert report is None or report.reason == Normal(-signal.SIGTERM)
+
+
+@story_with_threads
+async def test_it_gets_the_locale_as_this_program_has_it(tmp_path: Path) -> None:
+    # Python changes it for itself
     out = tmp_path / "out"
-    script = f"grep SigIgn /proc/self/status > {out}; echo ${{LC_CTYPE-none}} >> {out}"
+    script = f"echo ${{LC_CTYPE-none}} >> {out}"
     await end_of(shell(script, env={"PATH": os.environ["PATH"]}))
-    ignored, locale = out.read_text().splitlines()
-    assert int(ignored.split()[1], 16) & ((1 << 12) | (1 << 14) | (1 << 24)) == 0
-    assert locale == "none"
     await end_of(shell(script, env={"PATH": os.environ["PATH"], "LC_CTYPE": "C"}))
-    assert out.read_text().splitlines()[1] == "C"
+    assert out.read_text().split() == ["none", "C"]
+
+
+@story_with_threads
+async def test_what_the_system_refuses_names_the_program() -> None:
+    for start in (
+        command("true", "x" * 200_000),
+        command("true", env={"A": "x" * 200_000, "PATH": os.environ["PATH"]}),
+    ):
+        cause = await refused(start)
+        assert isinstance(cause, OSError)
+        assert (cause.errno, cause.filename) == (errno.E2BIG, "true")
+        assert "Argument list too long: cannot run this program: 'true'" in str(cause)
+
+
+@pytest.mark.parametrize(
+    "start", [command("true"), process(len, b"")], ids=["true", "builtins.len"]
+)
+@story_with_threads
+async def test_without_descriptors_left_it_names_it_too(
+    start: Any, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    def no_more() -> NoReturn:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    for place, name in ((os, "pipe"), (socket, "socketpair")):
+        monkeypatch.setattr(place, name, no_more)
+    with pytest.raises(ChildFailure) as caught:
+        async with open_system([Child("it", start)]):
+            raise AssertionError("it has started")
+    cause = caught.value.__cause__
+    assert isinstance(cause, OSError)
+    assert (cause.errno, cause.filename) == (errno.EMFILE, request.node.callspec.id)
 
 
 @story_with_threads

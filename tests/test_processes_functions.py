@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import textwrap
 import threading
 import time
+import zipapp
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,7 @@ import pytest
 import trio
 
 import remote
+import spry_py
 from living import children_of, gone, is_alive
 from programs import finished
 from remote import Torn
@@ -258,6 +263,34 @@ def test_functions_of_the_main_program_are_found(tmp_path: Path) -> None:
         assert (done.stdout.splitlines(), done.returncode) == (lines, 0), done.stderr
 
 
+@pytest.mark.parametrize("form", ["directory", "archive", "archive of all"])
+def test_functions_of_a_directory_or_an_archive_are_found(form: str, tmp_path: Path) -> None:
+    app = tmp_path / "app"
+    app.mkdir()
+    # in another module, too, and with a directory of its own for the process
+    script = SCRIPT.replace("trio.run(main)", "trio.run(main); trio.run(elsewhere)")
+    script += textwrap.dedent("""
+        async def elsewhere():
+            start = process(beside.double, 4, cwd="/")
+            async with open_system([Child("it", start, restart="temporary")]) as top:
+                print((await top.child("it").wait()).reason)
+    """)
+    main, guard = script.split("{guard}")
+    guarded, after = guard.split("\n", 1)
+    text = f"import beside\n{main}{after}\nif __name__ == '__main__':\n    {guarded}\n"
+    (app / "__main__.py").write_text(text)
+    (app / "beside.py").write_text("def double(n):\n    return 2 * n\n")
+    target = "app"
+    if form != "directory":
+        if form == "archive of all":
+            shutil.copytree(Path(spry_py.__file__).parent, app / "spry_py")
+        target = "app.pyz"
+        zipapp.create_archive(app, tmp_path / target)
+    done = finished([target], tmp_path, PYTHONSAFEPATH="")
+    lines = ["Normal(value=4)", "Failed(exception=Odd(9))", "Normal(value=8)"]
+    assert (done.stdout.splitlines(), done.returncode) == (lines, 0), done.stderr
+
+
 def test_a_program_without_a_guard_is_told_about_it(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(SCRIPT.format(guard=""))
     done = finished(["program.py"], tmp_path)
@@ -278,6 +311,15 @@ loose: Any = process
         (lambda: loose(lambda: 1), TypeError, "picklable"),
         (lambda: loose(len, threading.Lock()), TypeError, "picklable"),
         (lambda: loose(7), TypeError, "process: fn must be a function, not 7"),
+        (lambda: loose(remote.Odd().fetch()), TypeError, "fn must be a function, not <coroutine"),
+        (lambda: loose(remote.fetch), TypeError, "plain function, not the async one .* fetch"),
+        (lambda: loose(partial(remote.fetch)), TypeError, "plain function, not the async one"),
+        (lambda: loose(remote.Odd()), TypeError, "plain function, not the async one"),
+        (lambda: loose(remote.Odd().fetch), TypeError, "plain function, not the async one"),
+        (lambda: loose(remote.count), TypeError, "plain function, not the async one"),
+        (lambda: loose(remote.acount), TypeError, "plain function, not the async one"),
+        (lambda: loose(len, env={"A": "\0"}), ValueError, r"process: env\['A'\] must be without"),
+        (lambda: loose(len, cwd=""), ValueError, "process: cwd must be a path, not ''"),
         (lambda: loose(len, env={"A": 1}), TypeError, "process: env must be a mapping"),
         (lambda: loose(len, cwd=1), TypeError, "process: cwd must be a path, not 1"),
     ],

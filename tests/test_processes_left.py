@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import trio
 import remote
 from living import FOREVER, Holdings, gone, is_alive, is_running
 from logged import kept
-from programs import running
+from programs import SECONDS, environment, running
 from spry_py import AlwaysRestart, Child, SystemSupervisor, open_system
 from spry_py._processes_birth import Birth
 from spry_py.processes import Command, command, line, notify, process
@@ -97,6 +99,74 @@ def test_when_the_parent_dies_its_processes_die(
         program.send(number)
         program.end()
         trio.run(gone, *pids)
+
+
+INHERITS = """
+import ctypes, os, subprocess, sys
+from pathlib import Path
+import trio
+sys.path.insert(0, {tests!r})
+from living import children_of, state_of
+from spry_py import AlwaysRestart, Child, DynamicSupervisor, open_system
+from spry_py.processes import command
+
+SCRIPT = "{script}"
+if os.getpid() != 1:
+    ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+
+def zombies():
+    return [pid for pid in children_of(os.getpid()) if state_of(pid) == "Z"]
+
+async def while_it_runs():
+    # only a first process looks for them meanwhile
+    while os.getpid() == 1 and not zombies():
+        await trio.sleep(0.01)
+    while os.getpid() == 1 and zombies() != others:
+        await trio.sleep(0.01)
+
+async def main():
+    global others
+    own = subprocess.Popen(["sh", "-c", "exit 7"])
+    os.waitid(os.P_PID, own.pid, os.WEXITED | os.WNOWAIT)
+    others = [own.pid]
+    async with open_system(DynamicSupervisor(breaker=AlwaysRestart)) as pool:
+        it = await pool.start_child(Child("it", command("sh", "-c", SCRIPT)))
+        while it.restarts < 3:
+            await trio.sleep(0.01)
+        await pool.terminate_child("it")
+        await pool.start_child(Child("long", command("sh", "-c", "(true & true) & exec sleep 600")))
+        await while_it_runs()
+    print("others:", zombies() == others, own.wait())
+
+trio.run(main)
+"""
+
+
+@pytest.mark.parametrize(
+    ("by", "script"),
+    [
+        ("a reaper", "sleep 600 & sleep 600 & exit 1"),
+        ("a reaper", "(sleep 0 & sleep 600) & exit"),
+        ("the first process", "sleep 600 & sleep 600 & exit 1"),
+        ("the first process", "(sleep 0 & sleep 600) & exit"),
+        # of another group, so that it outlives what has started it
+        ("the first process", "set -m; sleep 0.1 & exit 1"),
+    ],
+)
+def test_what_is_left_to_this_process_is_reaped_and_nothing_else(
+    by: str, script: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "first.py"
+    file.write_text(INHERITS.format(tests=str(Path(__file__).parent), script=script))
+    words = [sys.executable, str(file)]
+    if by == "the first process":
+        words = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", *words]
+        if subprocess.run([*words[:5], "true"], check=False, capture_output=True).returncode:
+            pytest.skip("only root may be the first process of something")
+    done = subprocess.run(
+        words, env=environment(), capture_output=True, text=True, check=False, timeout=SECONDS
+    )
+    assert (done.stdout, done.returncode) == ("others: True 7\n", 0), done.stderr
 
 
 @story_with_threads

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 import re
+import signal
 import socket
 import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -104,12 +107,37 @@ async def test_a_notification() -> None:
 
 
 @story_with_threads
+async def test_a_directory_whose_name_is_too_long_for_a_notification_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path / ("d" * 100)
+    deep.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    before = Holdings()
+    with pytest.raises(ChildFailure) as caught:
+        await value_of(command("sleep", "600", ready=notify()))
+    cause = caught.value.__cause__
+    assert isinstance(cause, OSError)
+    assert cause.errno == errno.ENAMETOOLONG
+    assert cause.filename.startswith(str(deep))
+    assert "AF_UNIX path too long: notify() cannot receive here" in str(cause)
+    assert Holdings() == before
+
+
+@story_with_threads
 async def test_a_watchdog_that_is_not_fed_any_more() -> None:
     start = python(NOTIFY, "READY=1", "WATCHDOG=1", ready=notify())
     async with open_system(DynamicSupervisor()) as top:
         child = Child("it", start, restart="temporary", heartbeat=0.2)
         report = await (await top.start_child(child)).wait()
     assert isinstance(report.exception, Unresponsive)
+
+
+class Raw:
+    """A path that is bytes."""
+
+    def __fspath__(self) -> bytes:
+        return b"raw"
 
 
 # as one that no type checker looks at would call it
@@ -131,9 +159,26 @@ loose: Any = processes
         ),
         (lambda: loose.command("a", env=["A=1"]), TypeError, "command: env must be a mapping"),
         (lambda: loose.command("a", cwd=1), TypeError, "command: cwd must be a path, not 1"),
+        (lambda: loose.command("a", cwd=""), ValueError, "command: cwd must be a path, not ''"),
+        (lambda: loose.command("a", cwd="b\0"), ValueError, "command: cwd must be without null"),
+        (lambda: loose.command("a", cwd=Raw()), TypeError, "command: cwd must be str or paths"),
+        (lambda: loose.command("a\ud800"), ValueError, "argv must be what can be encoded"),
+        (lambda: loose.command("a", env={"": "b"}), ValueError, "env must have names without '='"),
+        (
+            lambda: loose.command("a", env={"a=b": ""}),
+            ValueError,
+            "names without '=', and not 'a=b",
+        ),
+        (lambda: loose.command("a", env={"b\0": ""}), ValueError, "env must be without null"),
+        (lambda: loose.command("a", env={"b": "\0"}), ValueError, r"env\['b'\] must be without"),
+        (lambda: loose.command("a", stop_signal="INT"), TypeError, "stop_signal must be a signal"),
+        (lambda: loose.command("a", stop_signal=True), TypeError, "stop_signal must be a signal"),
+        (lambda: loose.command("a", stop_signal=0), ValueError, "stop_signal must be a signal"),
+        (lambda: loose.command("a", stop_group=1), TypeError, "stop_group must be True or False"),
         (lambda: loose.line(3), TypeError, "line: pattern must be a str"),
         (lambda: loose.port("", 1), TypeError, "port: host must be a name or an address, not ''"),
         (lambda: loose.port("a", 0), ValueError, "port: number must be an int, 1 or more, not 0"),
+        (lambda: loose.port("a", 65536), ValueError, "port: number must be an int, 65535 or less"),
     ],
 )
 def test_bad_arguments(make: Callable[[], object], kind: type[Exception], told: str) -> None:
@@ -151,4 +196,6 @@ def test_equal_if_their_fields_are() -> None:
     assert made(ready=port("h", 1)) == made(ready=port("h", 1))
     assert made(ready=notify()) == made(ready=notify())
     assert len({made(), made(), made(ready=line("x")), made(ready=line("x"))}) == 2
-    assert made() != made(stdin=b"")
+    assert made(stop_signal=2, stop_group=True) == made(stop_signal=signal.SIGINT, stop_group=True)
+    for other in made(stdin=b""), made(stop_signal=2), made(stop_group=True):
+        assert made() != other
