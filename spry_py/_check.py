@@ -5,7 +5,38 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Collection
-from typing import Any
+from contextlib import AbstractAsyncContextManager
+from typing import Any, ClassVar, NoReturn, TypeVar
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Block(AbstractAsyncContextManager[T_co]):
+    """What is good for ``async with`` alone: the usual slips are refused with what to write."""
+
+    call: ClassVar[str]
+    target: ClassVar[str]
+
+    def _refuse(self, slip: str) -> NoReturn:
+        raise TypeError(
+            f"{slip} {self.call}(...): it is a block; write "
+            f"`async with {self.call}(...) as {self.target}:`"
+        )
+
+    def __await__(self) -> NoReturn:
+        self._refuse("await")
+
+    def __aiter__(self) -> NoReturn:
+        self._refuse("async for ... in")
+
+    def __iter__(self) -> NoReturn:
+        self._refuse("for ... in")
+
+    def __enter__(self) -> NoReturn:
+        self._refuse("with")
+
+    def __exit__(self, *_: object) -> None:
+        """There for `__enter__` to be asked."""
 
 
 def check_seconds(owner: str, field: str, value: object, *, zero: bool = True) -> None:

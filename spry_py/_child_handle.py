@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 import trio
-from trio.lowlevel import enable_ki_protection
+from trio.lowlevel import TrioToken, enable_ki_protection
 
 from ._deadlock import caller_below, calls_of, listening_not
 from ._errors import SupervisorStopped
+from ._here import in_own_run
 from ._nursery import Member, Status
 from ._options import Kind
 from ._termination import TerminationReport
@@ -70,21 +71,22 @@ class Handle:
         """The report of the last incarnation that has ended."""
         return self._member().last_report
 
+    @in_own_run
     async def wait_started(self) -> Any:
-        """Wait until it is running, and return its started value.
+        """Wait until it is running, and return the started value of that incarnation.
 
         ``None`` if its start raised `Ignore`. Raises `SupervisorStopped` if it has ended for good
         instead. Cancelling this only stops the waiting.
         """
+        # none between seeing that it runs and returning its value: it could end meanwhile
+        await trio.lowlevel.checkpoint()
         while True:
             member = self._member()
             status = member.status
-            if status == "running" or (status == "stopping" and member.is_alive):
-                await trio.lowlevel.checkpoint()
+            if status == "running":
                 return member.value
             if member.is_final:
-                await trio.lowlevel.checkpoint()
-                if member.state == "ignored":
+                if status == "ignored":
                     return None
                 raise SupervisorStopped(f"{self.path!r} is {status} and will not be started again")
             await member.watch()
@@ -92,12 +94,17 @@ class Handle:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.path!r}, {self.status}>"
 
+    @property
+    def _token(self) -> TrioToken:
+        return self._tree.token
+
     def _chain(self) -> list[Member]:
         """The members on the way from the root to this path, as far as they are known."""
         member = self._tree.root
         chain = [member]
         for key in self._keys:
-            below = member.inner.members.get(key) if member.inner is not None else None
+            inner = member.inner
+            below = inner.members.get(key) if inner is not None else None
             if below is None:
                 break
             member = below
@@ -108,6 +115,7 @@ class Handle:
         chain = self._chain()
         if len(chain) > len(self._keys):
             self._last = chain[-1]
+            return chain[-1]
         return self._last
 
 
@@ -116,6 +124,7 @@ class ChildHandle(Handle):
 
     __slots__ = ()
 
+    @in_own_run
     async def wait(self) -> TerminationReport:
         """Wait for its end for good and return the report of that.
 
@@ -130,6 +139,7 @@ class ChildHandle(Handle):
             raise SupervisorStopped(f"{self.path!r} was never started and will not be any more")
         return member.last_report
 
+    @in_own_run
     @enable_ki_protection
     async def terminate(self) -> None:
         """Stop it, as its supervisor's ``terminate_child`` does."""
@@ -137,6 +147,7 @@ class ChildHandle(Handle):
         with listening_not(caller_below(calls.loop, self.key)):
             await calls.ask(calls.terminate, self.key)
 
+    @in_own_run
     @enable_ki_protection
     async def restart(self) -> None:
         """Stop it and restart it by its supervisor's strategy; no breaker is asked.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from ._here import in_own_run
 from ._spans import carrier_of
 
 if TYPE_CHECKING:
@@ -46,6 +47,11 @@ class Context:
         return hash(self._incarnation)
 
     @property
+    def _token(self) -> trio.lowlevel.TrioToken | None:
+        member = self._incarnation.member
+        return member.loop.tree.token if member is not None else None
+
+    @property
     def key(self) -> str:
         """The child's key."""
         return self._incarnation.key
@@ -65,6 +71,7 @@ class Context:
         """Whether the child has been asked to finish."""
         return self._incarnation.burden != "none"
 
+    @in_own_run
     async def settled(self) -> None:
         """Wait until the child is asked to finish; it then has its ``shutdown`` seconds for that.
 
@@ -73,6 +80,7 @@ class Context:
         """
         await self._incarnation.listen().asked.wait()
 
+    @in_own_run
     def cancel_on_settle(self) -> trio.CancelScope:
         """A new cancel scope, cancelled as soon as the child is asked to finish.
 
@@ -96,6 +104,7 @@ class Context:
         """
         self._incarnation.call_soon(self._incarnation.beat)
 
+    @in_own_run
     def add_stack(self, tell: Callable[[], str]) -> None:
         """Say where else the child stands, for reports of a child that does not end.
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._context import current_incarnation, deciding
 from ._errors import SupervisorStopped, WouldDeadlock
+from ._here import refuse_elsewhere
 
 if TYPE_CHECKING:
     from ._incarnation import Incarnation
@@ -93,6 +94,7 @@ def _is_starting_up(loop: Any) -> Any:
 
 def calls_of(member: Member, path: str) -> Any:
     """Where calls to a supervisor are served; raises if it serves none now or could not."""
+    refuse_elsewhere(member.loop.tree.token, f"a call to the supervisor for {path!r}")
     loop = member.inner
     incarnation = member.incarnation
     if loop is None or incarnation is None or incarnation.inner is not loop or loop.is_stopping:

@@ -17,6 +17,7 @@ from ._child import Child, Supervisor, check_defaults
 from ._child_handle import ChildHandle
 from ._errors import Interrupted, MaxChildrenReached, SupervisorStopped
 from ._handle import SystemHandle
+from ._here import in_own_run
 from ._loop import Loop
 from ._naming import program_name
 from ._policy import Verdict
@@ -33,14 +34,13 @@ if TYPE_CHECKING:
 OnConflict: TypeAlias = Literal["raise", "replace", "queue", "ignore"]
 ON_CONFLICT: Final = ("raise", "replace", "queue", "ignore")
 
-MAX_QUEUED: Final = 1024
-
 
 class DynamicHandle(SystemHandle):
     """A dynamic supervisor seen from outside; its started value."""
 
     __slots__ = ()
 
+    @in_own_run
     @enable_ki_protection
     async def start_child(
         self, child: Child[Any], on_conflict: OnConflict = "raise"
@@ -50,8 +50,9 @@ class DynamicHandle(SystemHandle):
         Where ``max_running`` children run already it waits for its turn, first come first served.
         ``on_conflict`` says what to do if its key is taken: ``"raise"`` `ChildAlreadyStarted` (or
         `ChildAlreadyPresent` while that one waits), ``"replace"`` it (stop it first; whoever
-        queued for the key is turned away), ``"queue"`` up until it has ended for good (at most 1024
-        for a key), or ``"ignore"`` the call and return the handle of the present one.
+        queued for the key is turned away), ``"queue"`` up until it has ended for good (at most
+        ``max_queued`` for a key), or ``"ignore"`` the call and return the handle of the present
+        one.
 
         Raises `MaxChildrenReached`, otherwise as `SystemHandle.start_child`. Cancelling it takes
         the start back, queued or begun.
@@ -66,12 +67,13 @@ class DynamicSupervisor(Supervisor[DynamicHandle]):
 
     Each child is restarted alone, and forgotten when it has ended for good. ``max_children`` limits
     the children known, those that wait to be restarted included; ``max_running`` those that run at
-    the same time: further ones wait for their turn and hold nothing. All are stopped at the same
-    time, each in its own ``shutdown`` seconds. ``name``, ``breaker`` and ``defaults`` as for
+    the same time: further ones wait for their turn and hold nothing; ``max_queued`` the starts that
+    wait for one key (``on_conflict="queue"``). All are stopped at the same time, each in its own
+    ``shutdown`` seconds. ``name``, ``breaker`` and ``defaults`` as for
     `SystemSupervisor`. After Elixir's ``DynamicSupervisor``.
     """
 
-    __slots__ = ("breaker", "defaults", "max_children", "max_running", "name")
+    __slots__ = ("breaker", "defaults", "max_children", "max_queued", "max_running", "name")
 
     def __init__(
         self,
@@ -79,6 +81,7 @@ class DynamicSupervisor(Supervisor[DynamicHandle]):
         name: str | None = None,
         max_children: float = math.inf,
         max_running: float = math.inf,
+        max_queued: float = 1024,
         breaker: BreakerFactory = RateLimited(),  # noqa: B008 - frozen
         defaults: Mapping[str, Any] | None = None,
     ) -> None:
@@ -87,6 +90,7 @@ class DynamicSupervisor(Supervisor[DynamicHandle]):
             check_key(owner, "name", name)
         check_count(owner, "max_children", max_children, infinite=True)
         check_count(owner, "max_running", max_running, infinite=True)
+        check_count(owner, "max_queued", max_queued, infinite=True)
         if max_running < 1:
             raise ValueError(f"{owner}: max_running must be 1 or more, not {max_running!r}")
         if breaker is None:
@@ -97,6 +101,7 @@ class DynamicSupervisor(Supervisor[DynamicHandle]):
         self.name: str = name or program_name()
         self.max_children: float = max_children
         self.max_running: float = max_running
+        self.max_queued: float = max_queued
         self.breaker: BreakerFactory = breaker
         self.defaults: Mapping[str, Any] = dict(defaults or {})
 
@@ -115,7 +120,8 @@ class DynamicSupervisor(Supervisor[DynamicHandle]):
         await loop.run(lambda: incarnation.started(DynamicHandle.of(member)))
 
     def _fields(self) -> tuple[object, ...]:
-        return self.name, self.max_children, self.max_running, self.breaker, self.defaults
+        limits = self.max_children, self.max_running, self.max_queued
+        return self.name, *limits, self.breaker, self.defaults
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DynamicSupervisor):
@@ -142,6 +148,7 @@ class DynamicLoop(Loop):
         self.breaker_factory = supervisor.breaker
         self.defaults = supervisor.defaults
         self.max_children = supervisor.max_children
+        self.max_queued = supervisor.max_queued
         self.calls = self._admission = Admission(self)
         self._max_running = supervisor.max_running
         self._running = 0
@@ -237,6 +244,9 @@ class DynamicLoop(Loop):
     def withdraw(self, call: Call) -> None:
         self._admission.withdraw(call)
 
+    def queued(self, key: str) -> int:
+        return self._admission.queued(key)
+
 
 class Admission(Calls):
     """The calls of a dynamic supervisor: who is admitted under a key that is taken."""
@@ -279,10 +289,11 @@ class Admission(Calls):
             self._admit(call)
             return
         queue = self._queues.setdefault(call.argument.key, deque())
-        if len(queue) >= MAX_QUEUED:
+        most = self._dynamic.max_queued
+        if len(queue) >= most:
             raise MaxChildrenReached(
-                f"{self.loop.path!r}: {MAX_QUEUED} starts wait for the key {call.argument.key!r} "
-                "already"
+                f"{self.loop.path!r}: {len(queue)} starts wait for the key {call.argument.key!r} "
+                f"already (max_queued={most})"
             )
         queue.append(call)
 
@@ -332,6 +343,11 @@ class Admission(Calls):
         queue = self._queues.get(call.argument.key) if isinstance(call.argument, Child) else None
         if queue is not None and call in queue:
             queue.remove(call)
+
+    def queued(self, key: str) -> int:
+        """How many starts wait for a key. May be called from any thread."""
+        queue = self._queues.get(key)
+        return len(queue) if queue is not None else 0
 
     def refuse_all(self) -> None:
         super().refuse_all()

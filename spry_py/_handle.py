@@ -16,6 +16,7 @@ from ._child_handle import ChildHandle, Handle
 from ._deadlock import caller_below, caller_inside, calls_of, listening_not
 from ._errors import ChildNotFound
 from ._events import Event
+from ._here import in_own_run, refuse_elsewhere
 from ._nursery import Member
 from ._snapshot import (
     ChildCounts,
@@ -23,6 +24,7 @@ from ._snapshot import (
     Snapshot,
     counts_of,
     info_of,
+    members_below,
     render,
     snapshot_of,
 )
@@ -63,9 +65,10 @@ class SystemHandle(Handle):
     def _find(self, keys: list[str]) -> ChildHandle:
         member = self._member()
         for key in keys:
-            found = member.inner.members.get(key) if member.inner is not None else None
+            inner = member.inner
+            found = inner.members.get(key) if inner is not None else None
             if found is None:
-                known = [child.key for child in member.inner.members] if member.inner else []
+                known = [child.key for child in members_below(member)]
                 raise ChildNotFound(
                     f"{member.path!r} has no child {key!r}; it has {', '.join(known) or 'none'}"
                 )
@@ -74,8 +77,7 @@ class SystemHandle(Handle):
 
     def which_children(self) -> list[ChildInfo]:
         """The direct children in start order."""
-        inner = self._member().inner
-        return [info_of(member) for member in inner.members] if inner is not None else []
+        return [info_of(member) for member in members_below(self._member())]
 
     def count_children(self) -> ChildCounts:
         """How many direct children are known and alive."""
@@ -89,6 +91,7 @@ class SystemHandle(Handle):
         """The whole subtree as text, a line for each child."""
         return render(self.snapshot())
 
+    @in_own_run
     def events(self, capacity: float = 1024) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
         """The events at and below this path, from entering on::
 
@@ -101,10 +104,11 @@ class SystemHandle(Handle):
         oldest are lost, and an `EventsLost` in their place says how many. Nobody in the tree ever
         waits for a subscriber. Raises `TypeError` or `ValueError` for a bad ``capacity``.
         """
-        return subscribe(self._tree.teller.stream, self.path, capacity)
+        return subscribe(self._tree.teller.stream, self.path, capacity, self._token)
 
     # Changing
 
+    @in_own_run
     @enable_ki_protection
     async def start_child(self, child: Child[Any]) -> ChildHandle:
         """Add a child behind all others and start it; returns its handle once it is started.
@@ -118,6 +122,7 @@ class SystemHandle(Handle):
         calls = self._calls()
         return self._handle_of(await calls.ask(calls.start, child))
 
+    @in_own_run
     @enable_ki_protection
     async def terminate_child(self, key: str) -> None:
         """Stop a child in its ``shutdown`` seconds; it stays known, unless it is temporary.
@@ -129,6 +134,7 @@ class SystemHandle(Handle):
         with listening_not(caller_below(calls.loop, key)):
             await calls.ask(calls.terminate, key)
 
+    @in_own_run
     @enable_ki_protection
     async def restart_child(self, key: str) -> ChildHandle:
         """Start a child that is known but down, alone; returns its handle once it is started.
@@ -139,12 +145,14 @@ class SystemHandle(Handle):
         calls = self._calls()
         return self._handle_of(await calls.ask(calls.restart, key))
 
+    @in_own_run
     @enable_ki_protection
     async def delete_child(self, key: str) -> None:
         """Forget a child that is down. Raises as `restart_child`."""
         calls = self._calls()
         await calls.ask(calls.delete, key)
 
+    @in_own_run
     @enable_ki_protection
     async def replay(self) -> None:
         """Run the system function again, and make the children what it declares now.
@@ -161,6 +169,7 @@ class SystemHandle(Handle):
         with listening_not(caller_inside(calls.loop)):
             await calls.ask(calls.loop.replay, None)
 
+    @in_own_run
     def new_key(self, prefix: str = "child") -> str:
         """A key that nothing in this tree was given before: ``prefix-1``, ``prefix-2``, …"""
         check_key("new_key", "prefix", prefix)
@@ -175,6 +184,7 @@ class SystemHandle(Handle):
 
     # Tasks
 
+    @in_own_run
     async def run(self, fn: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
         """Run ``fn(*args)`` as a temporary child under a generated key, and return its value.
 
@@ -185,6 +195,7 @@ class SystemHandle(Handle):
         """
         return await run_task(self, fn, args)
 
+    @in_own_run
     def map(
         self,
         fn: Callable[[T], Awaitable[object]],
@@ -211,6 +222,7 @@ class SystemHandle(Handle):
 
     # Ending
 
+    @in_own_run
     @enable_ki_protection
     async def stop(self) -> None:
         """Stop the present incarnation in reverse start order, and wait until it has ended.
@@ -219,6 +231,7 @@ class SystemHandle(Handle):
         tree, the caller counts as not listening while it waits, and is aborted in its turn.
         Cancelling this stops the waiting, not the stop.
         """
+        refuse_elsewhere(self._token, "SystemHandle.stop")
         member = self._member()
         loop = member.inner
         if loop is None or loop.has_ended:
@@ -241,12 +254,14 @@ class SystemHandle(Handle):
         while not loop.has_ended or loop.own.member is not None:
             await member.watch()
 
+    @in_own_run
     def abort(self) -> None:
         """Cancel the present incarnation with all that lives below it; returns at once."""
         loop = self._member().inner
         if loop is not None and not loop.has_ended:
             loop.abort_by_handle()
 
+    @in_own_run
     async def wait(self) -> TerminationReport:
         """Wait for its end for good, over all its incarnations, and return the report of that.
 

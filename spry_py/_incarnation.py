@@ -14,6 +14,7 @@ from weakref import WeakSet
 
 import trio
 
+from ._here import is_here, refuse_elsewhere
 from ._run_child import LateStart, limit_passed
 from ._termination import Burden
 
@@ -52,6 +53,7 @@ class Incarnation:
         "begun_at",
         "burden",
         "cause",
+        "is_cancelled",
         "listener",
         "member",
         "more_stacks",
@@ -76,6 +78,8 @@ class Incarnation:
         self.burden: Burden = "none"
         # why it was cancelled, when that makes it failed
         self.cause: Exception | None = None
+        # its scope was cancelled by us; readers in other threads may not ask the scope itself
+        self.is_cancelled = False
         # somebody waits for the next thing to happen and will decide about it; the loop must not
         self.awaited = False
         self.listener: Listener | None = None
@@ -97,17 +101,28 @@ class Incarnation:
         return self.member is None
 
     @property
+    def limit_is_over(self) -> bool:
+        """Whether a time limit has struck; readers in other threads may ask."""
+        deadline, member = self.scope.deadline, self.member
+        if deadline == math.inf or member is None:
+            return False
+        return deadline <= member.loop.tree.clock.current_time()
+
+    @property
     def key(self) -> str:
-        return self.member.key if self.member is not None else self.where[0]  # type: ignore[index]
+        member = self.member
+        return member.key if member is not None else self.where[0]  # type: ignore[index]
 
     @property
     def path(self) -> str:
-        return self.member.path if self.member is not None else self.where[1]  # type: ignore[index]
+        member = self.member
+        return member.path if member is not None else self.where[1]  # type: ignore[index]
 
     @property
     def inner(self) -> Loop | None:
         """The loop of a child supervisor, while this is the incarnation that runs it."""
-        inner = self.member.inner if self.member is not None else None
+        member = self.member
+        inner = member.inner if member is not None else None
         return inner if inner is not None and inner.own is self else None
 
     # What the child's own code says
@@ -119,6 +134,8 @@ class Incarnation:
         Raises `RuntimeError` if the child has said so before, or after its start was cancelled.
         """
         member = self.member
+        if member is not None:
+            refuse_elsewhere(member.loop.tree.token, "task_status.started", is_async=False)
         if self.started_at is not None:
             raise RuntimeError(f"child {self.path!r} called task_status.started() twice")
         if member is None:
@@ -197,11 +214,7 @@ class Incarnation:
         if member is None:
             return
         token = member.loop.tree.token
-        try:
-            here = trio.lowlevel.current_trio_token() is token
-        except RuntimeError:
-            here = False
-        if here:
+        if is_here(token):
             function(*args)
         else:
             with suppress(trio.RunFinishedError):
@@ -246,6 +259,7 @@ class Incarnation:
         if self.listener is not None:
             self.listener.tell_roots(Incarnation.abort)
         self.scope.cancel()
+        self.is_cancelled = True
 
 
 def living_below(loop: Keeper) -> Iterator[Incarnation]:

@@ -91,6 +91,10 @@ class Keeper(Mailbox):
     def withdraw(self, call: Call) -> None:
         """The caller has gone; nothing has been begun for it."""
 
+    def queued(self, key: str) -> int:
+        """How many starts wait for a key. May be called from any thread."""
+        return 0
+
     @abstractmethod
     async def restart_by_hand(self, member: Member, calls: list[Call]) -> None:
         """Restart a child as if it had ended, without asking a breaker."""

@@ -15,6 +15,7 @@ import trio
 
 from ._child import Child
 from ._errors import ChildFailure, Interrupted, is_exit
+from ._here import refuse_elsewhere
 from ._incarnation import Incarnation
 from ._options import Kind
 from ._run_child import live
@@ -102,8 +103,8 @@ class Member:
             return self.state
         if incarnation.burden != "none" or incarnation.cause is not None:
             return "stopping"
-        if incarnation.scope.cancel_called:
-            return "stopping"  # a time limit has struck
+        if incarnation.is_cancelled or incarnation.limit_is_over:
+            return "stopping"
         if incarnation.started_at is None:
             return "starting"
         inner = incarnation.inner
@@ -112,7 +113,12 @@ class Member:
     @property
     def value(self) -> Any:
         """The started value of the living incarnation."""
-        return self.incarnation.value if self.is_alive and self.incarnation is not None else None
+        incarnation = self.incarnation
+        if incarnation is None:
+            return None
+        # read first: whoever ends it lets go of its value afterwards
+        value = incarnation.value
+        return None if incarnation.ended else value
 
     @property
     def is_final(self) -> bool:
@@ -141,6 +147,7 @@ class Member:
 
     async def watch(self) -> None:
         """Wait until something has happened to this member."""
+        refuse_elsewhere(self.loop.tree.token, f"a wait for {self.path!r}")
         if self.watchers is None:
             self.watchers = trio.lowlevel.ParkingLot()
         await self.watchers.park()
@@ -189,9 +196,10 @@ class Member:
             time(),
         )
         incarnation.where = (self.key, path)
-        incarnation.member = incarnation.task = incarnation.steps = None
+        # the end itself comes last, for those that read in other threads
         self.last_report = report
         self.state = "stopping" if incarnation.burden != "none" else "restarting"
+        incarnation.member = incarnation.task = incarnation.steps = None
         return self.loop.on_ended(self, incarnation, report)
 
 
@@ -219,7 +227,16 @@ class Members:
         return len(self.declared) + len(self.added)
 
     def get(self, key: str) -> Member | None:
-        return self.declared.get(key) or self.added.get(key)
+        # in this order no reader in another thread misses one that moves between the groups
+        return self.added.get(key) or self.declared.get(key)
+
+    def seen(self) -> list[Member]:
+        """All of them, for those that read in other threads while the loop goes on.
+
+        One that moves between the groups is in both for a moment, and is seen once.
+        """
+        added = list(self.added.values())
+        return list(dict.fromkeys([*self.declared.values(), *added]))
 
     def put_in_order(self, declared: Iterable[str], added: Collection[str]) -> None:
         """Move the keys that a replay has added to where it ``declared`` them, each behind another.

@@ -16,6 +16,7 @@ from ._child import Child, Supervisor
 from ._child_handle import ChildHandle
 from ._errors import ChildNotFound, ChildRestarting, ChildRunning
 from ._handle import SystemHandle
+from ._here import in_own_run
 from ._root import run_root
 from ._supervisor import SystemLoop, SystemSupervisor
 
@@ -50,6 +51,7 @@ class PartitionHandle(SystemHandle):
             raise ChildNotFound(f"{self.path!r} has zero partitions: nobody serves {key!r}")
         return self.child(str(_number(key) % size))
 
+    @in_own_run
     async def resize(self, partitions: int) -> int:
         """Have so many partitions from now on; returns how many there were.
 
@@ -78,6 +80,7 @@ class PartitionHandle(SystemHandle):
                 loop.size += 1
         return before
 
+    @in_own_run
     async def replay(self) -> None:
         """Start every partition that is down; there are as many again as there were initially."""
         loop: PartitionLoop = self._calls().loop

@@ -11,6 +11,7 @@ from trio.lowlevel import enable_ki_protection
 from ._child import Child
 from ._context import current_incarnation, enter_context
 from ._errors import StartupFailure
+from ._here import refuse_without_trio
 from ._incarnation import Incarnation
 from ._run_child import live
 from ._spans import clean_context, context_here
@@ -31,6 +32,7 @@ async def run_root(
     one shield, and a task outside it turns the cancellation into a stop. Returns the report of an
     orderly end; raises what the tree failed with, bare; lets `trio.Cancelled` out at last.
     """
+    refuse_without_trio(f"the tree {name!r}")
     host = current_incarnation()
     tree = Tree(Child(name, supervisor), host)
     ground: Any = tree.root.loop

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from ._check import Block
 from ._child import Child, Supervisor
 from ._errors import Interrupted, sole_leaf_of
 from ._handle import SystemHandle
+from ._here import refuse_without_trio
 from ._root import run_root
 from ._run_child import without_cancelled
 from ._shutdown import stuck_below
@@ -66,12 +68,14 @@ def _joined(block: BaseException | None, tree: BaseException | None) -> BaseExce
     return rest if tree is None else tree
 
 
-class _OpenSystem(AbstractAsyncContextManager[SystemHandle]):
+class _OpenSystem(Block[SystemHandle]):
     """A tree in a background task, for the duration of a block.
 
     A class, since the generators of `contextlib` assign to the exceptions that pass through them,
     and there are exceptions which refuse that.
     """
+
+    call, target = "open_system", "handle"
 
     def __init__(self, supervisor: Any) -> None:
         self._supervisor = supervisor
@@ -85,6 +89,7 @@ class _OpenSystem(AbstractAsyncContextManager[SystemHandle]):
 
     @enable_ki_protection
     async def __aenter__(self) -> SystemHandle:
+        refuse_without_trio("open_system")
         self._manager = trio.open_nursery()
         nursery = await self._manager.__aenter__()
         nursery.start_soon(self._run, name=f"spry_py {self._supervisor.name}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ._nursery import Status
 from ._options import Kind, RestartType
@@ -14,9 +14,16 @@ if TYPE_CHECKING:
     from ._nursery import Member
 
 
+# how often to look at a child that changes while it is looked at
+_LOOKS: Final = 3
+
+
 @dataclass(frozen=True, slots=True)
 class ChildInfo:
-    """One child at one moment. ``restart`` is its restart type, ``value`` its started value."""
+    """One child at one moment. ``restart`` is its restart type, ``value`` its started value.
+
+    ``queued`` is how many calls of ``start_child(..., on_conflict="queue")`` wait for its key.
+    """
 
     key: str
     path: str
@@ -27,6 +34,7 @@ class ChildInfo:
     restart: RestartType
     value: Any
     last_report: TerminationReport | None
+    queued: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +68,20 @@ def info_of(member: Member) -> ChildInfo:
 
 
 def _fields_of(member: Member) -> dict[str, Any]:
+    """All about one member, of one moment, although another thread may go on with it meanwhile."""
+    for _ in range(_LOOKS):
+        before = _mark_of(member)
+        fields = _read(member)
+        if before == _mark_of(member):
+            return fields
+    return _read(member)
+
+
+def _mark_of(member: Member) -> tuple[int, str, int]:
+    return member.number, member.status, id(member.last_report)
+
+
+def _read(member: Member) -> dict[str, Any]:
     return {
         "key": member.key,
         "path": member.path,
@@ -70,20 +92,26 @@ def _fields_of(member: Member) -> dict[str, Any]:
         "restart": member.child.restart,
         "value": member.value,
         "last_report": member.last_report,
+        "queued": member.loop.queued(member.key),
     }
 
 
 def snapshot_of(root: Member) -> Snapshot:
     """The present state of a subtree. No recursion: trees may be deeper than Python's stack."""
-    order = [root]
-    for member in order:
-        if member.inner is not None:
-            order.extend(member.inner.members)
+    order = [(root, members_below(root))]
+    for _, below in order:
+        order.extend((member, members_below(member)) for member in below)
     done: dict[Member, Snapshot] = {}
-    for member in reversed(order):
-        below = tuple(done.pop(child) for child in member.inner.members) if member.inner else ()
-        done[member] = Snapshot(**_fields_of(member), children=below)
+    for member, below in reversed(order):
+        children = tuple(done.pop(child) for child in below)
+        done[member] = Snapshot(**_fields_of(member), children=children)
     return done[root]
+
+
+def members_below(member: Member) -> list[Member]:
+    """The direct children that are known now, in start order. May be called from any thread."""
+    inner = member.inner
+    return inner.members.seen() if inner is not None else []
 
 
 def render(snapshot: Snapshot) -> str:
@@ -101,7 +129,7 @@ def _line(depth: int, node: Snapshot) -> str:
 
 def counts_of(member: Member) -> ChildCounts:
     """How many children a supervisor has."""
-    members = list(member.inner.members) if member.inner is not None else []
+    members = members_below(member)
     supervisors = sum(child.kind == "supervisor" for child in members)
     return ChildCounts(
         specs=len(members),

@@ -62,6 +62,11 @@ class Startup:
         """The path of the system."""
         return self._loop.path
 
+    @property
+    def token(self) -> trio.lowlevel.TrioToken:
+        """The run of trio that its scope may be used in."""
+        return self._loop.tree.token
+
     async def run(self) -> None:
         """Run the system function to its end.
 
@@ -74,6 +79,8 @@ class Startup:
         try:
             with self._cancel_scope:
                 await self._call(scope)
+                if not loop.is_stopping:
+                    scope.refuse_unawaited()
         except BaseException as exception:
             error = without_cancelled(exception)
             if error is None:
@@ -258,7 +265,9 @@ class Startup:
         self.declared[child.key] = None
         member = members.declared.get(child.key)
         if member is None and child.key in members.added:
-            member = members.declared[child.key] = members.added.pop(child.key)
+            # in one of the groups at any time, for those that read in other threads
+            member = members.declared[child.key] = members.added[child.key]
+            del members.added[child.key]
             self._loop.calls.keep(member)
         if member is None and child.key not in members.gone:
             if members.declared and before != next(reversed(members.declared)):

@@ -14,8 +14,9 @@ from typing import Final, Self
 
 import trio
 
-from ._check import check_count
+from ._check import Block, check_count
 from ._events import Event, EventsLost
+from ._here import refuse_elsewhere
 
 IN_A_ROW: Final = 16
 
@@ -59,10 +60,15 @@ class Subscription:
         "_readers",
         "_row",
         "_stream",
+        "token",
     )
 
-    def __init__(self, stream: Stream, path: str, capacity: float) -> None:
+    def __init__(
+        self, stream: Stream, path: str, capacity: float, token: trio.lowlevel.TrioToken
+    ) -> None:
         self._stream = stream
+        # the run of trio that it may be read in
+        self.token = token
         self._path = path
         self._below = f"{path}/"
         self._capacity = capacity
@@ -118,6 +124,7 @@ class Subscription:
             if self._stream.has_ended:
                 await trio.lowlevel.checkpoint()
                 raise StopAsyncIteration
+            refuse_elsewhere(self.token, "the iteration over SystemHandle.events")
             await self._readers.park()
         return self._tell_lost() if self._lost else self._buffer.popleft()
 
@@ -129,24 +136,27 @@ class Subscription:
 
 
 def subscribe(
-    stream: Stream, path: str, capacity: float
+    stream: Stream, path: str, capacity: float, token: trio.lowlevel.TrioToken
 ) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
     """A subscription for the duration of an ``async with`` block.
 
     Raises `TypeError` or `ValueError` at once for a bad ``capacity``.
     """
     check_count("events", "capacity", capacity, infinite=True, least=1)
-    return _Subscribed(Subscription(stream, path, capacity), stream)
+    return _Subscribed(Subscription(stream, path, capacity, token), stream)
 
 
-class _Subscribed(AbstractAsyncContextManager[AsyncIterator[Event]]):
+class _Subscribed(Block[AsyncIterator[Event]]):
     """A subscription, from entering the block to its end. A class: see `_run`."""
+
+    call, target = "handle.events", "events"
 
     def __init__(self, subscriber: Subscription, stream: Stream) -> None:
         self._subscriber = subscriber
         self._stream = stream
 
     async def __aenter__(self) -> Subscription:
+        refuse_elsewhere(self._subscriber.token, "the block of SystemHandle.events")
         self._stream.subscribers.append(self._subscriber)
         return self._subscriber
 

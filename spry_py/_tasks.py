@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ._check import check_async_function, check_count, check_seconds
+from ._check import Block, check_async_function, check_count, check_seconds
 from ._child import Child
 from ._errors import Interrupted, SpryError, is_exit
 from ._run_child import without_cancelled
@@ -130,8 +130,10 @@ def _value_of(report: TerminationReport) -> Any:
 # Many tasks
 
 
-class _Mapping(AbstractAsyncContextManager[AsyncIterator[Reason]]):
+class _Mapping(Block[AsyncIterator[Reason]]):
     """The tasks of one `SystemHandle.map`, for the duration of a block. A class: see `_run`."""
+
+    call, target = "handle.map", "results"
 
     def __init__(self, stream: _Stream, items: Items[Any]) -> None:
         self._stream = stream

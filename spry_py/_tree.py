@@ -23,12 +23,23 @@ if TYPE_CHECKING:
 class Tree:
     """One root supervisor with all that lives below it."""
 
-    __slots__ = ("alarm", "context", "exit_exception", "last_key", "root", "teller", "token")
+    __slots__ = (
+        "alarm",
+        "clock",
+        "context",
+        "exit_exception",
+        "last_key",
+        "root",
+        "teller",
+        "token",
+    )
 
     def __init__(self, child: Child[Any], host: Incarnation | None) -> None:
         self.alarm = Alarm()
         self.teller = Teller()
         self.token = trio.lowlevel.current_trio_token()
+        # readable from every thread, and after the run
+        self.clock = trio.lowlevel.current_clock()
         self.exit_exception: BaseException | None = None
         # telemetry's: the context, known to be outside all spans, in which children are born
         self.context: object = None
@@ -74,6 +85,9 @@ class Ground:
         self.shutdowns = Shutdowns(loop)
         # told the root's started value
         self.on_value: Callable[[Any], object]
+
+    def queued(self, key: str) -> int:
+        return 0
 
     def waits_for(self, incarnation: Incarnation) -> bool:
         """The host waits for its own tree, as far as anybody can tell."""

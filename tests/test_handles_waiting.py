@@ -122,6 +122,56 @@ async def test_the_wait_of_a_system_lasts_over_its_incarnations() -> None:
     )
 
 
+@story
+async def test_wait_started_gives_nothing_but_the_value_of_one_that_runs() -> None:
+    """The child ends in the very tick in which somebody begins to wait for its start."""
+    record = Record()
+    values = set()
+    for _ in range(40):
+        (a,) = cast(record, "a")
+        async with open_system([a.child()]) as tree:
+            handle = tree.child("a")
+            a.die()
+            values.add(await handle.wait_started())
+            assert (handle.status, handle.value) == ("running", handle.value)
+    assert values <= {"a1", "a2"}
+
+
+@story
+async def test_wait_started_passes_over_a_start_that_is_being_stopped() -> None:
+    """It has no value to give, and the next incarnation has."""
+    record = Record()
+    a = Actor(record, "a", start_takes=3, cleanup=2)
+    a_child = a.child()
+    async with open_system([Child("b", trio.sleep_forever)], strategy="one_for_one") as tree:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_start_for_two_seconds, tree, a_child)
+            await trio.sleep(2.5)
+            handle = tree.child("a")
+            assert handle.status == "stopping"
+            with pytest.raises(SupervisorStopped, match="/a' is stopped"):
+                await handle.wait_started()
+        assert trio.current_time() == 4
+
+
+async def _start_for_two_seconds(tree: SystemHandle, child: Child[str]) -> None:
+    with trio.move_on_after(2):
+        await tree.start_child(child)
+
+
+@story
+async def test_wait_started_waits_out_the_end_of_one_that_is_stopping() -> None:
+    record = Record()
+    a = Actor(record, "a", cleanup=2)
+    async with open_system([a.child()]) as tree:
+        handle = tree.child("a")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(handle.restart)
+            await trio.sleep(1)
+            assert (handle.status, handle.value) == ("stopping", "a1")
+            assert (await handle.wait_started(), trio.current_time()) == ("a2", 2)
+
+
 # Stopping a part
 
 

@@ -1,0 +1,67 @@
+"""Which run of trio is calling: what changes a tree, or waits for it, belongs into the tree's own.
+
+Trio's objects, and the books of a tree, are for one thread; touched by another they break without
+a sound, so the touch is refused before it has changed anything.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar, cast
+
+import trio
+from trio.lowlevel import TrioToken, enable_ki_protection
+
+
+class _Owned(Protocol):
+    """What belongs to a tree."""
+
+    @property
+    def _token(self) -> TrioToken | None:
+        """The run of that tree; ``None`` if nothing of it can be changed any more."""
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def is_here(token: TrioToken) -> bool:
+    """Whether the caller is inside the run of trio that ``token`` stands for."""
+    try:
+        return trio.lowlevel.current_trio_token() is token
+    except RuntimeError:
+        return False
+
+
+def refuse_elsewhere(token: TrioToken | None, what: str, is_async: bool = True) -> None:
+    """Raise `RuntimeError` for a caller in another thread, or outside trio."""
+    if token is not None and not is_here(token):
+        how = "run" if is_async else "run_sync"
+        raise RuntimeError(
+            f"{what} was called from outside the run of trio in which its tree lives; from another "
+            f"thread call it with trio.from_thread.{how} (nothing has been changed)"
+        )
+
+
+def in_own_run(method: F) -> F:
+    """Make a method of what belongs to a tree refuse callers from elsewhere, at the call."""
+    is_async = inspect.iscoroutinefunction(method)
+
+    @enable_ki_protection
+    def checked(self: _Owned, /, *args: Any, **kwargs: Any) -> Any:
+        refuse_elsewhere(self._token, method.__qualname__, is_async)
+        return method(self, *args, **kwargs)
+
+    return cast(F, functools.wraps(method)(checked))
+
+
+def refuse_without_trio(what: str) -> None:
+    """Raise `RuntimeError` where no trio runs, as in a program of asyncio."""
+    try:
+        trio.lowlevel.current_trio_token()
+    except RuntimeError:
+        raise RuntimeError(
+            f"{what} needs trio, and no trio is running here; start the program with "
+            "trio.run(main), or let spry_py.run(system) do that (asyncio cannot run it)"
+        ) from None
