@@ -4,7 +4,7 @@ The layers, each importing only from those above it::
 
     _frozen _check _errors _naming _options _child _termination       what is said
     _breaker _backoff _policy                                          what is decided
-    _here _attributes _tracebacks _events _subscription                what is told
+    _here _attributes _tracebacks _guard _events _subscription         what is told
     _logs _spans _metrics _telemetry                                   and in which ways
     _alarm _context _run_child _incarnation _nursery _deadlock         what lives
     _snapshot _child_handle _tasks _handle                             what is seen from outside

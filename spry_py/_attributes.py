@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -17,6 +18,7 @@ Attributes: TypeAlias = dict[str, Any]
 SCOPE: Final = "spry_py"
 
 
+@cache
 def library_version() -> str:
     """The version of the installed distribution."""
     try:
@@ -67,6 +69,17 @@ def reason_name(report: TerminationReport) -> str:
     if report.failed:
         return "failed"
     return "normal" if type(report.reason).__name__ == "Normal" else "aborted"
+
+
+# What OpenTelemetry wants for an error that has no type.
+OTHER: Final = "_OTHER"
+# A child has outlived its time.
+TIMEOUT: Final = "timeout"
+
+
+def error_type(exception: BaseException | None) -> str:
+    """What ``error.type`` says of a failure."""
+    return type_name(exception) if exception is not None else OTHER
 
 
 def type_name(exception: BaseException) -> str:

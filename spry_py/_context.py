@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from ._guard import guarded
 from ._here import in_own_run
-from ._spans import carrier_of
+from ._spans import inject
 
 if TYPE_CHECKING:
     from ._incarnation import Incarnation
@@ -109,7 +110,8 @@ class Context:
         """Say where else the child stands, for reports of a child that does not end.
 
         For what trio cannot see, such as a thread: ``tell`` answers with the lines of a traceback,
-        and is called in trio's thread each time the child is reported as stuck.
+        and is called in trio's thread each time the child is reported as stuck. What it raises is
+        dropped.
         """
         self._incarnation.more_stacks += (tell,)
 
@@ -117,10 +119,15 @@ class Context:
         """The trace context of this incarnation's start, to be handed to another process.
 
         Headers as of W3C: ``traceparent`` and, if there is any, ``baggage``. Empty if nothing is
-        traced.
+        traced. A propagator that raises has no say in it.
         """
+        headers: dict[str, str] = {}
         member = self._incarnation.member
-        return carrier_of(member.start_span if member is not None else None)
+        if member is None:
+            guarded(inject, None, headers)
+        else:
+            member.loop.teller.guard(inject, member.start_span, headers)
+        return headers
 
     def fail(self, exception: Exception) -> None:
         """Cancel the child and make it end `Failed` with ``exception``, whatever it does then.

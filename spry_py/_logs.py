@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Mapping
+from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, Final
 
-from ._attributes import child_attributes, report_attributes
+from ._attributes import child_attributes, report_attributes, system_attributes
 from ._errors import Escalation, StartupFailure, tell
 from ._events import (
     ChildAborted,
@@ -22,11 +24,14 @@ from ._events import (
     SystemStarted,
     SystemStopped,
 )
+from ._guard import guarded
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
+    from ._keeper import Keeper
     from ._nursery import Member
+    from ._telemetry import Incident
     from ._termination import TerminationReport
 
 NAME: Final = "spry_py"
@@ -60,11 +65,6 @@ def log(
     _emit(LEVELS[fact], path, text, fields, span)
 
 
-def logs_child(member: Member, fact: type[Event]) -> bool:
-    """Whether a record about a child would go anywhere."""
-    return _is_on(member.loop.path, LEVELS[fact])
-
-
 def log_child(
     member: Member,
     fact: type[Event],
@@ -80,6 +80,42 @@ def log_child(
         _emit(level, path, text, child_attributes(member), span, exception, trace)
 
 
+def log_started(member: Member, number: int, span: Span | None) -> None:
+    """Emit the record about an incarnation that is up."""
+    if _is_on(member.loop.path, LEVELS[ChildStarted]):
+        which = f" (incarnation {number})" if number > 1 else ""
+        log_child(member, ChildStarted, f"started{which}", span)
+
+
+def log_failed_start(
+    member: Member, exception: BaseException | None, span: Span | None, trace: str | None
+) -> None:
+    """Emit the record about a start that has failed."""
+    why = why_no_start(exception)
+    log_child(member, ChildStartFailed, f"failed to start: {why}", span, exception, trace)
+
+
+def log_restart(
+    loop: Keeper, member: Member | None, incident: Incident, allowed: bool, delay: float
+) -> None:
+    """Emit the record about what the breaker has answered."""
+    fact = RestartScheduled if allowed else RestartRefused
+    when = f"{f'in {delay:g} s' if delay else 'now'} (attempt {incident.attempt})"
+    if member is None:
+        text = f"runs its system function again {when}"
+        text = text if allowed else "may not run its system function again"
+        log(fact, loop.path, text, system_attributes(loop), incident.trying)
+    else:
+        text = f"will be restarted {when}" if allowed else "may not be restarted any more"
+        log_child(member, fact, text, incident.trying)
+
+
+def log_escalated(loop: Keeper, error: BaseException) -> None:
+    """Emit the record about a supervisor that gives up."""
+    span = loop.incident.term if loop.incident is not None else None
+    log(Escalated, loop.path, f"gives up: {error}", system_attributes(loop), span)
+
+
 def log_end(
     member: Member, report: TerminationReport, span: Span | None, trace: str | None
 ) -> None:
@@ -90,6 +126,11 @@ def log_end(
         fields = child_attributes(member) | report_attributes(report)
         error = report.exception if report.failed else None
         _emit(level, path, end_of(report), fields, span, error, trace)
+
+
+def why_no_start(exception: BaseException | None) -> str:
+    """What a failed start is said to have failed with."""
+    return tell(exception) if exception is not None else "it was cancelled"
 
 
 def end_of(report: TerminationReport) -> str:
@@ -137,7 +178,14 @@ def _emit(
 
 
 def write(path: str, level: int, message: str, fields: Mapping[str, object]) -> None:
-    """Emit a record about ``path`` that tells no fact of the tree, for those who work in it."""
+    """Emit a record about ``path`` that tells no fact of the tree, for those who work in it.
+
+    Raises nothing that a handler or a filter raises, but for a `KeyboardInterrupt`.
+    """
+    guarded(_write, path, level, message, fields)
+
+
+def _write(path: str, level: int, message: str, fields: Mapping[str, object]) -> None:
     logger = _nearest(path)
     if logger.isEnabledFor(level):
         logger.handle(_record(logger, level, path, message, fields, None))
@@ -151,9 +199,25 @@ def _record(
     fields: Mapping[str, object],
     error: Any,
 ) -> logging.LogRecord:
+    code, line = _caller()
     return logger.makeRecord(
-        _name(path), level, __file__, 0, message, (), error, "log", fields, None
+        _name(path), level, code.co_filename, line, message, (), error, code.co_name, fields, None
     )
+
+
+# What stands between a program and a record of ours.
+_BETWEEN: Final = frozenset(("spry_py", "trio", "outcome", "contextlib", "threading"))
+
+
+def _caller() -> tuple[CodeType, int]:
+    """Where the library was called from; for a thread of ours, where it says so itself."""
+    here = sys._getframe(1)
+    frame: FrameType | None = here
+    while frame is not None:
+        if str(frame.f_globals.get("__name__")).partition(".")[0] not in _BETWEEN:
+            return frame.f_code, frame.f_lineno
+        frame = frame.f_back
+    return here.f_code, here.f_lineno
 
 
 def _is_on(path: str, level: int) -> bool:

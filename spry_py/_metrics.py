@@ -105,11 +105,12 @@ class Metrics:
         self, member: Member, incarnation: Incarnation, report: TerminationReport
     ) -> None:
         labels = _labels(member)
+        if report.lifetime is not None:
+            self._children.add(-1, labels)  # first of all: a sum would stay wrong for ever
         if incarnation.asked_at is not None:
             self._shutdown.record(report.ended_at - incarnation.asked_at, labels)
         if report.lifetime is None:
             return
-        self._children.add(-1, labels)
         ended = dict(labels)
         ended["spry.termination.reason"] = reason_name(report)
         if report.failed and report.exception is not None:

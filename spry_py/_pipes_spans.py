@@ -14,15 +14,19 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, Status, StatusCode
 
-from ._attributes import SCOPE, library_version, type_name
+from ._attributes import SCOPE, error_type, library_version
 from ._errors import sole_leaf_of, tell
+from ._guard import guarded
 from ._pipes_hand import InHand, Outcome
 
 
 def tell_delivery(stage: str, held: InHand, outcome: Outcome) -> None:
     """The present delivery is over."""
-    if outcome in ("done", "forwarded") and held.first_try is None:
-        return
+    if outcome not in ("done", "forwarded") or held.first_try is not None:
+        guarded(_emit, stage, held, outcome)
+
+
+def _emit(stage: str, held: InHand, outcome: Outcome) -> None:
     links = []
     if held.first_try is not None:
         links.append(Link(held.first_try, {"spry.link": "redelivery_of"}))
@@ -33,9 +37,11 @@ def tell_delivery(stage: str, held: InHand, outcome: Outcome) -> None:
         links=links,
         start_time=held.given_at,
     )
-    if outcome in ("failed", "forwarded", "dead") and not held.was_stopped:
-        _mark_failed(span, held)
-    span.end(held.ended_at or time.time_ns())
+    try:
+        if outcome in ("failed", "forwarded", "dead") and not held.was_stopped:
+            _mark_failed(span, held)
+    finally:
+        span.end(held.ended_at or time.time_ns())
     if held.first_try is None and span.get_span_context().is_valid:
         held.first_try = span.get_span_context()
 
@@ -58,7 +64,6 @@ def _mark_failed(span: trace.Span, held: InHand) -> None:
     error = held.exception
     why = "its worker ended" if error is None else tell(error)
     span.set_status(Status(StatusCode.ERROR, why))
-    # the value that OpenTelemetry keeps for an error of which nothing is known
-    span.set_attribute("error.type", "_OTHER" if error is None else type_name(error))
+    span.set_attribute("error.type", error_type(error))
     if error is not None:
         span.record_exception(sole_leaf_of(error), timestamp=held.ended_at)

@@ -108,21 +108,25 @@ def _until_first_checkpoint(
     """Await, and note the first time the child gives control back to trio: it is started then."""
     incarnation.steps = steps = _steps_of(awaitable)
     try:
-        trap = steps.send(None)
-    except StopIteration as stop:
-        _note_started(incarnation)
-        return stop.value
-    _note_started(incarnation)
-    while True:
         try:
-            try:
-                sent = yield trap
-            except BaseException as exception:
-                trap = steps.throw(exception)
-            else:
-                trap = steps.send(sent)
+            trap = steps.send(None)
         except StopIteration as stop:
+            _note_started(incarnation)
             return stop.value
+        _note_started(incarnation)
+        while True:
+            try:
+                try:
+                    sent = yield trap
+                except BaseException as exception:
+                    trap = steps.throw(exception)
+                else:
+                    trap = steps.send(sent)
+            except StopIteration as stop:
+                return stop.value
+    finally:
+        # left half-way it would end whenever it is collected, outside of trio
+        steps.close()
 
 
 def _note_started(incarnation: Incarnation) -> None:

@@ -193,14 +193,16 @@ class Shutdowns:
     def _overdue(self, one: Incarnation | Hook, now: float) -> None:
         teller = self._loop.teller
         if isinstance(one, Hook):
-            teller.stuck(self._loop, None, [_hook_stack(one)])
+            stuck = teller.guard(_hook_stack, one) or (one.path, "")
+            teller.stuck(self._loop, None, [stuck])
         elif one.burden == "settling":
             assert one.member is not None
             teller.child_overdue(one.member, one)
             self._abort(one)
             return
         else:
-            teller.stuck(self._loop, one.wait_span, stuck_below(one))
+            here = [(one.path, "")]
+            teller.stuck(self._loop, one.wait_span, teller.guard(stuck_below, one) or here)
         self._intervals[one] = 2 * self._intervals.get(one, STUCK_AFTER)
         self._asked[one] = now + self._intervals[one]
 
@@ -233,7 +235,9 @@ def stack_of(incarnation: Incarnation) -> str:
     assert incarnation.task is not None
     parts = _lines(chain(incarnation.task.iter_await_frames(), _frames_of(incarnation.steps)))
     parts.extend(_nested_lines(incarnation.task))
-    parts.extend(tell() for tell in incarnation.more_stacks)
+    assert incarnation.member is not None
+    guard = incarnation.member.loop.teller.guard
+    parts.extend(guard(_said, tell) or "" for tell in incarnation.more_stacks)
     return "".join(parts)
 
 
@@ -245,6 +249,13 @@ def _nested_lines(outermost: trio.lowlevel.Task) -> Iterator[str]:
                 yield f"  in its nested task {task.name}:\n"
                 yield from _lines(task.iter_await_frames())
                 pending.append(task)
+
+
+def _said(tell: Callable[[], str]) -> str:
+    text = tell()
+    if not isinstance(text, str):
+        raise TypeError(f"add_stack: {tell!r} must return the lines of a traceback, not {text!r}")
+    return text
 
 
 def _lines(frames: Iterable[tuple[FrameType, int]]) -> list[str]:

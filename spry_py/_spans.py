@@ -18,14 +18,17 @@ from opentelemetry.trace import Link, Span, SpanContext, Status, StatusCode
 
 from ._attributes import (
     SCOPE,
+    TIMEOUT,
     Attributes,
     child_attributes,
+    error_type,
     library_version,
     report_attributes,
     system_attributes,
     type_name,
 )
-from ._errors import Escalation, Interrupted, StartupFailure, sole_leaf_of, tell
+from ._errors import Escalation, Interrupted, StartupFailure, TooManyRestarts, sole_leaf_of, tell
+from ._logs import why_no_start
 from ._tracebacks import traceback_of
 
 if TYPE_CHECKING:
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
     from ._termination import TerminationReport
 
 EMPTY: Final = Context()
+# What a supervisor fails with when its breaker refuses.
+REFUSED: Final = f"{SCOPE}.{TooManyRestarts.__name__}"
 
 
 def spans_of_application() -> Spans | None:
@@ -66,10 +71,10 @@ class Spans:
 
     def startup_ended(self, loop: Keeper, error: BaseException | None) -> None:
         span, loop.startup_span = loop.startup_span, None
-        assert span is not None, "a startup ended that never began"
         if isinstance(error, StartupFailure) and not isinstance(error, Interrupted):
-            _mark(span, tell(error))
-        span.end()
+            _end_failed(span, error)
+        else:
+            end(span)
 
     # A child comes up
 
@@ -80,12 +85,13 @@ class Spans:
         incarnation.span = span
         member.start_span = span.get_span_context()
 
-    def start_failed(self, span: Span, why: str, exception: BaseException | None) -> str | None:
+    def start_failed(self, span: Span, exception: BaseException | None) -> str | None:
         """The ``span`` of a start ends; answers as `_record`."""
-        _mark(span, why)
-        text = self._record(span, exception)
-        span.end()
-        return text
+        try:
+            _mark(span, why_no_start(exception), error_type(exception))
+            return self._record(span, exception)
+        finally:
+            span.end()
 
     # A child ends
 
@@ -95,22 +101,23 @@ class Spans:
 
     def wait_ended(self, wait: Span, report: TerminationReport) -> str | None:
         """A child has ended as it was asked to; answers as `_record`."""
-        wait.set_attributes(report_attributes(report))
-        text = self._tell_exception(wait, report)
-        wait.end()
-        return text
+        try:
+            wait.set_attributes(report_attributes(report))
+            return self._tell_exception(wait, report)
+        finally:
+            wait.end()
 
     def terminated(
-        self, member: Member, report: TerminationReport, wanted: bool
-    ) -> tuple[Span, str | None]:
-        """A child has ended by itself; the span, and what `_record` answers."""
+        self, member: Member, report: TerminationReport, wanted: bool, incident: Incident
+    ) -> str | None:
+        """A child has ended by itself: ``incident`` begins; answers as `_record`."""
         inner = member.inner
         below = inner.incident.term if inner is not None and inner.incident is not None else None
         attributes = child_attributes(member) | report_attributes(report)
         attributes["spry.restart.wanted"] = wanted
         links = _links("terminates", member.start_span)
-        span = self._start("spry.term", below, attributes, links)
-        return span, self._tell_exception(span, report)
+        incident.term = self._start("spry.term", below, attributes, links)
+        return self._tell_exception(incident.term, report)
 
     def child_stuck(self, wait: Span | None, path: str, stack: str) -> None:
         if wait is not None:
@@ -138,14 +145,11 @@ class Spans:
             what = f"run the system function of {loop.path!r} again"
             if member is not None:
                 what = f"restart {member.path!r}"
-            _mark(span, f"the breaker refused to {what}")
-            span.end()
+            _end_marked(span, f"the breaker refused to {what}", REFUSED)
 
     def attempt_failed(self, incident: Incident, error: BaseException | None) -> None:
         span, incident.trying = incident.trying, None
-        if span is not None:
-            _mark(span, tell(error))
-            span.end()
+        _end_failed(span, error)
 
     # One span
 
@@ -159,7 +163,7 @@ class Spans:
         exception = report.exception
         if exception is None or not report.failed:
             return None
-        _mark(span, tell(exception))
+        _mark(span, tell(exception), error_type(exception))
         return self._record(span, exception)
 
     def _record(self, span: Span, exception: BaseException | None) -> str | None:
@@ -194,11 +198,24 @@ def end(span: Span | None) -> None:
 def mark_late(loop: Keeper, text: str) -> None:
     """A child has outlived its time."""
     if loop.teardown_span is not None:
-        _mark(loop.teardown_span, text)
+        _mark(loop.teardown_span, text, TIMEOUT)
 
 
-def _mark(span: Span, text: str) -> None:
+def _mark(span: Span, text: str, kind: str) -> None:
     span.set_status(Status(StatusCode.ERROR, text))
+    span.set_attribute("error.type", kind)
+
+
+def _end_marked(span: Span, text: str, kind: str) -> None:
+    try:
+        _mark(span, text, kind)
+    finally:
+        span.end()
+
+
+def _end_failed(span: Span | None, error: BaseException | None) -> None:
+    if span is not None:
+        _end_marked(span, tell(error), error_type(error))
 
 
 def _links(kind: str, context: SpanContext | None) -> Sequence[Link]:
@@ -206,14 +223,12 @@ def _links(kind: str, context: SpanContext | None) -> Sequence[Link]:
     return (Link(context, {"spry.link": kind}),) if context is not None else ()
 
 
-def carrier_of(context: SpanContext | None) -> dict[str, str]:
-    """What a span, and what the present context carries besides, reads like in headers."""
-    headers: dict[str, str] = {}
+def inject(context: SpanContext | None, headers: dict[str, str]) -> None:
+    """Write what a span, and what the present context carries besides, reads like in headers."""
     around = None
     if context is not None:
         around = trace.set_span_in_context(trace.NonRecordingSpan(context))
     propagate.inject(headers, around)
-    return headers
 
 
 # The context that children are born in

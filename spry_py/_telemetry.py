@@ -1,16 +1,17 @@
 """Telling: the one place that turns a fact into an event, a span, a metric point and a log record.
 
-Nothing here decides anything. Spans and metrics go to whatever OpenTelemetry providers the
-application has set when the tree is opened; without one, a look at `None` is all they cost.
+Nothing here decides anything, and nothing that a listener raises gets out of it. Spans and metrics
+go to whatever OpenTelemetry providers the application has set when the tree is opened; without one,
+a look at `None` is all they cost.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ._attributes import system_attributes
-from ._errors import Ignore, Interrupted, sole_leaf_of, tell
+from ._errors import Ignore, Interrupted, sole_leaf_of
 from ._events import (
     ChildAborted,
     ChildDiscarded,
@@ -27,10 +28,20 @@ from ._events import (
     SystemStopped,
     SystemTeardown,
 )
-from ._logs import log, log_child, log_end, logs_child
-from ._metrics import metrics_of_application
+from ._guard import Guard
+from ._logs import (
+    log,
+    log_child,
+    log_end,
+    log_escalated,
+    log_failed_start,
+    log_restart,
+    log_started,
+)
+from ._metrics import Metrics, metrics_of_application
 from ._policy import Verdict
 from ._spans import (
+    Spans,
     callers_span,
     end,
     mark_late,
@@ -52,30 +63,41 @@ class Incident:
 
     __slots__ = ("attempt", "term", "trying")
 
-    def __init__(self, term: Span | None) -> None:
-        self.term = term
+    def __init__(self) -> None:
+        # its own span, and whose restart is under way: written by `Spans`
+        self.term: Span | None = None
         # the span of the restart under way, and its number
         self.trying: Span | None = None
         self.attempt = 0
 
 
 class Teller:
-    """Tells the facts of one tree. `None` stands for a span wherever nothing is recorded."""
+    """Tells the facts of one tree. `None` stands for a span wherever nothing is recorded.
 
-    __slots__ = ("_ending", "metrics", "spans", "stream", "subscribers")
+    Each kind of listener is called through ``guard`` alone, so that what one of them raises neither
+    decides anything nor takes the fact from the others.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_ending", "guard", "metrics", "spans", "stream", "subscribers")
+
+    def __init__(self, interrupted: Callable[[BaseException], object]) -> None:
+        self.guard = Guard(interrupted)
         self.stream = Stream()
         # with nobody there, one look at this is all that events cost
         self.subscribers = self.stream.subscribers
         # whose last teardown has been told
         self._ending: set[Keeper] = set()
-        self.spans = spans_of_application()
-        self.metrics = metrics_of_application()
+        self.spans: Spans | None = None
+        self.metrics: Metrics | None = None
+
+    def listen(self) -> None:
+        """Look for the providers of the application."""
+        self.spans = self.guard(spans_of_application)
+        self.metrics = self.guard(metrics_of_application)
 
     def callers_span(self) -> Span | None:
         """The span that the calling code stands in."""
-        return callers_span() if self.spans is not None else None
+        return self.guard(callers_span) if self.spans is not None else None
 
     # A system comes up
 
@@ -86,29 +108,31 @@ class Teller:
 
     def startup_began(self, loop: Keeper, parent: Span | None) -> None:
         if self.metrics is not None:
-            self.metrics.startup_began(loop)
+            self.guard(self.metrics.startup_began, loop)
         if self.spans is not None:
-            self.spans.startup_began(loop, parent)
+            self.guard(self.spans.startup_began, loop, parent)
 
     def startup_ended(self, loop: Keeper, error: BaseException | None) -> None:
         if self.metrics is not None:
-            self.metrics.startup_ended(loop)
+            self.guard(self.metrics.startup_ended, loop)
         if self.spans is not None:
-            self.spans.startup_ended(loop, error)
+            self.guard(self.spans.startup_ended, loop, error)
 
     def system_started(self, loop: Keeper) -> None:
         if self.subscribers:
-            self.stream.publish(SystemStarted, loop.path)
+            self.guard(self.stream.publish, SystemStarted, loop.path)
         if _is_root(loop):
-            log(SystemStarted, loop.path, "started", system_attributes(loop), None)
+            fields = system_attributes(loop)
+            self.guard(log, SystemStarted, loop.path, "started", fields, None)
 
     def system_stopped(self, loop: Keeper) -> None:
         self._ending.discard(loop)
         if self.subscribers:
-            self.stream.publish(SystemStopped, loop.path)
+            self.guard(self.stream.publish, SystemStopped, loop.path)
         self.incident_closed(loop.incident)
         if _is_root(loop) and loop.failure is None:
-            log(SystemStopped, loop.path, "stopped", system_attributes(loop), None)
+            fields = system_attributes(loop)
+            self.guard(log, SystemStopped, loop.path, "stopped", fields, None)
 
     def tree_ended(self) -> None:
         """The root has ended, and there is nothing left to tell."""
@@ -118,26 +142,25 @@ class Teller:
 
     def child_starting(self, member: Member, incarnation: Incarnation) -> None:
         if self.subscribers:
-            self.stream.publish(ChildStarting, member.path, incarnation.number)
+            self.guard(self.stream.publish, ChildStarting, member.path, incarnation.number)
         if self.metrics is not None:
-            self.metrics.child_starting(incarnation)
+            self.guard(self.metrics.child_starting, incarnation)
         if self.spans is not None:
-            self.spans.child_starting(member, incarnation)
+            self.guard(self.spans.child_starting, member, incarnation)
 
     def child_started(self, member: Member, incarnation: Incarnation) -> None:
         if self.subscribers:
-            self.stream.publish(ChildStarted, member.path, incarnation.number)
+            self.guard(self.stream.publish, ChildStarted, member.path, incarnation.number)
         if self.metrics is not None:
-            self.metrics.child_started(member, incarnation)
+            self.guard(self.metrics.child_started, member, incarnation)
         span, incarnation.span = incarnation.span, None
         if span is not None:
-            span.end()
-        if logs_child(member, ChildStarted):
-            which = f" (incarnation {incarnation.number})" if incarnation.number > 1 else ""
-            log_child(member, ChildStarted, f"started{which}", span)
+            self.guard(end, span)
+        self.guard(log_started, member, incarnation.number, span)
 
     def start_ignored(self, member: Member) -> None:
-        log_child(member, ChildTerminated, "left out: its start raised Ignore", None)
+        text = "left out: its start raised Ignore"
+        self.guard(log_child, member, ChildTerminated, text, None)
 
     # A child ends
 
@@ -149,13 +172,14 @@ class Teller:
         failed = report.started_at is None and report.burden == "none" and _is_failure(report)
         if self.subscribers:
             kind = ChildStartFailed if failed else ChildTerminated
-            self.stream.publish(kind, report.path, report)
+            self.guard(self.stream.publish, kind, report.path, report)
         if failed:
             self._tell_failed_start(member, incarnation, report, span)
             return
         if self.metrics is not None:
-            self.metrics.child_ended(member, incarnation, report)
-        end(span)
+            self.guard(self.metrics.child_ended, member, incarnation, report)
+        if span is not None:
+            self.guard(end, span)
         if report.burden != "none":
             self._tell_asked_end(member, report, wait)
 
@@ -167,31 +191,30 @@ class Teller:
         span: Span | None,
     ) -> None:
         if self.metrics is not None:
-            self.metrics.start_failed(member, incarnation, report)
+            self.guard(self.metrics.start_failed, member, incarnation, report)
         exception = report.exception
-        why = tell(exception) if exception is not None else "it was cancelled"
         trace = None
         if self.spans is not None and span is not None:
-            trace = self.spans.start_failed(span, why, exception)
-        log_child(member, ChildStartFailed, f"failed to start: {why}", span, exception, trace)
+            trace = self.guard(self.spans.start_failed, span, exception)
+        self.guard(log_failed_start, member, exception, span, trace)
 
     def _tell_asked_end(self, member: Member, report: TerminationReport, wait: Span | None) -> None:
         trace = None
-        if self.spans is not None:
-            assert wait is not None, "a child was stopped without having been asked"
-            trace = self.spans.wait_ended(wait, report)
-        log_end(member, report, wait, trace)
+        if self.spans is not None and wait is not None:
+            trace = self.guard(self.spans.wait_ended, wait, report)
+        self.guard(log_end, member, report, wait, trace)
 
     def terminated(self, member: Member, verdict: Verdict) -> Incident:
         """A child has ended by itself; its incident stays open while something is done about it."""
         report = member.last_report
         assert report is not None
-        span = trace = None
+        incident = Incident()
+        trace = None
         if self.spans is not None:
             wanted = verdict is Verdict.RESTART
-            span, trace = self.spans.terminated(member, report, wanted)
-        log_end(member, report, span, trace)
-        return Incident(span)
+            trace = self.guard(self.spans.terminated, member, report, wanted, incident)
+        self.guard(log_end, member, report, incident.term, trace)
+        return incident
 
     def ended_unasked(self, member: Member) -> None:
         """A child has ended by itself, and nothing is going to be done about it any more."""
@@ -201,68 +224,70 @@ class Teller:
 
     def child_discarded(self, member: Member) -> None:
         if self.subscribers:
-            self.stream.publish(ChildDiscarded, member.path)
-        log_child(member, ChildDiscarded, "is not recoverable: going on without it", None)
+            self.guard(self.stream.publish, ChildDiscarded, member.path)
+        text = "is not recoverable: going on without it"
+        self.guard(log_child, member, ChildDiscarded, text, None)
 
     # A child is stopped
 
     def child_asked(self, member: Member, incarnation: Incarnation) -> None:
         """It is about to be stopped, whatever its burden becomes."""
         if self.metrics is not None:
-            self.metrics.child_asked(incarnation)
+            self.guard(self.metrics.child_asked, incarnation)
         if self.spans is not None and incarnation.wait_span is None:
             loop = member.loop
             parent = loop.teardown_span or loop.startup_span
-            incarnation.wait_span = self.spans.wait_began(member, parent)
+            incarnation.wait_span = self.guard(self.spans.wait_began, member, parent)
 
     def child_settling(self, member: Member, incarnation: Incarnation) -> None:
         """It is about to be asked to finish; a root is no child."""
         if self.subscribers and member.loop.path:
-            self.stream.publish(ChildSettling, member.path, incarnation.number)
+            self.guard(self.stream.publish, ChildSettling, member.path, incarnation.number)
 
     def child_aborted(self, member: Member, incarnation: Incarnation) -> None:
         """It is about to be cancelled; a root is no child."""
         if self.subscribers and member.loop.path:
-            self.stream.publish(ChildAborted, member.path, incarnation.number)
+            self.guard(self.stream.publish, ChildAborted, member.path, incarnation.number)
 
     def child_overdue(self, member: Member, incarnation: Incarnation) -> None:
         """It has been asked to finish and has not; it is about to be cancelled."""
         text = f"did not finish within its {member.child.shutdown:g} s: aborting it"
-        mark_late(member.loop, f"{member.path!r} {text}")
-        log_child(member, ChildAborted, text, incarnation.wait_span)
+        self.guard(mark_late, member.loop, f"{member.path!r} {text}")
+        self.guard(log_child, member, ChildAborted, text, incarnation.wait_span)
 
     def stuck(self, loop: Keeper, wait: Span | None, stuck: Sequence[tuple[str, str]]) -> None:
         """Children of ``loop`` or below it that do not end, each with its path and its stack."""
         for path, stack in stuck:
             if self.subscribers:
-                self.stream.publish(ChildStuck, path, stack)
-            mark_late(loop, f"{path!r} does not end although it was aborted")
+                self.guard(self.stream.publish, ChildStuck, path, stack)
+            self.guard(mark_late, loop, f"{path!r} does not end although it was aborted")
             if self.spans is not None:
-                self.spans.child_stuck(wait, path, stack)
+                self.guard(self.spans.child_stuck, wait, path, stack)
             fields = {"spry.child.path": path, "spry.child.stack": stack}
             text = f"does not end although it was aborted; it sits at\n{stack}"
-            log(ChildStuck, path, text, fields, wait)
+            self.guard(log, ChildStuck, path, text, fields, wait)
 
     def teardown_began(self, loop: Keeper, parent: Span | None) -> None:
         if loop.is_stopping:
             self._tell_teardown(loop)
         if self.metrics is not None:
-            self.metrics.teardown_began(loop)
+            self.guard(self.metrics.teardown_began, loop)
         if self.spans is not None:
-            self.spans.teardown_began(loop, parent)
+            self.guard(self.spans.teardown_began, loop, parent)
 
     def teardown_ended(self, loop: Keeper) -> None:
         if self.metrics is not None:
-            self.metrics.teardown_ended(loop)
+            self.guard(self.metrics.teardown_ended, loop)
         span, loop.teardown_span = loop.teardown_span, None
-        end(span)
+        if span is not None:
+            self.guard(end, span)
 
     def _tell_teardown(self, loop: Keeper) -> None:
         """A supervisor ends; it may be aborted after it was asked to, and that is no second end."""
         if loop not in self._ending:
             self._ending.add(loop)
             if self.subscribers:
-                self.stream.publish(SystemTeardown, loop.path)
+                self.guard(self.stream.publish, SystemTeardown, loop.path)
 
     def subtree_aborted(self, loop: Keeper) -> None:
         """A supervisor is being cancelled with all that lives below it."""
@@ -280,50 +305,40 @@ class Teller:
         incident.attempt += 1
         path = member.path if member is not None else loop.path
         if self.subscribers and allowed:
-            self.stream.publish(RestartScheduled, path, delay, incident.attempt)
+            self.guard(self.stream.publish, RestartScheduled, path, delay, incident.attempt)
         elif self.subscribers:
-            self.stream.publish(RestartRefused, path)
+            self.guard(self.stream.publish, RestartRefused, path)
         if self.metrics is not None and allowed:
-            self.metrics.restart_allowed(loop, member, delay)
+            self.guard(self.metrics.restart_allowed, loop, member, delay)
         if self.spans is not None:
-            self.spans.restart_decided(loop, member, incident, allowed, delay)
-        fact = RestartScheduled if allowed else RestartRefused
-        when = f"{f'in {delay:g} s' if delay else 'now'} (attempt {incident.attempt})"
-        if member is None:
-            text = f"runs its system function again {when}"
-            text = text if allowed else "may not run its system function again"
-            log(fact, path, text, system_attributes(loop), incident.trying)
-        else:
-            text = f"will be restarted {when}" if allowed else "may not be restarted any more"
-            log_child(member, fact, text, incident.trying)
+            self.guard(self.spans.restart_decided, loop, member, incident, allowed, delay)
+        self.guard(log_restart, loop, member, incident, allowed, delay)
 
     def child_restarted(self, member: Member) -> None:
         """Its supervisor is about to start it again."""
         if self.metrics is not None:
-            self.metrics.child_restarted(member)
+            self.guard(self.metrics.child_restarted, member)
 
     def restart_failed(self, incident: Incident | None, error: BaseException | None) -> Incident:
         """The incident goes on; one begins here if a caller had asked for the restart."""
         if incident is None:
-            return Incident(None)
+            return Incident()
         if self.spans is not None:
-            self.spans.attempt_failed(incident, error)
+            self.guard(self.spans.attempt_failed, incident, error)
         return incident
 
     def incident_closed(self, incident: Incident | None) -> None:
         """Cured, or given up: nothing more is going to be done about it."""
-        if incident is not None:
-            end(incident.trying)
-            end(incident.term)
+        if incident is not None and self.spans is not None:
+            self.guard(end, incident.trying)
+            self.guard(end, incident.term)
 
     def escalated(self, loop: Keeper, error: BaseException) -> None:
         if self.subscribers:
-            self.stream.publish(Escalated, loop.path, error.__cause__, error)
+            self.guard(self.stream.publish, Escalated, loop.path, error.__cause__, error)
         if self.metrics is not None:
-            self.metrics.escalated(loop)
-        fields = system_attributes(loop)
-        span = loop.incident.term if loop.incident is not None else None
-        log(Escalated, loop.path, f"gives up: {error}", fields, span)
+            self.guard(self.metrics.escalated, loop)
+        self.guard(log_escalated, loop, error)
 
 
 def _is_root(loop: Keeper) -> bool:

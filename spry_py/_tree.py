@@ -36,7 +36,7 @@ class Tree:
 
     def __init__(self, child: Child[Any], host: Incarnation | None) -> None:
         self.alarm = Alarm()
-        self.teller = Teller()
+        self.teller = Teller(self.exit)
         self.token = trio.lowlevel.current_trio_token()
         # readable from every thread, and after the run
         self.clock = trio.lowlevel.current_clock()
@@ -49,6 +49,7 @@ class Tree:
         self.root = Member(ground, child)
         self.root.number = 1
         self.root.incarnation = Incarnation(self.root, float("inf"))
+        self.teller.listen()
 
     @property
     def incarnation(self) -> Incarnation:

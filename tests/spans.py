@@ -44,7 +44,7 @@ DELIVERED = SYSTEM | {
     "spry.pipe.delivery",
     "spry.pipe.outcome",
 }
-# What each span carries always; `error.type` comes on top where something failed.
+# What each span carries always; `error.type` comes on top of those that end as an error.
 VOCABULARY = {
     "spry.startup": SYSTEM,
     "spry.child.start": CHILD,
@@ -127,9 +127,7 @@ class Recorder(SpanProcessor):
     def _check_one(self, span: ReadableSpan) -> None:
         assert span.kind is SpanKind.INTERNAL
         is_error = span.status.status_code is StatusCode.ERROR
-        has_failed = (span.attributes or {}).get("spry.termination.reason") == "failed"
-        has_failed = has_failed or (is_error and span.name == "spry.pipe.delivery")
-        expected = VOCABULARY[span.name] | ({"error.type"} if has_failed else set())
+        expected = VOCABULARY[span.name] | ({"error.type"} if is_error else set())
         assert set(span.attributes or {}) == expected, label(span)
         assert bool(span.status.description) == is_error, label(span)
         for link in span.links:
@@ -240,12 +238,15 @@ def of_child(path: str, system: int, kind: str, restart: str) -> dict[str, Any]:
 
 
 def of_end(reason: str, burden: str, lifetime: float, raised: str | None) -> dict[str, Any]:
-    error = {} if raised is None else {"error.type": raised.partition(":")[0]}
-    return error | {
+    return of_error(raised) | {
         "spry.termination.reason": reason,
         "spry.termination.burden": burden,
         "spry.child.lifetime": lifetime,
     }
+
+
+def of_error(raised: str | None) -> dict[str, Any]:
+    return {} if raised is None else {"error.type": raised.partition(":")[0]}
 
 
 def exception(raised: str | None) -> tuple[tuple[str, ...], ...]:
@@ -259,9 +260,13 @@ def status(failed: bool) -> str:
     return "error" if failed else "unset"
 
 
-def startup(path: str, *below: Seen, replaces: str | None = None, failed: bool = False) -> Seen:
+def startup(
+    path: str, *below: Seen, replaces: str | None = None, failed: str | None = None
+) -> Seen:
+    """A run of a system; ``failed`` is the type of the error that it ended with."""
     links = () if replaces is None else (f"restart_of spry.startup {replaces}",)
-    return Seen("spry.startup", of_system(path), links, status(failed), (), below)
+    attributes = of_system(path) | of_error(failed)
+    return Seen("spry.startup", attributes, links, status(failed is not None), (), below)
 
 
 def start(
@@ -278,7 +283,7 @@ def start(
     if replaces is None and number > 1:
         replaces = f"{name}#{number - 1}"
     links = () if replaces is None else (f"restart_of spry.child.start {replaces}",)
-    attributes = of_child(path, system, kind, restart)
+    attributes = of_child(path, system, kind, restart) | of_error(raised)
     return Seen(
         "spry.child.start", attributes, links, status(raised is not None), exception(raised), below
     )
@@ -365,16 +370,23 @@ def try_restart(
     allowed: bool = True,
     attempt: int = 1,
     delay: float = 0.0,
-    failed: bool = False,
+    failed: str | None = None,
 ) -> Seen:
-    attributes = of_system(path) | {
-        "spry.restart.strategy": strategy,
-        "spry.restart.allowed": allowed,
-        "spry.restart.attempt": attempt,
-        "spry.restart.delay": delay,
-    }
-    return Seen("spry.try_restart", attributes, (), status(failed or not allowed), (), below)
+    """An attempt; ``failed`` is the type of the error that it ended with."""
+    failed = failed if allowed else "spry_py.TooManyRestarts"
+    attributes = (
+        of_error(failed)
+        | of_system(path)
+        | {
+            "spry.restart.strategy": strategy,
+            "spry.restart.allowed": allowed,
+            "spry.restart.attempt": attempt,
+            "spry.restart.delay": delay,
+        }
+    )
+    return Seen("spry.try_restart", attributes, (), status(failed is not None), (), below)
 
 
 def teardown(path: str, *below: Seen, late: bool = False) -> Seen:
-    return Seen("spry.teardown", of_system(path), (), status(late), (), below)
+    attributes = of_system(path) | of_error("timeout" if late else None)
+    return Seen("spry.teardown", attributes, (), status(late), (), below)

@@ -15,7 +15,7 @@ import spry_py
 LAYERS = (
     ("_frozen", "_check", "_errors", "_naming", "_options", "_child", "_termination"),
     ("_breaker", "_backoff", "_policy"),
-    ("_here", "_attributes", "_tracebacks", "_events", "_subscription"),
+    ("_here", "_attributes", "_tracebacks", "_guard", "_events", "_subscription"),
     ("_logs", "_spans", "_metrics", "_telemetry"),
     ("_alarm", "_context", "_run_child", "_incarnation", "_nursery", "_deadlock"),
     ("_snapshot", "_child_handle", "_tasks", "_handle"),

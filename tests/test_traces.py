@@ -94,13 +94,13 @@ def test_a_failed_boot_is_told_by_the_starts_on_its_way() -> None:
                     "shop/inner",
                     start("shop/inner/ok"),
                     start("shop/inner/bad", raised="ValueError: no"),
-                    failed=True,
+                    failed="spry_py.ChildFailure",
                 ),
                 teardown("shop/inner", wait("shop/inner/ok", lifetime=0.0)),
                 kind="supervisor",
                 raised=told(caused),
             ),
-            failed=True,
+            failed="spry_py.ChildFailure",
         )
     ]
 
@@ -117,7 +117,7 @@ def test_children_started_together_of_which_one_fails() -> None:
             start("shop/a"),
             start("shop/b", raised="ValueError: no"),
             teardown("shop", wait("shop/a", lifetime=0.0)),
-            failed=True,
+            failed="spry_py.ChildFailure",
         )
     ]
 
@@ -168,8 +168,10 @@ def test_failing_attempts_stand_side_by_side_under_one_termination() -> None:
     assert spans.trees("spry.term") == [
         term(
             "shop/a",
-            try_restart("shop", start("shop/a#2", raised="OSError: busy"), failed=True),
-            try_restart("shop", start("shop/a#3", raised="OSError: busy"), failed=True, attempt=2),
+            try_restart("shop", start("shop/a#2", raised="OSError: busy"), failed="OSError"),
+            try_restart(
+                "shop", start("shop/a#3", raised="OSError: busy"), failed="OSError", attempt=2
+            ),
             try_restart("shop", start("shop/a#4"), attempt=3),
             raised="ValueError: boom",
         )
@@ -241,11 +243,11 @@ def test_a_failed_replay_tears_down_what_it_started_and_tries_again() -> None:
                     start("shop/a#2"),
                     start("shop/b#2", raised="OSError: busy"),
                     replaces="shop#1",
-                    failed=True,
+                    failed="spry_py.ChildFailure",
                 ),
                 teardown("shop", wait("shop/a#2", lifetime=0.0)),
                 strategy="one_for_all",
-                failed=True,
+                failed="spry_py.ChildFailure",
             ),
             try_restart(
                 "shop",
@@ -358,12 +360,12 @@ def test_an_attempt_that_fails_inside_a_subsystem_stays_in_the_trace() -> None:
         start("shop/s/x", system=2),
         start("shop/s/y", system=2, raised="OSError: busy"),
         replaces="shop/s#1",
-        failed=True,
+        failed="spry_py.ChildFailure",
     )
     below = teardown("shop/s#2", wait("shop/s/x", system=2, lifetime=0.0))
     text = "spry_py.ChildFailure: child 'shop/s/y' failed to start: OSError: busy"
     attempt = start("shop/s#2", first, below, kind="supervisor", raised=text)
-    assert failed == try_restart("shop", attempt, failed=True)
+    assert failed == try_restart("shop", attempt, failed="spry_py.ChildFailure")
     second = startup(
         "shop/s#3", start("shop/s/x", system=3), start("shop/s/y", system=3), replaces="shop/s#2"
     )

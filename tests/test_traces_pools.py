@@ -82,7 +82,9 @@ def test_a_crash_its_failed_restart_and_the_next_one() -> None:
         refused = BEFORE_STARTED, OSError("no")
         await pool.start_child(Child("a", lives(crash(), refused), backoff=lambda _: 0.5))
 
-    failed = try_restart("pool", start("pool/a#2", raised="OSError: no"), delay=0.5, failed=True)
+    failed = try_restart(
+        "pool", start("pool/a#2", raised="OSError: no"), delay=0.5, failed="OSError"
+    )
     cured = try_restart("pool", start("pool/a#3"), attempt=2, delay=0.5)
     assert incidents(DynamicSupervisor(name="pool"), story) == [
         term("pool/a", failed, cured, raised=BOOM)
@@ -253,7 +255,12 @@ def test_partitions_that_give_up_are_cured_by_the_level_above() -> None:
 def test_partitions_whose_boot_fails() -> None:
     refusing = lives((BEFORE_STARTED, OSError("no")))
     assert recorded(parts(idle, refusing, idle, name="parts"), nothing).trees() == [
-        startup("parts", start("parts/0"), start("parts/1", raised="OSError: no"), failed=True),
+        startup(
+            "parts",
+            start("parts/0"),
+            start("parts/1", raised="OSError: no"),
+            failed="spry_py.ChildFailure",
+        ),
         teardown("parts", wait("parts/0", lifetime=0.0)),
     ]
 
