@@ -77,7 +77,7 @@ from ._run import open_system, run
 from ._scope import Scope
 from ._snapshot import ChildCounts, ChildInfo, Snapshot
 from ._supervisor import SystemSupervisor
-from ._termination import Aborted, Burden, Failed, Normal, TerminationReport
+from ._termination import Aborted, Burden, Failed, Normal, Occasion, TerminationReport
 
 __all__ = [
     "Aborted",
@@ -117,6 +117,7 @@ __all__ = [
     "NeverRestart",
     "NonChildFailure",
     "Normal",
+    "Occasion",
     "PartitionHandle",
     "PartitionSupervisor",
     "RateLimited",

@@ -155,7 +155,7 @@ class Calls:
             if not call.keeps:
                 self._passing.add(member)
         with self._loop.on_behalf_of(call.span):
-            self._loop.shutdowns.ask(member, incarnation)
+            self._loop.shutdowns.ask(member, incarnation, "call")
         with trio.CancelScope(shield=True):
             while not incarnation.ended:
                 await member.watch()
@@ -299,7 +299,7 @@ class Calls:
 
     async def take_down(self, member: Member) -> None:
         """Keep a child down that is not alive, but may be about to come back."""
-        await self._loop.shutdowns.one(member)
+        await self._loop.shutdowns.one(member, "call")
         self._loop.call_off(member)
         if member in self.starts:
             self.starts.pop(member).refuse(_interrupted(member))
@@ -315,7 +315,7 @@ class Calls:
         self.end_with(member)
         self._ends[member].append(call)
         with self._loop.on_behalf_of(call.span):
-            self._loop.shutdowns.ask(member, member.incarnation)
+            self._loop.shutdowns.ask(member, member.incarnation, "call")
 
     def _known(self, key: str) -> Member:
         member = self._loop.members.get(key)
@@ -338,13 +338,13 @@ class Calls:
         """Stop a child, and restart it as if it had ended; no breaker is asked."""
         member = self._known(call.argument)
         if not member.is_alive:
-            await self._loop.shutdowns.one(member)
+            await self._loop.shutdowns.one(member, "call")
             await self._loop.restart_by_hand(member, [call])
             return
         self._again.setdefault(member, []).append(call)
         assert member.incarnation is not None
         with self._loop.on_behalf_of(call.span):
-            self._loop.shutdowns.ask(member, member.incarnation)
+            self._loop.shutdowns.ask(member, member.incarnation, "call")
 
     async def _restart_down(self, member: Member) -> None:
         calls = self._again.pop(member, [])

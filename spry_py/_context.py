@@ -14,6 +14,7 @@ from ._spans import inject
 
 if TYPE_CHECKING:
     from ._incarnation import Incarnation
+    from ._termination import Occasion
 
 _current: ContextVar[Incarnation | None] = ContextVar("spry_py_incarnation", default=None)
 
@@ -71,6 +72,21 @@ class Context:
     def is_settling(self) -> bool:
         """Whether the child has been asked to finish."""
         return self._incarnation.burden != "none"
+
+    @property
+    def settling_for(self) -> Occasion | None:
+        """What the child is being stopped for; ``None`` while it is not.
+
+        - ``"stop"``: its system ends.
+        - ``"restart"``: it goes along with the restart of a sibling.
+        - ``"replay"``: the system does not declare it any more, or as another one.
+        - ``"call"``: somebody terminates or restarts this very child.
+        - ``"limit"``: its time is over, it was told to `fail`, or so was a supervisor above it.
+
+        The children of a subsystem are told what the subsystem is told. A server can so finish
+        politely in an ordered stop, and need not for a peer that has died.
+        """
+        return self._incarnation.settling_for
 
     @in_own_run
     async def settled(self) -> None:

@@ -234,11 +234,11 @@ class DynamicLoop(Loop):
         for member in members:
             incarnation = member.incarnation
             if incarnation is not None and incarnation.member is not None:
-                self.shutdowns.ask(member, incarnation)
+                self.shutdowns.ask(member, incarnation, self.ending_for)
             if member in self.hooks:
                 self.shutdowns.cancel_hook(self.hooks[member])
         for member in members:
-            await self.shutdowns.one(member)
+            await self.shutdowns.one(member, self.ending_for)
             self.shut(member)
 
     def withdraw(self, call: Call) -> None:
@@ -308,7 +308,7 @@ class Admission(Calls):
         if known.is_alive:
             assert known.incarnation is not None
             with self.loop.on_behalf_of(call.span):
-                self.loop.shutdowns.ask(known, known.incarnation)
+                self.loop.shutdowns.ask(known, known.incarnation, "call")
             self.end_with(known)
         else:
             await self.take_down(known)

@@ -16,7 +16,7 @@ import trio
 
 from ._here import is_here, refuse_elsewhere
 from ._run_child import LateStart, limit_passed
-from ._termination import Burden
+from ._termination import Burden, Occasion
 
 if TYPE_CHECKING:
     from ._keeper import Keeper
@@ -37,10 +37,12 @@ class Listener:
         # calls of stop() that this very child is waiting in: it cannot listen meanwhile
         self.stopping = 0
 
-    def tell_roots(self, ask: Callable[[Incarnation], object]) -> None:
+    def tell_roots(
+        self, ask: Callable[[Incarnation, Occasion | None], object], occasion: Occasion | None
+    ) -> None:
         """Stop or abort the trees opened in the child's code, perhaps in runs of other threads."""
         for root in list(self.roots):
-            root.call_soon(ask, root)
+            root.call_soon(ask, root, occasion)
 
 
 class Incarnation:
@@ -58,6 +60,7 @@ class Incarnation:
         "member",
         "more_stacks",
         "number",
+        "occasion",
         "run_until",
         "scope",
         "span",
@@ -76,6 +79,8 @@ class Incarnation:
         self.started_at: float | None = None
         self.value: Any = None
         self.burden: Burden = "none"
+        # what it was asked to end for, by whoever asked first
+        self.occasion: Occasion | None = None
         # why it was cancelled, when that makes it failed
         self.cause: Exception | None = None
         # its scope was cancelled by us; readers in other threads may not ask the scope itself
@@ -223,6 +228,18 @@ class Incarnation:
 
     # What its supervisor does to it
 
+    @property
+    def settling_for(self) -> Occasion | None:
+        """What it is ending for; a limit cancels without a word, or by `fail`."""
+        if self.burden != "none":
+            return self.occasion
+        return "limit" if self.is_cancelled or self.scope.cancel_called else None
+
+    def note_occasion(self, occasion: Occasion) -> None:
+        """It is about to be asked to end; the first occasion counts."""
+        if self.occasion is None:
+            self.occasion = "limit" if self.scope.cancel_called else occasion
+
     def settle(self) -> None:
         """Ask the child to finish; its own time limits no longer count."""
         if self.member is not None:
@@ -237,15 +254,17 @@ class Incarnation:
             self.listener.asked.set()
             for scope in list(self.listener.scopes):
                 scope.cancel(reason="the child is settling")
-            self.listener.tell_roots(Incarnation.stop)
+            self.listener.tell_roots(Incarnation.stop, self.occasion)
 
-    def stop(self) -> None:
+    def stop(self, occasion: Occasion | None = "stop") -> None:
         """Ask it to finish, unless that has been done."""
         if self.burden == "none":
+            self.note_occasion(occasion or "stop")
             self.settle()
 
-    def abort(self) -> None:
+    def abort(self, occasion: Occasion | None = "stop") -> None:
         """Cancel the child, and with it all that lives below it."""
+        self.note_occasion(occasion or "stop")
         if self.member is not None and self.burden != "aborted":
             self.member.loop.teller.child_aborted(self.member, self)
         self.note_limit()
@@ -257,7 +276,7 @@ class Incarnation:
         if self.inner is not None:
             abort_below(self.inner)
         if self.listener is not None:
-            self.listener.tell_roots(Incarnation.abort)
+            self.listener.tell_roots(Incarnation.abort, self.settling_for or "limit")
         self.scope.cancel()
         self.is_cancelled = True
 
@@ -291,6 +310,7 @@ def note_limit_above(loop: Keeper) -> None:
 
 def abort_below(loop: Keeper) -> None:
     """Mark a subtree that is being cancelled whole, and abort the trees opened in its children."""
+    occasion = loop.own.settling_for or "limit"
     _abort_loop(loop)
     for incarnation in living_below(loop):
         member = incarnation.member
@@ -298,12 +318,13 @@ def abort_below(loop: Keeper) -> None:
         loop.teller.child_asked(member, incarnation)
         if incarnation.burden != "aborted":
             loop.teller.child_aborted(member, incarnation)
+        incarnation.note_occasion(occasion)
         incarnation.note_limit()
         incarnation.burden = "aborted"
         if incarnation.inner is not None:
             _abort_loop(incarnation.inner)
         if incarnation.listener is not None:
-            incarnation.listener.tell_roots(Incarnation.abort)
+            incarnation.listener.tell_roots(Incarnation.abort, occasion)
 
 
 def _abort_loop(loop: Keeper) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ._policy import Strategy
     from ._run_child import Hook
     from ._telemetry import Incident
-    from ._termination import TerminationReport
+    from ._termination import Occasion, TerminationReport
     from ._tree import Tree
 
 
@@ -79,6 +79,11 @@ class Keeper(Mailbox):
         """Say what becomes of a child that has ended, and do that."""
 
     # What calls and startups need
+
+    @property
+    def ending_for(self) -> Occasion:
+        """What its children are stopped for when it ends: what it was told itself."""
+        return self.own.settling_for or "stop"
 
     def begin_to_stop(self) -> None:
         """From now on nothing more is begun."""

@@ -130,7 +130,7 @@ class Loop(Keeper):
         self.teller.teardown_ended(self)
 
     async def stop_children(self) -> None:
-        await self.shutdowns.each(list(reversed(self.members)), self.shut)
+        await self.shutdowns.each(list(reversed(self.members)), self.shut, self.ending_for)
 
     def _teardown_parent(self) -> Any:
         if self.incident is not None:

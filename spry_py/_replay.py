@@ -171,7 +171,7 @@ class GroupRestart:
             targets = [member for member in self._after(pending.pivot) if is_up(member)]
             if targets:
                 loop.teller.teardown_began(loop, pending.span)
-                await loop.shutdowns.each(targets, self._swept)
+                await loop.shutdowns.each(targets, self._swept, "restart")
                 loop.teller.teardown_ended(loop)
             more = [*self._judge_all(self._undecided()), *self._joined]
             self._joined.clear()
@@ -328,7 +328,7 @@ class GroupRestart:
             if before is not None:
                 before.has_changed = True
             loop.teller.teardown_began(loop, pending.span)
-            await loop.shutdowns.each(up, loop.shut)
+            await loop.shutdowns.each(up, loop.shut, "replay")
             loop.teller.teardown_ended(loop)
         return extra
 

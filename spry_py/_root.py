@@ -79,10 +79,12 @@ async def _watch(tree: Tree, around: trio.CancelScope) -> None:
         incarnation = tree.incarnation
         if not incarnation.ended:
             tree.root.loop.cancelled = True  # type: ignore[attr-defined]
+            host = tree.root.loop.own
+            occasion = host.settling_for if host is not None else "stop"
             if _host_is_aborted(tree):
-                incarnation.abort()
+                incarnation.abort(occasion)
             else:
-                incarnation.stop()
+                incarnation.stop(occasion)
 
 
 def _host_is_aborted(tree: Tree) -> bool:
@@ -95,9 +97,9 @@ def _tie(root: Incarnation, host: Incarnation | None) -> None:
     if host is not None and not host.ended:
         host.listen().roots.append(root)
         if host.burden == "settling":
-            root.stop()
+            root.stop(host.occasion)
         elif host.burden == "aborted":
-            root.abort()
+            root.abort(host.occasion)
 
 
 def _untie(root: Incarnation, host: Incarnation | None) -> None:

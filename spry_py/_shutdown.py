@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ._incarnation import Incarnation
     from ._keeper import Keeper
     from ._nursery import Member
+    from ._termination import Occasion
 
 STUCK_AFTER: Final = 1.0
 
@@ -35,6 +36,7 @@ class Shutdowns:
         "_guarded",
         "_intervals",
         "_loop",
+        "_occasion",
         "_row",
         "_watch_at",
         "turn",
@@ -45,6 +47,7 @@ class Shutdowns:
         # those to be stopped one after the other, what to do after each, and whose turn it is
         self._row: Iterator[Member] = iter(())
         self._after: Callable[[Member], object] = id
+        self._occasion: Occasion = "stop"
         self.turn: Member | None = None
         # when to look at each again
         self._asked: dict[Incarnation | Hook, float] = {}
@@ -53,9 +56,10 @@ class Shutdowns:
         self._guarded: set[Incarnation] = set()
         self._watch_at = math.inf
 
-    def ask(self, member: Member, incarnation: Incarnation) -> None:
+    def ask(self, member: Member, incarnation: Incarnation, occasion: Occasion) -> None:
         """Begin to stop a living child; its end comes to whoever waits for it, not to the loop."""
         incarnation.awaited = True
+        incarnation.note_occasion(occasion)
         if incarnation.burden == "none":
             self._loop.teller.child_asked(member, incarnation)
         may_settle = incarnation.is_listening and incarnation.burden != "aborted"
@@ -112,21 +116,23 @@ class Shutdowns:
         if self._intervals:
             self._intervals.pop(ended, None)
 
-    async def one(self, member: Member) -> None:
+    async def one(self, member: Member, occasion: Occasion) -> None:
         """Stop a child, whatever it is doing, and wait until nothing of it is alive."""
         loop = self._loop
         incarnation = member.incarnation
         if incarnation is not None and incarnation.member is not None:
-            self.ask(member, incarnation)
+            self.ask(member, incarnation, occasion)
             while incarnation.member is not None:
                 await loop.pause()
         while member in loop.hooks:
             self.cancel_hook(loop.hooks[member])
             await loop.pause()
 
-    async def each(self, members: Iterable[Member], after: Callable[[Member], object]) -> None:
+    async def each(
+        self, members: Iterable[Member], after: Callable[[Member], object], occasion: Occasion
+    ) -> None:
         """Stop children one after the other, in the order given; ``after(member)`` each."""
-        self._row, self._after = iter(members), after
+        self._row, self._after, self._occasion = iter(members), after, occasion
         try:
             self.advance()
             while self.turn is not None:
@@ -154,7 +160,7 @@ class Shutdowns:
             member = self.turn = next(self._row, None)
             incarnation = member.incarnation if member is not None else None
             if member is not None and incarnation is not None and not incarnation.ended:
-                self.ask(member, incarnation)
+                self.ask(member, incarnation, self._occasion)
             elif member is None or not in_loop:
                 # a decision about one that has ended by itself belongs to the loop
                 loop.ring()

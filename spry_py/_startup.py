@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ._before import Before
     from ._incarnation import Incarnation
     from ._supervisor import SystemLoop
+    from ._termination import Occasion
 
 _STOPPING = (Interrupted, SupervisorStopped)
 
@@ -341,8 +342,16 @@ class Startup:
         loop = self._loop
         loop.teller.teardown_began(loop, loop.startup_span)
         with trio.CancelScope(shield=True):
-            await loop.shutdowns.each(list(reversed(members)), after or self._shut)
+            row, after = list(reversed(members)), after or self._shut
+            await loop.shutdowns.each(row, after, self._occasion)
         loop.teller.teardown_ended(loop)
+
+    @property
+    def _occasion(self) -> Occasion:
+        """What children are stopped for that this startup stops."""
+        if self._loop.is_ready and not self._loop.is_stopping:
+            return "replay" if self._changes else "restart"
+        return self._loop.ending_for
 
     def _shut(self, member: Member) -> None:
         before = self._before

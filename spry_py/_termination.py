@@ -8,6 +8,10 @@ from typing import Literal, TypeAlias
 from ._errors import Interrupted, leaves_of, sole_leaf_of
 from ._frozen import setter
 
+Occasion: TypeAlias = Literal["stop", "restart", "replay", "call", "limit"]
+"""What a child is stopped for: the end of its system, a sibling's restart, a new declaration, a
+call that names it, or a time limit or failure of its own or of a supervisor above it."""
+
 Burden: TypeAlias = Literal["none", "settling", "aborted"]
 """The state in which a child ended: left alone, asked to finish, or cancelled."""
 
