@@ -15,6 +15,7 @@ from logged import kept
 from pools import open_pool
 from spry_py import (
     Child,
+    Failed,
     Interrupted,
     Scope,
     SystemHandle,
@@ -266,9 +267,9 @@ async def test_one_that_a_stop_interrupts_while_a_tree_of_its_own_comes_up_has_n
     assert record.facts == [(0, "+a1"), (0, "~b1"), (1, "-b1"), (1, "-a1")]
     report = tree.child("host").last_report
     assert report is not None
-    assert (report.burden, report.failed) == ("settling", False)
-    assert report.exception is not None
-    assert isinstance(sole_leaf_of(report.exception), Interrupted)
+    assert (report.burden, report.failed, report.exception) == ("settling", False, None)
+    assert isinstance(report.reason, Failed)
+    assert isinstance(sole_leaf_of(report.reason.exception), Interrupted)
     assert "top/host stopped (settling)" in [one.getMessage() for one in book.records]
     assert {level for level, _ in book.told()} == {"INFO"}
 
