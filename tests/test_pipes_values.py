@@ -74,6 +74,14 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
         "TypeError: pipeline: dead_letters must be a trio.MemorySendChannel or None, not []",
     ),
     (
+        lambda: pipeline(SOURCE, upstream=trio.open_memory_channel[Any](0)[0]),  # type: ignore[arg-type]
+        "TypeError: pipeline: upstream must be a trio.MemoryReceiveChannel or None, not <send ch",
+    ),
+    (
+        lambda: pipeline(SOURCE, downstream=print),  # type: ignore[arg-type]
+        "TypeError: pipeline: downstream must be a trio.MemorySendChannel or None, not <built-in",
+    ),
+    (
         lambda: Pipe("a", "b"),  # type: ignore[arg-type]
         "TypeError: Pipe 'a': upstream must be a trio.MemoryReceiveChannel or None, not 'b'",
     ),
