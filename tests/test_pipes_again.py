@@ -133,6 +133,35 @@ async def test_a_reload_with_another_function_loses_nothing() -> None:
     assert done == ["old 1", "old 2", "new 3", "new 4"]
 
 
+@story
+async def test_a_reload_leaves_an_unchanged_pipeline_alone() -> None:
+    async def system(scope: Scope) -> None:
+        value = await scope.start(Child("db", connect))
+        line = pipeline(
+            Worker("source", partial(count_to, 3)), Stage("end", partial(store, value), capacity=9)
+        )
+        await scope.start(Child("line", line, restart="transient"))
+
+    async with open_system(system, name="shop") as tree:
+        await trio.sleep(0.5)
+        await tree.replay()
+        assert [info.incarnation for info in tree.which_children()] == [1, 1]
+        await tree.child("line").wait()
+
+
+async def connect(*, task_status: trio.TaskStatus[str]) -> None:
+    task_status.started("connection")
+    await trio.sleep_forever()
+
+
+async def count_to(last: int, pipe: Pipe[Any, int]) -> None:
+    await counting(last)(pipe)
+
+
+async def store(connection: str, item: int) -> None:
+    await trio.sleep(1)
+
+
 @pytest.mark.parametrize("how", ["worker", "pipeline"])
 @story
 async def test_a_replay_of_the_pipeline_itself_changes_nothing(how: str) -> None:
