@@ -130,7 +130,7 @@ class Calls:
         loop.post(self._serve, (handler, call))
         try:
             return await call.wait()
-        except trio.Cancelled:
+        except (trio.Cancelled, KeyboardInterrupt):
             await self._take_back(call)
             raise
 
@@ -286,7 +286,6 @@ class Calls:
         member = self._known(call.argument)
         self._refuse_up(member)
         self._loop.members.drop(member)
-        self._loop.forget(member)
         call.give()
 
     async def terminate(self, call: Call) -> None:

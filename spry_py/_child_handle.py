@@ -72,6 +72,7 @@ class Handle:
         return self._member().last_report
 
     @in_own_run
+    @enable_ki_protection
     async def wait_started(self) -> Any:
         """Wait until it is running, and return the started value of that incarnation.
 
@@ -125,6 +126,7 @@ class ChildHandle(Handle):
     __slots__ = ()
 
     @in_own_run
+    @enable_ki_protection
     async def wait(self) -> TerminationReport:
         """Wait for its end for good and return the report of that.
 

@@ -7,6 +7,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import trio
+from trio.lowlevel import enable_ki_protection
 
 from ._guard import guarded
 from ._here import in_own_run
@@ -14,7 +15,6 @@ from ._spans import inject
 
 if TYPE_CHECKING:
     from ._incarnation import Incarnation
-    from ._kept import Kept
     from ._termination import Occasion
 
 _current: ContextVar[Incarnation | None] = ContextVar("spry_py_incarnation", default=None)
@@ -90,6 +90,7 @@ class Context:
         return self._incarnation.settling_for
 
     @in_own_run
+    @enable_ki_protection
     async def settled(self) -> None:
         """Wait until the child is asked to finish; it then has its ``shutdown`` seconds for that.
 
@@ -99,6 +100,7 @@ class Context:
         await self._incarnation.listen().asked.wait()
 
     @in_own_run
+    @enable_ki_protection
     def cancel_on_settle(self) -> trio.CancelScope:
         """A new cancel scope, cancelled as soon as the child is asked to finish.
 
@@ -115,6 +117,7 @@ class Context:
             listener.scopes.add(scope)
         return scope
 
+    @enable_ki_protection
     def heartbeat(self) -> None:
         """Say: still alive. From the first one on the child must send one each ``heartbeat`` s.
 
@@ -123,6 +126,7 @@ class Context:
         self._incarnation.call_soon(self._incarnation.beat)
 
     @in_own_run
+    @enable_ki_protection
     def add_stack(self, tell: Callable[[], str]) -> None:
         """Say where else the child stands, for reports of a child that does not end.
 
@@ -146,6 +150,7 @@ class Context:
             member.loop.teller.guard(inject, member.start_span, headers)
         return headers
 
+    @enable_ki_protection
     def fail(self, exception: Exception) -> None:
         """Cancel the child and make it end `Failed` with ``exception``, whatever it does then.
 
@@ -185,16 +190,6 @@ def supervisor_of(context: Context) -> Context | None:
     member = context._incarnation.member
     above = member.loop.own if member is not None and member.loop.path else None
     return Context(above) if above is not None else None
-
-
-def kept_for(context: Context) -> Kept:
-    """Where to keep what outlives the incarnations of a living child, as long as its key is known.
-
-    That of a temporary one is forgotten at each end.
-    """
-    member = context._incarnation.member
-    assert member is not None, "an ended child keeps nothing"
-    return member.loop.tree.kept.at(context.path)
 
 
 def cancel_on_settle() -> trio.CancelScope:

@@ -105,6 +105,7 @@ class DynamicSupervisor(Supervisor[DynamicHandle]):
         self.breaker: BreakerFactory = breaker
         self.defaults: Mapping[str, Any] = dict(defaults or {})
 
+    @enable_ki_protection
     async def __call__(
         self, *, task_status: TaskStatus[DynamicHandle] = trio.TASK_STATUS_IGNORED
     ) -> None:
@@ -224,7 +225,6 @@ class DynamicLoop(Loop):
 
     def _forget(self, member: Member) -> None:
         self.members.remove(member)
-        self.forget(member)
         self._admission.next_for(member.key)
 
     # Stopping

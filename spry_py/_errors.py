@@ -12,6 +12,14 @@ def root_cause_of(exception: BaseException | None) -> BaseException | None:
     return exception
 
 
+def out_of_group(group: BaseException) -> BaseException:
+    """What stood alone in a group; Ctrl-C also if it came more than once."""
+    leaves = leaves_of(group)
+    if len(leaves) == 1 or all(isinstance(leaf, KeyboardInterrupt) for leaf in leaves):
+        return leaves[0]
+    return group
+
+
 def leaves_of(exception: BaseException) -> list[BaseException]:
     """The exceptions of a group, however nested, in order; a plain exception is its own leaf."""
     leaves: list[BaseException] = []

@@ -170,6 +170,7 @@ class SystemHandle(Handle):
             await calls.ask(calls.loop.replay, None)
 
     @in_own_run
+    @enable_ki_protection
     def new_key(self, prefix: str = "child") -> str:
         """A key that nothing in this tree was given before: ``prefix-1``, ``prefix-2``, …"""
         check_key("new_key", "prefix", prefix)
@@ -185,6 +186,7 @@ class SystemHandle(Handle):
     # Tasks
 
     @in_own_run
+    @enable_ki_protection
     async def run(self, fn: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
         """Run ``fn(*args)`` as a temporary child under a generated key, and return its value.
 
@@ -255,6 +257,7 @@ class SystemHandle(Handle):
             await member.watch()
 
     @in_own_run
+    @enable_ki_protection
     def abort(self) -> None:
         """Cancel the present incarnation with all that lives below it; returns at once."""
         loop = self._member().inner
@@ -262,6 +265,7 @@ class SystemHandle(Handle):
             loop.abort_by_handle()
 
     @in_own_run
+    @enable_ki_protection
     async def wait(self) -> TerminationReport:
         """Wait for its end for good, over all its incarnations, and return the report of that.
 

@@ -44,6 +44,9 @@ class Mailbox(ABC):
         except KeyboardInterrupt as exception:
             # trio hands Ctrl-C to the main task, and this may be it
             self.interrupted_by(exception)
+        finally:
+            # also when the system function that waits here is thrown away half-way
+            self._parked = None
 
     def _unpark(self, _: RaiseCancelT) -> Abort:
         self._parked = None

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
+from trio.lowlevel import enable_ki_protection
 
 from ._breaker import BreakerFactory, RateLimited
 from ._check import check_count
@@ -52,6 +53,7 @@ class PartitionHandle(SystemHandle):
         return self.child(str(_number(key) % size))
 
     @in_own_run
+    @enable_ki_protection
     async def resize(self, partitions: int) -> int:
         """Have so many partitions from now on; returns how many there were.
 
@@ -81,6 +83,7 @@ class PartitionHandle(SystemHandle):
         return before
 
     @in_own_run
+    @enable_ki_protection
     async def replay(self) -> None:
         """Start every partition that is down; there are as many again as there were initially."""
         loop: PartitionLoop = self._calls().loop
@@ -136,6 +139,7 @@ class PartitionSupervisor(Supervisor[PartitionHandle]):
         )
         self.name: str = self.supervisor.name
 
+    @enable_ki_protection
     async def __call__(
         self, *, task_status: TaskStatus[PartitionHandle] = trio.TASK_STATUS_IGNORED
     ) -> None:

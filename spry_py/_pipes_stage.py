@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Final
 
 from . import Child
 from ._check import check_async_function, check_callable, check_choice, check_count, check_key
-from ._frozen import are_same
 from ._pipes_hand import ON_CRASH, OnCrash
 from ._pipes_pipe import Pipe
 
@@ -42,9 +41,8 @@ class Stage:
       With ``"forward"`` there is no result to pass on: the item becomes a dead letter at once.
     - any option of `Child` but ``restart``: how each worker is restarted and stopped.
 
-    Frozen; equal if all fields are equal, and two `functools.partial` are if their functions and
-    arguments are. Raises `TypeError` or `ValueError`, naming the field, the value and what is
-    allowed.
+    Frozen; equal if all fields are equal. Raises `TypeError` or `ValueError`, naming the field, the
+    value and what is allowed.
     """
 
     __slots__ = ("capacity", "function", "key", "max_deliveries", "on_crash", "options", "workers")
@@ -129,14 +127,12 @@ class Stage:
         )
 
     def _fields(self) -> tuple[object, ...]:
-        own = tuple(getattr(self, name) for name in Stage.__slots__ if name != "options")
-        names = sorted(self.options)
-        return *own, *names, *(self.options[name] for name in names)
+        return tuple(getattr(self, name) for name in Stage.__slots__)
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
             return NotImplemented
-        return are_same(self._fields(), other._fields())
+        return self._fields() == other._fields()
 
     def __hash__(self) -> int:
         return hash((self.key, self.workers))

@@ -15,7 +15,7 @@ from trio.lowlevel import enable_ki_protection
 
 from ._check import Block
 from ._child import Child, Supervisor
-from ._errors import Interrupted, sole_leaf_of
+from ._errors import Interrupted, out_of_group
 from ._handle import SystemHandle
 from ._here import refuse_without_trio
 from ._root import run_root
@@ -64,7 +64,8 @@ def _joined(block: BaseException | None, tree: BaseException | None) -> BaseExce
     """What went wrong: one exception as it is, two as one flat group."""
     rest = without_cancelled(block) if block is not None else None
     if rest is not None and tree is not None and rest is not tree:
-        return BaseExceptionGroup("both the block and its tree failed", [rest, tree])
+        both = BaseExceptionGroup("both the block and its tree failed", [rest, tree])
+        return out_of_group(both)
     return rest if tree is None else tree
 
 
@@ -156,7 +157,7 @@ class _OpenSystem(Block[SystemHandle]):
         except BaseExceptionGroup as group:
             # Ctrl-C, handed to the waiting main task
             rest = without_cancelled(group)
-            own = sole_leaf_of(rest) if rest is not None else own
+            own = out_of_group(rest) if rest is not None else own
         failure = _joined(own, self._failure)
         self._failure = None
         try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 from trio.lowlevel import disable_ki_protection, enable_ki_protection
 
-from ._child import Supervisor
+from ._child import Child, Supervisor
 from ._context import deciding, enter_context
 from ._errors import RunTimeout, StartTimeout, Unresponsive, is_exit
 from ._termination import ABORTED, Failed, Normal, Reason, TerminationReport
@@ -39,12 +39,12 @@ class LateStart(RuntimeError):
     """``started()`` after the start was cancelled; no failure if the supervisor did that."""
 
 
+@enable_ki_protection
 async def live(incarnation: Incarnation) -> None:
     """Run one incarnation to its end and report that; never raises.
 
     What user code does is caught outside the child's own cancel scope: inside, `Cancelled` could
-    not be told from a failure. Ctrl-C may interrupt this frame as it may interrupt the user's code
-    that it awaits, and counts as raised there; all that decides happens in `_finish`.
+    not be told from a failure.
     """
     result: object = _NOTHING
     failure: BaseException | None = None
@@ -65,29 +65,39 @@ async def live(incarnation: Incarnation) -> None:
 
 
 def _begin(incarnation: Incarnation) -> Awaitable[object]:
-    """Call the start function."""
+    """Call the start function, or let a supervisor be run by its loop."""
     member = incarnation.member
     assert member is not None
     incarnation.task = trio.lowlevel.current_task()
     enter_context(incarnation)
     child = member.child
+    if not child.takes_status:
+        incarnation.steps = _call(incarnation, child)
+        return _until_first_checkpoint(incarnation.steps, incarnation)
+    start: Any = child.start
+    if isinstance(start, Supervisor):
+        running: Awaitable[object] = start.live_as_child(incarnation)  # type: ignore[attr-defined]
+        return running
+    return _call(incarnation, child)
+
+
+@disable_ki_protection
+async def _call(incarnation: Incarnation, child: Child[Any]) -> object:
+    """Run the user's code: the one frame between it and ours, where Ctrl-C may land again."""
     start: Any = child.start
     if child.takes_status:
-        if isinstance(start, Supervisor):
-            running: Awaitable[object] = start.live_as_child(incarnation)  # type: ignore[attr-defined]
-            return running
         awaitable = start(*child.args, task_status=incarnation)
     else:
         awaitable = start(*child.args)
-    if not isinstance(awaitable, Awaitable):
+    # no call comes before the await of a coroutine: Ctrl-C would land there, and leave it unawaited
+    if awaitable.__class__ is not types.CoroutineType and not isinstance(awaitable, Awaitable):
         raise TypeError(
             f"the start function of child {incarnation.path!r} must be async, but {start!r} "
             f"returned {awaitable!r}"
         )
-    return awaitable if child.takes_status else _until_first_checkpoint(awaitable, incarnation)
+    return await awaitable
 
 
-@enable_ki_protection
 def _finish(
     incarnation: Incarnation, result: object, raised: BaseException | None
 ) -> Member | None:
@@ -103,10 +113,9 @@ def _finish(
 
 @types.coroutine
 def _until_first_checkpoint(
-    awaitable: Awaitable[object], incarnation: Incarnation
+    steps: Coroutine[Any, Any, object], incarnation: Incarnation
 ) -> Generator[Any, Any, object]:
     """Await, and note the first time the child gives control back to trio: it is started then."""
-    incarnation.steps = steps = _steps_of(awaitable)
     try:
         try:
             trap = steps.send(None)
@@ -132,16 +141,6 @@ def _until_first_checkpoint(
 def _note_started(incarnation: Incarnation) -> None:
     if not incarnation.scope.cancel_called:
         incarnation.started()
-
-
-def _steps_of(awaitable: Awaitable[object]) -> Coroutine[Any, Any, object]:
-    if isinstance(awaitable, Coroutine):
-        return awaitable
-    return _wrapped(awaitable)
-
-
-async def _wrapped(awaitable: Awaitable[object]) -> object:
-    return await awaitable
 
 
 def without_cancelled(exception: BaseException) -> BaseException | None:

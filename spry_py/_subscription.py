@@ -13,6 +13,7 @@ from time import time
 from typing import Final, Self
 
 import trio
+from trio.lowlevel import enable_ki_protection
 
 from ._check import Block, check_count
 from ._events import Event, EventsLost
@@ -105,6 +106,7 @@ class Subscription:
     def __aiter__(self) -> Self:
         return self
 
+    @enable_ki_protection
     async def __anext__(self) -> Event:
         """The next event; waits for it, and ends when the root has ended.
 
@@ -155,11 +157,13 @@ class _Subscribed(Block[AsyncIterator[Event]]):
         self._subscriber = subscriber
         self._stream = stream
 
+    @enable_ki_protection
     async def __aenter__(self) -> Subscription:
         refuse_elsewhere(self._subscriber.token, "the block of SystemHandle.events")
         self._stream.subscribers.append(self._subscriber)
         return self._subscriber
 
+    @enable_ki_protection
     async def __aexit__(self, *_: object) -> None:
         self._stream.subscribers.remove(self._subscriber)
         self._subscriber.close()

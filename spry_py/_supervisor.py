@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import trio
+from trio.lowlevel import enable_ki_protection
 
 from ._breaker import BreakerFactory, RateLimited
 from ._check import check_async_function, check_callable, check_choice, check_key
@@ -81,6 +82,7 @@ class SystemSupervisor(Supervisor[SystemHandle]):
         self.auto_shutdown: AutoShutdown = auto_shutdown
         self.defaults: Mapping[str, Any] = dict(defaults or {})
 
+    @enable_ki_protection
     async def __call__(
         self, *, task_status: TaskStatus[SystemHandle] = trio.TASK_STATUS_IGNORED
     ) -> None:
@@ -259,6 +261,7 @@ def _declared(owner: str, children: tuple[Any, ...], auto_shutdown: AutoShutdown
         check_significant(owner, child, auto_shutdown)
         keys.add(child.key)
 
+    @enable_ki_protection
     async def system(scope: Scope) -> None:
         for child in children:
             await scope.start(child)

@@ -16,11 +16,11 @@ from contextlib import AbstractAsyncContextManager, aclosing
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import trio
-from trio.lowlevel import enable_ki_protection
+from trio.lowlevel import disable_ki_protection, enable_ki_protection
 
 from ._check import Block, check_async_function, check_count, check_seconds
 from ._child import Child
-from ._errors import Interrupted, SpryError, is_exit
+from ._errors import Interrupted, SpryError, is_exit, out_of_group
 from ._run_child import without_cancelled
 from ._termination import Normal, Reason, TerminationReport
 
@@ -157,11 +157,18 @@ class _Mapping(Block[AsyncIterator[Reason]]):
         # what comes from outside while the tasks end must not take the place of `exception`
         self._nursery.cancel_scope.shield = True
         self._nursery.cancel_scope.cancel()
+        interrupt: BaseException | None = None
         try:
             await self._manager.__aexit__(None, None, None)
+        except BaseExceptionGroup as group:
+            # Ctrl-C, handed to the waiting main task
+            interrupt = out_of_group(group)
+        try:
+            if interrupt is not None:
+                raise interrupt
             self._stream.raise_beside(exception)
         finally:
-            del exception, place
+            del exception, place, interrupt
 
 
 class _Stream:
@@ -201,6 +208,7 @@ class _Stream:
     def __aiter__(self) -> AsyncIterator[Reason]:
         return self
 
+    @enable_ki_protection
     async def __anext__(self) -> Reason:
         await trio.lowlevel.checkpoint()
         while True:
@@ -246,6 +254,7 @@ class _Stream:
 
     # The tasks
 
+    @enable_ki_protection
     async def feed(self, items: Items[Any], nursery: trio.Nursery) -> None:
         """Begin a task for each item, as the consumer goes on."""
         try:
@@ -268,21 +277,24 @@ class _Stream:
         while self._begun - self._taken >= self._limit:
             await self._changed.park()
 
+    @enable_ki_protection
     async def _watch(self, number: int, child: ChildHandle) -> None:
         report = await _end_of(child)
         self._ended[number] = report.reason
         self._changed.unpark_all()
 
 
-def _each(items: Items[T]) -> AsyncGenerator[T, None]:
-    """The items, as something that is closed when nobody wants the rest."""
+@disable_ki_protection
+async def _each(items: Items[T]) -> AsyncGenerator[T, None]:
+    """The items; what gives them is closed when nobody wants the rest, if it can be.
+
+    The user's code is called from here, and so Ctrl-C may land in it.
+    """
     if isinstance(items, AsyncGenerator):
-        return items
-    return _one_by_one(items)
-
-
-async def _one_by_one(items: Items[T]) -> AsyncGenerator[T, None]:
-    if isinstance(items, AsyncIterable):
+        async with aclosing(items):
+            async for item in items:
+                yield item
+    elif isinstance(items, AsyncIterable):
         async for item in items:
             yield item
     else:
