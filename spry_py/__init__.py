@@ -6,7 +6,7 @@ The layers, each importing only from those above it::
     _breaker _backoff _policy                                          what is decided
     _here _attributes _tracebacks _guard _events _subscription         what is told
     _logs _spans _metrics _telemetry                                   and in which ways
-    _alarm _context _run_child _incarnation _nursery _deadlock         what lives
+    _alarm _kept _context _run_child _incarnation _nursery _deadlock   what lives
     _snapshot _child_handle _tasks _handle                             what is seen from outside
     _shutdown _tree _mailbox _calls _keeper _loop                      the loop
     _scope _before _restart _startup _replay _root _supervisor         the supervisors

@@ -286,6 +286,7 @@ class Calls:
         member = self._known(call.argument)
         self._refuse_up(member)
         self._loop.members.drop(member)
+        self._loop.forget(member)
         call.give()
 
     async def terminate(self, call: Call) -> None:

@@ -15,6 +15,7 @@ from ._spans import inject
 
 if TYPE_CHECKING:
     from ._incarnation import Incarnation
+    from ._kept import Kept
     from ._termination import Occasion
 
 _current: ContextVar[Incarnation | None] = ContextVar("spry_py_incarnation", default=None)
@@ -190,6 +191,16 @@ def supervisor_of(context: Context) -> Context | None:
     member = context._incarnation.member
     above = member.loop.own if member is not None and member.loop.path else None
     return Context(above) if above is not None else None
+
+
+def kept_for(context: Context) -> Kept:
+    """Where to keep what outlives the incarnations of a living child, as long as its key is known.
+
+    That of a temporary one is forgotten at each end.
+    """
+    member = context._incarnation.member
+    assert member is not None, "an ended child keeps nothing"
+    return member.loop.tree.kept.at(context.path)
 
 
 def cancel_on_settle() -> trio.CancelScope:

@@ -225,6 +225,7 @@ class DynamicLoop(Loop):
 
     def _forget(self, member: Member) -> None:
         self.members.remove(member)
+        self.forget(member)
         self._admission.next_for(member.key)
 
     # Stopping

@@ -1,8 +1,9 @@
-"""Writing the slots of frozen objects, where they are made."""
+"""Frozen objects: how their slots are written, and whether two of them are the same."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 
@@ -13,3 +14,31 @@ def setter(owner: type, slot: str) -> Callable[[Any, Any], None]:
     """
     write: Callable[[Any, Any], None] = owner.__dict__[slot].__set__
     return write
+
+
+def are_same(one: tuple[object, ...], other: tuple[object, ...]) -> bool:
+    """Whether two rows of anybody's values are equal, as far as these can tell.
+
+    Values whose ``==`` raises, or answers with something that is neither true nor false, such as an
+    array, are not. Two `functools.partial` are equal if their functions and arguments are.
+    """
+    return len(one) == len(other) and all(map(_is_same, one, other))
+
+
+def _is_same(one: object, other: object) -> bool:
+    if one is other:
+        return True
+    if type(one) is partial and type(other) is partial:
+        return are_same(_parts(one), _parts(other))
+    try:
+        answer: object = one == other
+        # what stands for a question itself, as in a query, is true by having no truth of its own
+        return answer is True or (hasattr(type(answer), "__bool__") and bool(answer))
+    except Exception:
+        return False
+
+
+def _parts(function: partial[Any]) -> tuple[object, ...]:
+    names = sorted(function.keywords)
+    named = [function.keywords[name] for name in names]
+    return function.func, len(function.args), *function.args, *names, *named

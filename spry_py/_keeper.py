@@ -142,9 +142,22 @@ class Keeper(Mailbox):
         self.shut(member)
         if forget:
             self.members.remove(member)
+            self.forget(member)
         elif member.child.restart == "temporary":
             self.members.drop(member)
         self.member_ended(member)
+
+    def forget(self, member: Member) -> None:
+        """Its key is known no more, or it begins anew: let go of what is kept for its path."""
+        kept = self.tree.kept
+        if kept.below:
+            kept.forget(member.path)
+
+    def forget_unknown(self) -> None:
+        """The system has come up: what is kept for other keys is not going to be wanted."""
+        kept = self.tree.kept
+        if kept.below:
+            kept.forget_others(self.path, {member.key for member in self.members})
 
     def leave_out(self, member: Member) -> None:
         """Its start raised `Ignore`."""
@@ -184,6 +197,8 @@ class Keeper(Mailbox):
         """A child has ended; answers whether its ``on_termination`` is to run first."""
         self.shutdowns.forget(incarnation)
         self.teller.child_ended(member, incarnation, report)
+        if member.child.restart == "temporary":
+            self.forget(member)
         member.tell_watchers()
         if incarnation.awaited or report.burden != "none":
             self.calls.on_ended(member, incarnation)

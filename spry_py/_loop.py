@@ -71,6 +71,7 @@ class Loop(Keeper):
                 self.begin_to_stop()  # asked to end before there was anybody to hear it
             if self.failure is None and not self.is_stopping:
                 self.is_ready = True
+                self.forget_unknown()
                 self.teller.system_started(self)
                 on_ready()
             await self._serve()

@@ -118,6 +118,21 @@ class InHand:
             return self.die(rules)
         return "failed"
 
+    def abandon(self, rules: Rules) -> Outcome:
+        """No worker comes any more; what its last delivery was, and what can leave, leaves."""
+        outcome = self.decide(rules)
+        return outcome if self.is_leaving else self.die(rules)
+
+    def letters(self, rules: Rules, passes_on: bool) -> list[DeadLetter]:
+        """What is left of an item that is leaving, when nobody can pass it on."""
+        assert self.is_leaving
+        assert self.values is not None
+        if self.letter is not None:
+            return [self.letter]
+        path = self.context.path if self.context is not None else None
+        left = self.values if passes_on else ()
+        return [DeadLetter(value, rules.stage, path, self.deliveries, None) for value in left]
+
     def die(self, rules: Rules) -> Literal["dead"]:
         """Give it up: nothing is passed on but a dead letter."""
         path = self.context.path if self.context is not None else None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import reprlib
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import trio
 
@@ -20,7 +21,8 @@ class DeadLetter:
     ``deliveries`` is how often it was delivered, but for deliveries that a stop cut short and that
     were made up for. ``exception`` is what the last worker failed with, and ``None`` where that is
     not known: in a `Pipe` that is not a part of a `pipeline`, or if the worker was stopped.
-    ``path`` is the worker's, ``None`` outside a tree.
+    ``path`` is the worker's, ``None`` outside a tree. An item that still waited in front of its
+    stage, when its pipeline was gone for good, has had no delivery and no worker.
     """
 
     item: Any
@@ -28,6 +30,9 @@ class DeadLetter:
     path: str | None
     deliveries: int
     exception: BaseException | None
+
+
+Letters: TypeAlias = trio.MemorySendChannel[DeadLetter]
 
 
 class DownstreamClosed(Unrecoverable):
@@ -46,7 +51,30 @@ def tell_of(letter: DeadLetter) -> None:
     _write(letter, f"stage {letter.stage!r} gave up {item} after {times}{reason}")
 
 
-async def send(letter: DeadLetter, channel: trio.MemorySendChannel[DeadLetter]) -> None:
+def post(letters: Iterable[DeadLetter], channel: Letters | None) -> int:
+    """Put in what there is room for, without waiting; return how many did not fit."""
+    lost = 0
+    for letter in letters:
+        try:
+            if channel is None:
+                raise trio.WouldBlock
+            channel.send_nowait(letter)
+        except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
+            lost += 1
+    return lost
+
+
+def tell_of_loss(path: str, why: str, whose: str, dead: int, lost: int) -> None:
+    """Log how many items that were on their way nobody is going to work on."""
+    if dead:
+        are = "item is a dead letter" if dead == 1 else "items are dead letters"
+        write(path, logging.WARNING, f"{path} {why}: {dead} {are} now", {})
+    if lost:
+        items, are = ("item", "is") if lost == 1 else ("items", "are")
+        write(path, logging.ERROR, f"{path} {why}: {lost} {items}{whose} {are} lost", {})
+
+
+async def send(letter: DeadLetter, channel: Letters) -> None:
     """Hand a dead letter over, waiting for room; cancelled, it is not handed over."""
     try:
         await channel.send(letter)

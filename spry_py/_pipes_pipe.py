@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Generic, TypeVar
 
 import trio
@@ -279,7 +279,7 @@ class Pipe(Generic[T, U]):
             if held is not None and held.is_leaving:
                 await self._let_go(held)
             if not self._stops():
-                self._close()
+                self.close()
         finally:
             self._is_busy = False
 
@@ -287,13 +287,50 @@ class Pipe(Generic[T, U]):
         context = _context_here()
         return context is not None and context.is_settling and not self._is_dry
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Whatever its worker makes of that, nothing more comes through it."""
         self._is_finished = True
         for channel in (self._upstream, self._downstream):
             if channel is not None:
                 channel.close()
 
     # For pipelines
+
+    def follow(self, rules: Rules, dead_letters: trio.MemorySendChannel[DeadLetter] | None) -> None:
+        """Go by other rules from now on, with what is in hand, too."""
+        self._rules = rules
+        self._dead_letters = dead_letters
+
+    def take_from(self, upstream: trio.MemoryReceiveChannel[T] | None) -> None:
+        """Take items from somewhere else from now on."""
+        if self._upstream is not None:
+            self._upstream.close()
+        self._upstream = upstream
+        self._is_dry = False
+
+    def hand_to(self, downstream: trio.MemorySendChannel[U] | None) -> None:
+        """Pass values on to somewhere else from now on."""
+        if self._downstream is not None:
+            self._downstream.close()
+        self._downstream = downstream
+
+    def abandon(self, *, waiting: bool) -> list[DeadLetter]:
+        """No worker comes any more: close it, and return letters for the item in hand.
+
+        With ``waiting``, for all that lies in front of it as well.
+        """
+        letters: list[DeadLetter] = []
+        held, self._held = self._held, None
+        if held is not None:
+            if not held.is_leaving:
+                tell_delivery(self.stage, held, held.abandon(self._rules))
+            letters += held.letters(self._rules, self._downstream is not None)
+        if waiting and self._upstream is not None:
+            letters += [
+                DeadLetter(item, self.stage, None, 0, None) for item in _drained(self._upstream)
+            ]
+        self.close()
+        return letters
 
     @contextmanager
     def attended(self, supervisor: Context | None) -> Iterator[None]:
@@ -310,10 +347,11 @@ class Pipe(Generic[T, U]):
         if self._held is not None and not self._held.is_leaving:
             self._held.note(exception)
 
-    @property
-    def has_item(self) -> bool:
-        """Whether there is something in hand."""
-        return self._held is not None
+
+def _drained(upstream: trio.MemoryReceiveChannel[T]) -> Iterator[T]:
+    with suppress(trio.WouldBlock, trio.EndOfChannel, trio.ClosedResourceError):
+        while True:
+            yield upstream.receive_nowait()
 
 
 def _context_here() -> Context | None:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Final
 
 from . import Child
 from ._check import check_async_function, check_callable, check_choice, check_count, check_key
+from ._frozen import are_same
 from ._pipes_hand import ON_CRASH, OnCrash
 from ._pipes_pipe import Pipe
 
@@ -41,8 +42,9 @@ class Stage:
       With ``"forward"`` there is no result to pass on: the item becomes a dead letter at once.
     - any option of `Child` but ``restart``: how each worker is restarted and stopped.
 
-    Frozen; equal if all fields are equal. Raises `TypeError` or `ValueError`, naming the field, the
-    value and what is allowed.
+    Frozen; equal if all fields are equal, and two `functools.partial` are if their functions and
+    arguments are. Raises `TypeError` or `ValueError`, naming the field, the value and what is
+    allowed.
     """
 
     __slots__ = ("capacity", "function", "key", "max_deliveries", "on_crash", "options", "workers")
@@ -127,12 +129,14 @@ class Stage:
         )
 
     def _fields(self) -> tuple[object, ...]:
-        return tuple(getattr(self, name) for name in Stage.__slots__)
+        own = tuple(getattr(self, name) for name in Stage.__slots__ if name != "options")
+        names = sorted(self.options)
+        return *own, *names, *(self.options[name] for name in names)
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
             return NotImplemented
-        return self._fields() == other._fields()
+        return are_same(self._fields(), other._fields())
 
     def __hash__(self) -> int:
         return hash((self.key, self.workers))

@@ -265,6 +265,7 @@ class GroupRestart:
         await loop.start_added(pending.span, before)
         for member in extra:
             self._forget(member)
+        loop.forget_unknown()
 
     # What callers ask for
 

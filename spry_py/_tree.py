@@ -8,6 +8,7 @@ import trio
 
 from ._alarm import Alarm
 from ._incarnation import Incarnation
+from ._kept import Kept
 from ._nursery import Member
 from ._shutdown import Shutdowns
 from ._telemetry import Teller
@@ -28,6 +29,7 @@ class Tree:
         "clock",
         "context",
         "exit_exception",
+        "kept",
         "last_key",
         "root",
         "teller",
@@ -41,6 +43,7 @@ class Tree:
         # readable from every thread, and after the run
         self.clock = trio.lowlevel.current_clock()
         self.exit_exception: BaseException | None = None
+        self.kept = Kept()
         # telemetry's: the context, known to be outside all spans, in which children are born
         self.context: object = None
         # the number in the last key that was made up
@@ -102,6 +105,7 @@ class Ground:
         self.shutdowns.forget(incarnation)
         member.state = "stopped"
         self.has_ended = True
+        self.tree.kept.let_go(with_tree=True)
         self.teller.tree_ended()
         member.tell_watchers()
         return False

@@ -17,7 +17,7 @@ LAYERS = (
     ("_breaker", "_backoff", "_policy"),
     ("_here", "_attributes", "_tracebacks", "_guard", "_events", "_subscription"),
     ("_logs", "_spans", "_metrics", "_telemetry"),
-    ("_alarm", "_context", "_run_child", "_incarnation", "_nursery", "_deadlock"),
+    ("_alarm", "_kept", "_context", "_run_child", "_incarnation", "_nursery", "_deadlock"),
     ("_snapshot", "_child_handle", "_tasks", "_handle"),
     ("_shutdown", "_tree", "_mailbox", "_calls", "_keeper", "_loop"),
     ("_scope", "_before", "_restart", "_startup", "_replay", "_root", "_supervisor"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -74,6 +75,14 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
         "TypeError: pipeline: dead_letters must be a trio.MemorySendChannel or None, not []",
     ),
     (
+        lambda: pipeline(SOURCE, upstream=trio.open_memory_channel[Any](0)[0]),  # type: ignore[arg-type]
+        "TypeError: pipeline: upstream must be a trio.MemoryReceiveChannel or None, not <send ch",
+    ),
+    (
+        lambda: pipeline(SOURCE, downstream=print),  # type: ignore[arg-type]
+        "TypeError: pipeline: downstream must be a trio.MemorySendChannel or None, not <built-in",
+    ),
+    (
         lambda: Pipe("a", "b"),  # type: ignore[arg-type]
         "TypeError: Pipe 'a': upstream must be a trio.MemoryReceiveChannel or None, not 'b'",
     ),
@@ -108,6 +117,55 @@ def test_stages_are_equal_if_all_fields_are_and_frozen() -> None:
         stage.workers = 3
     with pytest.raises(AttributeError, match="Stage 'a' is frozen: key cannot be deleted"):
         del stage.key
+
+
+class Array:
+    """Equality as of numpy: it gives another one, which has no truth."""
+
+    def __init__(self, *values: float) -> None:
+        self.values = values
+
+    def __eq__(self, other: object) -> Any:
+        return Array(*(value == other for value in self.values))
+
+    def __bool__(self) -> bool:
+        raise ValueError("the truth value of an array is ambiguous")
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+ARRAY = Array(1, 2)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "are_equal"),
+    [
+        (partial(max, 1), partial(max, 1), True),
+        (partial(max, 1), partial(max, 2), False),
+        (partial(max, 1), partial(min, 1), False),
+        (partial(max, 1, 2), partial(max, 1), False),
+        (partial(max, key=abs), partial(max, key=abs), True),
+        (partial(max, key=abs), partial(max, key=len), False),
+        (partial(max, key=abs), partial(max, default=abs), False),
+        (partial(max, "a", key=abs), partial(max, "a", "key", abs), False),
+        (partial(max, partial(abs, 1)), partial(max, partial(abs, 1)), True),
+        (partial(max, partial(abs, 1)), partial(max, partial(abs, 2)), False),
+        (partial(max, ARRAY), partial(max, ARRAY), True),
+        (partial(max, ARRAY), partial(max, Array(1, 2)), False),
+        (partial(max, 1), max, False),
+    ],
+)
+def test_partials_are_equal_if_their_functions_and_arguments_are(
+    one: Any, other: Any, are_equal: bool
+) -> None:
+    assert (Stage("a", one) == Stage("a", other)) is are_equal
+    options: Any = (
+        {"on_termination": work, "backoff": one},
+        {"on_termination": work, "backoff": other},
+    )
+    assert (Stage("a", same, **options[0]) == Stage("a", same, **options[1])) is are_equal
+    lines = pipeline(SOURCE, Stage("a", one)), pipeline(SOURCE, Stage("a", other))
+    assert (lines[0] == lines[1]) is are_equal
 
 
 def test_what_is_public_is_named_after_its_module() -> None:
