@@ -16,6 +16,7 @@ import socket
 import sys
 import threading
 import traceback
+from contextlib import suppress
 from types import ModuleType, TracebackType
 from typing import Any
 
@@ -98,7 +99,9 @@ def prepare(order: dict[str, Any]) -> None:
         # the parent reads lines
         sys.stdout.reconfigure(line_buffering=True)
     if order["carrier"]:
-        attach(order["carrier"])
+        # what a propagator cannot read is no reason not to do the work
+        with suppress(Exception):
+            attach(order["carrier"])
     if order["main"] is not None:
         import_main(*order["main"])
 

@@ -7,7 +7,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import trio
@@ -299,10 +299,11 @@ class Signals:
             self.tree.token.run_sync_soon(self.tree.incarnation.abort)
 
     def _leave(self, frame: FrameType | None) -> None:  # pragma: no cover - nothing is measured
-        if self.tree is not None:
-            _print_stuck(self.tree)
-        print("the program stands at", file=sys.stderr)
-        traceback.print_stack(frame, file=sys.stderr)
+        with suppress(Exception):  # nobody may be there to read it any more
+            if self.tree is not None:
+                _print_stuck(self.tree)
+            print("the program stands at", file=sys.stderr)
+            traceback.print_stack(frame, file=sys.stderr)
         if self.count == 3:  # at the next one not even for that
             self._before_exit()
             if self.exporting is not None:

@@ -36,6 +36,7 @@ from opentelemetry.sdk.trace.export import (
 
 from ._attributes import SCOPE
 from ._check import check_seconds
+from ._guard import guarded
 from ._log_bridge import LogBridge
 from ._otlp import otlp_exporters
 
@@ -71,8 +72,7 @@ def configure(traces: str | os.PathLike[str], *, service_name: str | None = None
             "spry_py.telemetry.configure"
         )
     resource = _resource(service_name or SCOPE)
-    providers = _otlp(resource) if traces == "otlp" else [_local(traces, resource)]
-    return Exporting(providers)
+    return Exporting(_otlp(resource) if traces == "otlp" else [_local(traces, resource)])
 
 
 def _check_path(traces: str) -> None:
@@ -90,22 +90,34 @@ class Exporting:
     Both methods block the calling thread, for ``within`` seconds at most however the other side
     behaves; call them from a trio program through `trio.to_thread.run_sync`. What has not got out
     by then may be lost, and a warning says so. A process that shuts nothing down itself has it done
-    at its exit, within 2 seconds.
+    at its exit, within 2 seconds; one that was forked has not, as it has told nothing yet: there it
+    is called for, or what the fork itself has told in the last moment is lost.
     """
 
     def __init__(self, providers: Sequence[Any]) -> None:
-        self._helpers: list[_Helper] = [_Helper(provider) for provider in providers]
+        # of a provider whose exporter is not watched, what it says itself is all that is known
+        signals = [one if isinstance(one, _Signal) else _Signal(one) for one in providers]
+        self._helpers: list[_Helper] = [_Helper(signal) for signal in signals]
         atexit.register(self.shutdown)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._forked)
+
+    def _forked(self) -> None:
+        atexit.unregister(self.shutdown)
+        for helper in self._helpers:
+            helper.forked()
 
     def flush(self, within: float = 2.0) -> bool:
-        """Send what has been told up to now; says whether that was done ``within`` so many seconds.
+        """Send what has been told up to now, ``within`` so many seconds.
 
-        What a collector does not take is not noticed here: the SDK logs it, and drops it.
+        `True` only if all of it was taken, from the first span on: what a full disk or a collector
+        has refused, or what found no room in the queue, is lost (the SDK logs that). Of metrics the
+        last export counts, as each holds all sums.
         """
         return self._finish(_Helper.flush, within)
 
     def shutdown(self, within: float = 2.0) -> bool:
-        """Send what is left and stop exporting; says as `flush` whether that was done in time.
+        """Send what is left and stop exporting; returns what `flush` does.
 
         Further calls wait for the first one.
         """
@@ -113,16 +125,21 @@ class Exporting:
         atexit.unregister(self.shutdown)
         return done
 
-    def _finish(self, job_of: Callable[[_Helper], threading.Event], within: float) -> bool:
+    def _finish(self, job_of: Callable[[_Helper], _Job], within: float) -> bool:
         check_seconds("telemetry", "within", within)
         jobs = [job_of(helper) for helper in self._helpers]
         until = time.monotonic() + min(within, threading.TIMEOUT_MAX)
-        is_done = all(job.wait(max(0.0, until - time.monotonic())) for job in jobs)
-        if not is_done:
-            logging.getLogger(SCOPE).warning(
-                "not all telemetry got out within %g s: the collector may be down or slow", within
+        if not all(job.done.wait(max(0.0, until - time.monotonic())) for job in jobs):
+            _warn(
+                f"not all telemetry got out within {within:g} s: the collector may be down or slow"
             )
-        return is_done
+            return False
+        if not all(job.is_whole for job in jobs):
+            _warn(
+                "not all telemetry got out: it was refused, could not be written, or was too much"
+            )
+            return False
+        return True
 
     def __enter__(self) -> Self:
         return self
@@ -136,6 +153,20 @@ class Exporting:
         self.shutdown()
 
 
+def _warn(text: str) -> None:
+    guarded(logging.getLogger(SCOPE).warning, text)
+
+
+class _Job:
+    """Something to be done by a helper."""
+
+    def __init__(self, call: Callable[[], object]) -> None:
+        self.call = call
+        # written by the helper, before it is done
+        self.is_whole = False
+        self.done = threading.Event()
+
+
 class _Helper:
     """A thread that flushes one provider and shuts it down.
 
@@ -143,87 +174,171 @@ class _Helper:
     beginning, since none can be begun while the interpreter ends, and it is left behind then.
     """
 
-    def __init__(self, provider: Any) -> None:
-        self._provider = provider
-        self._jobs: queue.SimpleQueue[tuple[Callable[[], object], threading.Event] | None]
-        self._jobs = queue.SimpleQueue()
-        self._over: threading.Event | None = None
+    def __init__(self, signal: _Signal) -> None:
+        self._signal = signal
+        self.forked()
+        self._begin()
+
+    def forked(self) -> None:
+        """This process has no thread; it is begun again only if there is something to do."""
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._over: _Job | None = None
+        self._has_thread = False
+        self._signal.forked()
+
+    def _begin(self) -> None:
+        self._has_thread = True
         threading.Thread(target=self._work, name="spry_py export", daemon=True).start()
 
-    def flush(self) -> threading.Event:
-        return self._over or self._ask(self._provider.force_flush)
+    def flush(self) -> _Job:
+        return self._over or self._ask(self._signal.provider.force_flush)
 
-    def shutdown(self) -> threading.Event:
+    def shutdown(self) -> _Job:
         if self._over is None:
-            self._over = self._ask(self._provider.shutdown)
+            self._over = self._ask(self._signal.provider.shutdown)
             self._jobs.put(None)
         return self._over
 
-    def _ask(self, call: Callable[[], object]) -> threading.Event:
-        done = threading.Event()
-        self._jobs.put((call, done))
-        return done
+    def _ask(self, call: Callable[[], object]) -> _Job:
+        if not self._has_thread:
+            self._begin()
+        job = _Job(call)
+        self._jobs.put(job)
+        return job
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            call, done = job
+            told = self._signal.told
             try:
-                call()
+                job.is_whole = job.call() is not False and self._signal.is_out(told)
             except Exception:
-                logging.getLogger(SCOPE).exception("exporting telemetry failed")
+                guarded(logging.getLogger(SCOPE).exception, "exporting telemetry failed")
             finally:
-                done.set()
+                job.done.set()
+
+
+class _Signal:
+    """One provider, and how much of what it was told its exporter has taken."""
+
+    def __init__(self, provider: Any) -> None:
+        self.provider = provider
+        self.forked()
+
+    def forked(self) -> None:
+        """What the other process was told is the other's to send."""
+        self._lock = threading.Lock()
+        self.told = self._taken = 0
+        self._were_sums_taken = True
+
+    def count(self) -> None:
+        """A span or a record more, from any thread."""
+        with self._lock:
+            self.told += 1
+
+    def watch(self, exporter: Any) -> Any:
+        """The same exporter, which counts what it takes."""
+        export = exporter.export
+
+        def watched(batch: Any, *args: Any, **options: Any) -> Any:
+            taken = False
+            try:
+                result = export(batch, *args, **options)
+                taken = result.name == "SUCCESS"
+                return result
+            finally:
+                self._note(batch, taken)
+
+        exporter.export = watched
+        return exporter
+
+    def _note(self, batch: Any, taken: bool) -> None:
+        if isinstance(batch, Sequence):
+            self._taken += len(batch) if taken else 0
+        else:
+            self._were_sums_taken = taken
+
+    def is_out(self, told: int) -> bool:
+        """Whether so many spans or records were taken, or the sums when they were last sent."""
+        return self._were_sums_taken and self._taken >= told
 
 
 # Where it goes
 
 
-def _local(traces: str | os.PathLike[str], resource: Resource) -> TracerProvider:
+def _local(traces: str | os.PathLike[str], resource: Resource) -> _Signal:
     exporter: SpanExporter
     if traces == "console":
         exporter = ConsoleSpanExporter(out=sys.stdout)
     else:
         exporter = JsonLinesExporter(traces)
-    processor = BatchSpanProcessor(
-        exporter, max_queue_size=LOCAL_QUEUE, schedule_delay_millis=LOCAL_DELAY_MILLIS
-    )
-    return _traced(resource, processor)
+    return _traced(resource, exporter, LOCAL_QUEUE, LOCAL_DELAY_MILLIS)
 
 
-def _traced(resource: Resource, processor: BatchSpanProcessor) -> TracerProvider:
+class _Spans(BatchSpanProcessor):
+    """Counts what it is told, as the queue drops what finds no room in it."""
+
+    def __init__(self, signal: _Signal, *args: Any) -> None:
+        self._count = signal.count
+        super().__init__(*args)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        if span.context is not None and span.context.trace_flags.sampled:
+            self._count()
+        super().on_end(span)
+
+
+class _Logs(BatchLogRecordProcessor):
+    """The same for records."""
+
+    def __init__(self, signal: _Signal, exporter: Any) -> None:
+        self._count = signal.count
+        super().__init__(exporter)
+
+    def on_emit(self, log_record: Any) -> None:
+        self._count()
+        super().on_emit(log_record)
+
+
+def _traced(
+    resource: Resource, exporter: Any, most: int | None = None, delay_millis: float | None = None
+) -> _Signal:
     # the SDK's own hook at exit knows no bound
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-    provider.add_span_processor(processor)
+    signal = _Signal(provider)
+    provider.add_span_processor(_Spans(signal, signal.watch(exporter), most, delay_millis))
     trace.set_tracer_provider(provider)
-    return provider
+    return signal
 
 
-def _otlp(resource: Resource) -> list[Any]:
-    """The providers of all three signals, but for those that the environment turns off."""
+def _otlp(resource: Resource) -> list[_Signal]:
+    """All three signals, but for those that the environment turns off."""
     exporters = otlp_exporters()
-    providers: list[Any] = []
+    signals: list[_Signal] = []
     if "traces" in exporters:
-        providers.append(_traced(resource, BatchSpanProcessor(exporters["traces"])))
+        signals.append(_traced(resource, exporters["traces"]))
     if "metrics" in exporters and _is_unset(metrics.get_meter_provider()):
-        providers.append(_metered(resource, exporters["metrics"]))
+        signals.append(_metered(resource, exporters["metrics"]))
     if "logs" in exporters and _is_unset(logs_api.get_logger_provider()):
-        providers.append(_logged(resource, exporters["logs"]))
-    return providers
+        signals.append(_logged(resource, exporters["logs"]))
+    return signals
 
 
-def _metered(resource: Resource, exporter: Any) -> MeterProvider:
+def _metered(resource: Resource, exporter: Any) -> _Signal:
     reader = PeriodicExportingMetricReader(exporter)
     provider = MeterProvider([reader], resource, shutdown_on_exit=False)
+    signal = _Signal(provider)
+    signal.watch(exporter)
     metrics.set_meter_provider(provider)
-    return provider
+    return signal
 
 
-def _logged(resource: Resource, exporter: Any) -> LoggerProvider:
+def _logged(resource: Resource, exporter: Any) -> _Signal:
     provider = LoggerProvider(resource, shutdown_on_exit=False)
-    provider.add_log_record_processor(BatchLogRecordProcessor(exporter))
+    signal = _Signal(provider)
+    provider.add_log_record_processor(_Logs(signal, signal.watch(exporter)))
     logs_api.set_logger_provider(provider)
     logging.getLogger(SCOPE).addHandler(LogBridge())
-    return provider
+    return signal
 
 
 def _is_unset(provider: object) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from logged import Book, kept
 from spans import play, recording
@@ -60,6 +61,26 @@ def test_a_crash_is_told_once_with_its_traceback_and_the_restart_as_a_warning() 
     assert failed.exc_info is not None
     assert isinstance(failed.exc_info[1], ValueError)
     assert [bool(record.exc_info) for record in book.records].count(True) == 1
+
+
+def test_a_record_says_where_the_library_was_called_from() -> None:
+    async def starts(*, task_status: trio.TaskStatus[None]) -> None:
+        task_status.started()
+        await trio.sleep(1)
+
+    def boot() -> None:
+        trio.run(main, clock=MockClock(autojump_threshold=0))
+
+    async def main() -> None:
+        async with open_system([Child("a", starts, restart="temporary")], name="shop"):
+            await trio.sleep(2)
+
+    with kept() as book:
+        boot()
+    lines = {f.co_name: f.co_firstlineno + 1 for f in (starts.__code__, boot.__code__)}
+    places = [(record.pathname, record.funcName, record.lineno) for record in book.records]
+    outside = (__file__, "boot", lines["boot"])
+    assert places == [(__file__, "starts", lines["starts"]), *[outside] * 3]
 
 
 def test_every_message_names_the_path() -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +17,7 @@ import pytest
 
 from fresh import Fresh, crashes_once
 from logged import handled, plain
-from spry_py.telemetry import Exporting, configure
+from spry_py.telemetry import Exporting, JsonLinesExporter, configure
 
 
 @pytest.fixture
@@ -202,11 +205,72 @@ def test_a_provider_that_fails_is_logged_and_the_others_go_on() -> None:
     broken = Provider(done, "broken", OSError("no route"))
     with told_on_the_side() as said:
         with Exporting([broken, Provider(done, "sound")]) as exporting:
-            assert exporting.flush(30)
+            assert not exporting.flush(30)
         until_gone()
     assert sorted(done) == ["flush broken", "flush sound", "shutdown broken", "shutdown sound"]
     assert said().count("exporting telemetry failed") == 2
     assert said().count("OSError: no route") == 2
+    assert said().count("not all telemetry got out: it was refused") == 2
+
+
+def test_a_full_disk_is_no_success(fresh: Fresh) -> None:
+    with told_on_the_side() as said:
+        exporting = configure("/dev/full")
+        assert exporting.flush(30)
+        crashes_once()
+        assert (exporting.flush(30), exporting.flush(30)) == (False, False)
+        assert not exporting.shutdown(30)
+    assert said().count("not all telemetry got out: it was refused, could not be written") == 3
+
+
+def test_what_found_no_room_in_the_queue_is_not_out(
+    fresh: Fresh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # room for one, and no export before the flush
+    monkeypatch.setattr("spry_py.telemetry.LOCAL_QUEUE", 1)
+    monkeypatch.setattr("spry_py.telemetry.LOCAL_DELAY_MILLIS", 1e9)
+    monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "1")
+    gate = threading.Event()
+    export = JsonLinesExporter.export
+
+    def slowly(self: JsonLinesExporter, spans: Any) -> Any:
+        assert gate.wait(30)
+        return export(self, spans)
+
+    monkeypatch.setattr(JsonLinesExporter, "export", slowly)
+    with configure(tmp_path / "spans") as exporting, told_on_the_side():
+        crashes_once()
+        gate.set()
+        assert not exporting.flush(30)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing can be forked here")
+def test_a_forked_child_leaves_at_once_and_exports_what_it_is_asked_to(tmp_path: Path) -> None:
+    text = f"""
+import atexit, os, sys, time
+from spry_py import Child, run, telemetry
+exporting = telemetry.configure({str(tmp_path / "spans")!r})
+async def work(): pass
+def tree(key): run([Child(key, work, restart="temporary")], auto_shutdown="when_empty")
+tree("parent")
+assert exporting.flush(30)
+if not os.fork():
+    began = time.monotonic()
+    atexit.register(lambda: print("at once", time.monotonic() - began < 1.5, flush=True))
+    sys.exit(0)
+os.wait()
+if not os.fork():
+    tree("child")
+    print("child", exporting.flush(30), flush=True)
+    os._exit(0)
+os.wait()
+print("parent", exporting.shutdown(30))
+"""
+    order = [sys.executable, "-W", "ignore", "-c", text]
+    done = subprocess.run(order, check=False, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("at once True\nchild True\nparent True\n", "")
+    keys = [span["attributes"].get("spry.child.key") for span in spans_in(tmp_path / "spans")]
+    assert (keys.count("parent"), keys.count("child")) == (2, 2)
 
 
 def test_a_program_that_shuts_nothing_down_has_it_done_at_its_exit(
