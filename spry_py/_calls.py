@@ -44,6 +44,7 @@ class Call:
         "caller",
         "error",
         "is_answered",
+        "is_first",
         "keeps",
         "member",
         "span",
@@ -56,6 +57,8 @@ class Call:
         self.caller = current_incarnation()
         # whether a start that fails leaves the child known
         self.keeps = False
+        # whether it waits for the first start of a child
+        self.is_first = False
         # the child whose start it waits for
         self.member: Member | None = None
         self.is_answered = False
@@ -179,7 +182,9 @@ class Calls:
             call.refuse(SupervisorStopped(error))
         self._open.clear()
         for member in [member for member in self.starts if not member.is_alive]:
-            self.starts.pop(member).refuse(SupervisorStopped(error))
+            was_begun = member.state == "starting"
+            call = self.starts.pop(member)
+            call.refuse(_interrupted(member) if was_begun else SupervisorStopped(error))
 
     def refuse_from(self, incarnation: Incarnation) -> None:
         """The loop waits for this start: it cannot serve what that start itself waits for."""
@@ -236,9 +241,41 @@ class Calls:
         elif error is not None and isinstance(sole_leaf_of(error), Ignore):
             loop.leave_out(member)
             call.give(member)
+        elif call.is_first and member.child.start_attempts > 1:
+            self._keep_for_another_try(member, call)
         else:
             loop.down(member, forget=not call.keeps)
             call.refuse(member.start_error())
+
+    # First starts that are tried several times
+
+    def _keep_for_another_try(self, member: Member, call: Call) -> None:
+        self.starts[member] = call
+        member.state = "starting"
+        self._loop.keep_place(member)
+        self._loop.post(self._try_again, member)
+
+    def is_between_tries(self, member: Member) -> bool:
+        """Whether it has failed to start, and is to be started once more."""
+        return member.state == "starting" and member in self.starts and not member.is_alive
+
+    async def _try_again(self, member: Member) -> None:
+        loop = self._loop
+        if not self.is_between_tries(member) or member in loop.waits:
+            return
+        problem: Exception | None = None
+        try:
+            if loop.try_again(member, lambda: loop.post(self._begin_again, member)):
+                return
+        except Exception as error:
+            problem = error
+        call = self.starts.pop(member)
+        loop.down(member, forget=not call.keeps)
+        call.refuse(member.start_error(problem))
+
+    async def _begin_again(self, member: Member) -> None:
+        if self.is_between_tries(member) and self._loop.waits.pop(member, None) is not None:
+            self._loop.begin_again(member)
 
     # What can be asked
 
@@ -253,7 +290,7 @@ class Calls:
         self.begin_new(child, call)
 
     def refuse_known(self, member: Member) -> None:
-        if member.is_alive:
+        if member.is_alive or self.is_between_tries(member):
             raise ChildAlreadyStarted(
                 f"{member.path!r} is {member.status} already; terminate it first, or use its handle"
             )
@@ -267,6 +304,7 @@ class Calls:
         loop = self._loop
         member = Member(loop, child)
         loop.members.add(member)
+        call.is_first = True
         self._begin(member, call)
 
     def _begin(self, member: Member, call: Call) -> None:
@@ -302,10 +340,11 @@ class Calls:
         """Keep a child down that is not alive, but may be about to come back."""
         await self._loop.shutdowns.one(member, "call")
         self._loop.call_off(member)
-        if member in self.starts:
-            self.starts.pop(member).refuse(_interrupted(member))
+        call = self.starts.pop(member, None)
+        if call is not None:
+            call.refuse(_interrupted(member))
         if member.state != "done":
-            self._loop.down(member, forget=False)
+            self._loop.down(member, forget=call is not None and call.is_first)
 
     def end_with(self, member: Member) -> None:
         """A living child has been asked to end, and is to be down afterwards."""
@@ -328,7 +367,7 @@ class Calls:
         return member
 
     def _refuse_up(self, member: Member) -> None:
-        if member.is_alive:
+        if member.is_alive or self.is_between_tries(member):
             raise ChildRunning(f"{member.path!r} is {member.status}; terminate_child it first")
         if member.undecided or member.state in ("restarting", "waiting"):
             raise ChildRestarting(

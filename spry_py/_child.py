@@ -44,7 +44,7 @@ class Supervisor(Generic[T_co]):
 
 _NEVER: Final = math.inf
 _WORKER: Final = Options(
-    "permanent", 5.0, _NEVER, _NEVER, None, None, None, "escalate", None, _NEVER, False
+    "permanent", 5.0, _NEVER, 1, _NEVER, None, None, None, "escalate", None, _NEVER, False
 )
 _SUPERVISOR: Final = replace(_WORKER, shutdown=math.inf)
 
@@ -61,6 +61,9 @@ class Child(Generic[T_co]):
     - ``shutdown``: time to finish when asked, before the child is aborted. 0 aborts at once,
       ``inf`` waits for ever. 5 for a worker, ``inf`` for a supervisor.
     - ``start_timeout``, ``run_timeout``: longest time until started, and from started to the end.
+    - ``start_attempts``: how often a *first* start is tried that a boot or ``start_child`` waits
+      for, with ``backoff`` between, each within ``start_timeout``; the last failure counts. ``inf``
+      wants a ``backoff``. No breaker is asked, and nothing of it is a restart.
     - ``heartbeat``: longest time between two ``current_context().heartbeat()``, from the first on.
     - ``backoff``: a tenacity wait strategy, or a `Backoff`: how long to wait before a restart.
     - ``breaker``: a breaker factory for this child alone, asked before its supervisor's.
@@ -93,6 +96,7 @@ class Child(Generic[T_co]):
         restart: RestartType = "permanent",
         shutdown: float = math.inf,
         start_timeout: float = math.inf,
+        start_attempts: float = 1,
         run_timeout: float = math.inf,
         backoff: Callable[[Any], float] | None = None,
         breaker: BreakerFactory | None = None,
@@ -112,6 +116,7 @@ class Child(Generic[T_co]):
         restart: RestartType = "permanent",
         shutdown: float = 5.0,
         start_timeout: float = math.inf,
+        start_attempts: float = 1,
         run_timeout: float = math.inf,
         backoff: Callable[[Any], float] | None = None,
         breaker: BreakerFactory | None = None,
@@ -131,6 +136,7 @@ class Child(Generic[T_co]):
         restart: RestartType = "permanent",
         shutdown: float = 5.0,
         start_timeout: float = math.inf,
+        start_attempts: float = 1,
         run_timeout: float = math.inf,
         backoff: Callable[[Any], float] | None = None,
         breaker: BreakerFactory | None = None,
@@ -176,6 +182,10 @@ class Child(Generic[T_co]):
     @property
     def start_timeout(self) -> float:
         return self._options.start_timeout
+
+    @property
+    def start_attempts(self) -> float:
+        return self._options.start_attempts
 
     @property
     def run_timeout(self) -> float:

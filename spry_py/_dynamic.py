@@ -154,6 +154,8 @@ class DynamicLoop(Loop):
         self._max_running = supervisor.max_running
         self._running = 0
         self._line: dict[Member, None] = {}
+        # those that have failed to start, and keep their place for another try
+        self._kept: set[Member] = set()
         self._restart = OneForOne(self)
 
     async def boot(self) -> None:
@@ -189,14 +191,22 @@ class DynamicLoop(Loop):
             member.state = "waiting"
             self._line[member] = None
 
+    def begin_again(self, member: Member) -> None:
+        self._kept.discard(member)
+        super().begin(member)
+
+    def keep_place(self, member: Member) -> None:
+        self._kept.add(member)
+
     def _begin_now(self, member: Member) -> None:
         self._running += 1
         super().begin(member)
 
     def on_ended(self, member: Member, incarnation: Incarnation, report: TerminationReport) -> bool:
-        self._running -= 1
         wants_hook = super().on_ended(member, incarnation, report)
-        self._let_in()
+        if member not in self._kept:
+            self._running -= 1
+            self._let_in()
         return wants_hook
 
     def _let_in(self) -> None:
@@ -210,6 +220,10 @@ class DynamicLoop(Loop):
     def shut(self, member: Member) -> None:
         self._line.pop(member, None)
         super().shut(member)
+        if member in self._kept:
+            self._kept.discard(member)
+            self._running -= 1
+            self._let_in()
 
     def conclude(self, member: Member, verdict: Verdict, incident: Any) -> None:
         super().conclude(member, verdict, incident)

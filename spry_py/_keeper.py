@@ -5,8 +5,9 @@ Facts are written down where they happen; decisions are left to the loop, as mes
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from ._child import Child
 from ._errors import TooManyRestarts, UnrecoverableFailure, is_exit, root_cause_of
 from ._mailbox import Mailbox
 from ._nursery import Members
-from ._policy import Verdict, judge
+from ._policy import Verdict, judge, pause_before_try
 from ._shutdown import Shutdowns
 
 if TYPE_CHECKING:
@@ -129,6 +130,28 @@ class Keeper(Mailbox):
             with self.on_behalf_of(call.span):
                 incarnation = self._spawn(member)
         incarnation.awaited = call is not None
+
+    def begin_again(self, member: Member) -> None:
+        """Begin another try of a first start, in the place that was kept for it."""
+        self.begin(member)
+
+    def keep_place(self, member: Member) -> None:
+        """A first start has failed and may be tried again."""
+
+    def try_again(self, member: Member, begin: Callable[[], object]) -> bool:
+        """Call ``begin()`` when a first start that has failed may be tried again, if it may.
+
+        Runs the user's ``recoverable`` and ``backoff``; what they raise comes out.
+        """
+        report = member.last_report
+        assert report is not None
+        pause = pause_before_try(member.child, member.number, report)
+        if pause is None:
+            return False
+        check_finite(pause, member)
+        member.state = "starting"
+        self.waits[member] = self.tree.alarm.at(trio.current_time() + pause, begin)
+        return True
 
     def _spawn(self, member: Member) -> Incarnation:
         """Children are born in the context of their supervisor, in whatever task that comes."""
@@ -319,3 +342,9 @@ class Keeper(Mailbox):
         if member.state not in ("done", "ignored"):
             member.state = "stopped"
         member.tell_watchers()
+
+
+def check_finite(delay: float, member: Member) -> None:
+    """Refuse a backoff after which nothing would ever come."""
+    if math.isinf(delay):
+        raise ValueError(f"the backoff of {member.path!r} must give a finite number of seconds")

@@ -132,9 +132,13 @@ class Member:
         if self.incarnation is not None and self.incarnation.ended:
             self.incarnation.value = None
 
-    def start_error(self) -> BaseException:
-        """What a start that came to nothing raises out of the call that waits for it."""
+    def start_error(self, problem: Exception | None = None) -> BaseException:
+        """What a start that came to nothing raises out of the call that waits for it.
+
+        ``problem`` is what kept it from being tried again, if that went wrong as well.
+        """
         cause = self.last_report.exception if self.last_report is not None else None
+        cause = cause if problem is None else problem
         if cause is not None and is_exit(cause):
             return Interrupted(f"the start of {self.path!r} was interrupted: the program is ending")
         failure = ChildFailure(self.key, self.path)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, TypeVar
 
-from ._check import check_async_function, check_callable, check_choice, check_seconds
+from ._check import check_async_function, check_callable, check_choice, check_count, check_seconds
 
 if TYPE_CHECKING:
     from trio import TaskStatus
@@ -32,6 +33,7 @@ class Options:
     restart: RestartType
     shutdown: float
     start_timeout: float
+    start_attempts: float
     run_timeout: float
     backoff: Callable[[Any], float] | None
     breaker: BreakerFactory | None
@@ -56,7 +58,17 @@ class Options:
         check_callable(owner, "recoverable", self.recoverable, allowed)
         if self.on_termination is not None:
             check_async_function(owner, "on_termination", self.on_termination)
+        self._check_attempts(owner)
         self._check_significant(owner)
+
+    def _check_attempts(self, owner: str) -> None:
+        attempts = self.start_attempts
+        check_count(owner, "start_attempts", attempts, infinite=True, least=1)
+        if attempts == math.inf and self.backoff is None:
+            raise ValueError(
+                f"{owner}: start_attempts may be inf only with a backoff, which says how long to "
+                "wait between two of them"
+            )
 
     def _check_significant(self, owner: str) -> None:
         if not isinstance(self.significant, bool):

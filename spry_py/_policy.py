@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, TypeAlias
 from ._backoff import delay_before_restart, is_recoverable, reset_after
 from ._breaker import Breaker
 from ._child import Child
-from ._errors import Unrecoverable, is_exit, leaves_of, sole_leaf_of
+from ._errors import Ignore, Unrecoverable, is_exit, leaves_of, sole_leaf_of
 from ._options import RestartType
 from ._termination import TerminationReport
 
@@ -83,6 +83,21 @@ def in_a_row(child: Child[object], so_far: int, report: TerminationReport) -> in
     if lifetime is not None and lifetime >= reset_after(child.backoff):
         return 1
     return so_far + 1
+
+
+def pause_before_try(child: Child[object], tries: int, report: TerminationReport) -> float | None:
+    """Seconds to wait before a first start is tried again that has failed ``tries`` times.
+
+    ``None`` if it is not to be tried again. Runs the user's ``recoverable`` and ``backoff``.
+    """
+    exception = report.exception
+    if tries >= child.start_attempts or report.burden != "none":
+        return None
+    if exception is not None:
+        ends_it = is_exit(exception) or isinstance(sole_leaf_of(exception), Ignore)
+        if ends_it or not may_recover(child.recoverable, exception):
+            return None
+    return delay(child, tries, exception)
 
 
 def delay(child: Child[object], in_a_row: int, exception: BaseException | None) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import trio
@@ -12,6 +11,7 @@ from ._errors import (
     Ignore,
     sole_leaf_of,
 )
+from ._keeper import check_finite
 from ._policy import Verdict
 
 if TYPE_CHECKING:
@@ -101,8 +101,7 @@ def next_delay(member: Member) -> float:
     assert report is not None
     member.in_a_row = policy.in_a_row(member.child, member.in_a_row, report)
     delay = policy.delay(member.child, member.in_a_row, report.exception)
-    if math.isinf(delay):
-        raise ValueError(f"the backoff of {member.path!r} must give a finite number of seconds")
+    check_finite(delay, member)
     return delay
 
 

@@ -40,7 +40,16 @@ _STOPPING = (Interrupted, SupervisorStopped)
 class Startup:
     """One run of a system function."""
 
-    __slots__ = ("_before", "_cancel_scope", "_changes", "_inserted", "_loop", "declared", "failed")
+    __slots__ = (
+        "_before",
+        "_cancel_scope",
+        "_changes",
+        "_inserted",
+        "_loop",
+        "_problems",
+        "declared",
+        "failed",
+    )
 
     def __init__(
         self, loop: SystemLoop, changes: bool = False, before: Before | None = None
@@ -51,6 +60,8 @@ class Startup:
         # to go back to, if a caller asked for this and nothing comes of it
         self._before = before
         self._cancel_scope = trio.CancelScope()
+        # what recoverable or backoff raised when asked about another try
+        self._problems: dict[Member, Exception] = {}
         # in the order of declaration
         self.declared: dict[str, None] = {}
         # new keys among old ones
@@ -148,10 +159,34 @@ class Startup:
             await self._cancelled([member])
         if loop.is_stopping:
             await self._interrupted([member])
+        if incarnation.started_at is None and self._may_try_again(member):
+            await self._until_over([member])
+            assert member.incarnation is not None
+            incarnation = member.incarnation
         if incarnation.started_at is not None:
             self._note_change()
             return incarnation.value
         return self._not_started(member)
+
+    def _may_try_again(self, member: Member) -> bool:
+        """If the first start of a child has failed and may be tried again, see to that."""
+        loop = self._loop
+        if member.child.start_attempts == 1 or loop.is_ready or loop.is_stopping:
+            return False
+        try:
+            return loop.try_again(member, lambda: self._begin_again(member))
+        except Exception as error:
+            self._problems[member] = error
+            return False
+
+    def _begin_again(self, member: Member) -> None:
+        if self._loop.is_stopping:
+            return
+        del self._loop.waits[member]
+        self._loop.begin(member)
+        assert member.incarnation is not None
+        member.incarnation.awaited = True
+        self._loop.ring()
 
     def _note_change(self) -> None:
         if self._before is not None:
@@ -307,12 +342,25 @@ class Startup:
         """Wait until all of them are started, or one has failed, or a stop has come."""
         loop = self._loop
         try:
-            while not loop.is_stopping and _are_starting(members):
+            while not loop.is_stopping and self._are_starting(members):
                 await loop.pause()
         except trio.Cancelled:
             await self._cancelled(members)
         if loop.is_stopping:
             await self._interrupted(members)
+
+    def _are_starting(self, members: list[Member]) -> bool:
+        """Whether to wait on: some are not started yet, and none has failed for good."""
+        waiting = False
+        for member in members:
+            incarnation = member.incarnation
+            assert incarnation is not None
+            if incarnation.started_at is None and not was_ignored(member):
+                is_over = incarnation.ended and member not in self._loop.waits
+                if is_over and not self._may_try_again(member):
+                    return False
+                waiting = True
+        return waiting
 
     async def _cancelled(self, members: list[Member]) -> None:
         """By a stop, which is no cancellation; or by the user, who thereby takes the start back."""
@@ -330,7 +378,8 @@ class Startup:
 
     async def _take_back(self, members: list[Member]) -> None:
         """Shut down in reverse what has been started together; the keys are free again."""
-        failed = [member for member in members if _has_failed(member)]
+        waits = self._loop.waits
+        failed = [member for member in members if _has_failed(member) and member not in waits]
         await self._shut_down(members)
         for member in members:
             if member not in failed:
@@ -366,14 +415,15 @@ class Startup:
             loop.leave_out(member)
             return
         self.failed[member.path] = member
-        error = member.start_error()
+        error = member.start_error(self._problems.get(member))
         self._free(member)
         raise error
 
     def _raise_if_interrupted(self, members: list[Member]) -> None:
         loop = self._loop
         for member in members:
-            if loop.is_stopping and not _has_failed_by_itself(member):
+            is_over = _has_failed_by_itself(member) and member not in loop.waits
+            if loop.is_stopping and not is_over:
                 raise Interrupted(
                     f"the start of {member.path!r} was interrupted: {loop.path!r} is being stopped"
                 )
@@ -381,7 +431,7 @@ class Startup:
     def _free(self, member: Member) -> None:
         """A start that came to nothing leaves the key to whoever wants it next."""
         self.declared.pop(member.key, None)
-        if member.number == 1:
+        if member.number == 1 or not self._loop.is_ready:
             self._loop.members.declared.pop(member.key, None)
             member.state = "stopped"
         else:
@@ -392,19 +442,6 @@ class Startup:
 
 def _under_way(incarnation: Incarnation) -> bool:
     return incarnation.started_at is None and not incarnation.ended
-
-
-def _are_starting(members: list[Member]) -> bool:
-    """Whether to wait on: some are not started yet, and none has failed."""
-    waiting = False
-    for member in members:
-        incarnation = member.incarnation
-        assert incarnation is not None
-        if incarnation.started_at is None:
-            if incarnation.ended and not was_ignored(member):
-                return False
-            waiting = waiting or not incarnation.ended
-    return waiting
 
 
 def _has_failed_by_itself(member: Member) -> bool:

@@ -234,7 +234,8 @@ def _ended_by_itself(member: Member) -> bool:
 
 def is_over(member: Member) -> bool:
     """Whether it neither runs nor waits to be restarted."""
-    return not member.is_alive and not member.undecided and member.state != "restarting"
+    is_coming = member.state in ("restarting", "starting")
+    return not member.is_alive and not member.undecided and not is_coming
 
 
 def _as_function(owner: str, system: Any, auto_shutdown: AutoShutdown) -> System:
