@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import trio
 
-from . import calls, chain, events, flat, memory, restart, start, stop, telemetry, tree
+from . import calls, chain, events, flat, interrupts, memory, restart, start, stop, telemetry, tree
 from .harness import Options, Row, count_cpu_time, table
 
 FIGURES: dict[str, Callable[[Options], Iterator[Row]]] = {
@@ -28,6 +28,7 @@ FIGURES: dict[str, Callable[[Options], Iterator[Row]]] = {
     "events": events.rows,
     "calls": calls.rows,
     "telemetry": telemetry.rows,
+    "interrupts": interrupts.rows,
 }
 
 
