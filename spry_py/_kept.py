@@ -61,7 +61,7 @@ class Kept:
 
     def let_go(self, *, with_tree: bool) -> None:
         """Let go of all there is; a loop, for trees may be deep."""
-        pending = [self]
+        pending: list[Kept] = [self]
         while pending:
             place = pending.pop()
             thing, place.thing = place.thing, None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -490,6 +491,29 @@ async def test_nothing_is_left_of_those_that_ended_in_a_pool(
         await trio.sleep(10)
         assert pool.which_children() == []
         assert pipes_alive() == before
+
+
+def ours_alive() -> Counter[str]:
+    gc.collect()
+    gc.collect()
+    kinds = (type(item) for item in gc.get_objects())
+    return Counter(kind.__qualname__ for kind in kinds if kind.__module__.startswith("spry_py"))
+
+
+@story
+async def test_a_thousand_of_them_leave_nothing_at_all(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL, "spry_py")
+    line = pipeline(Worker("source", counting(2)), Stage("end", str))
+    async with open_system(DynamicSupervisor(name="pool")) as pool:
+        counts = []
+        for number in range(1010):
+            restart: Any = "transient" if number % 2 else "temporary"
+            child = await pool.start_child(Child(f"job-{number}", line, restart=restart))
+            await child.wait()
+            if number in (9, 1009):
+                await trio.sleep(1000)
+                counts.append(ours_alive())
+        assert counts[0] == counts[1]
 
 
 @story
