@@ -14,7 +14,20 @@ from collections.abc import Callable, Iterator, Sequence
 
 import trio
 
-from . import calls, chain, events, flat, interrupts, memory, restart, start, stop, telemetry, tree
+from . import (
+    calls,
+    chain,
+    events,
+    flat,
+    flood,
+    interrupts,
+    memory,
+    restart,
+    start,
+    stop,
+    telemetry,
+    tree,
+)
 from .harness import Options, Row, count_cpu_time, table
 
 FIGURES: dict[str, Callable[[Options], Iterator[Row]]] = {
@@ -29,6 +42,7 @@ FIGURES: dict[str, Callable[[Options], Iterator[Row]]] = {
     "calls": calls.rows,
     "telemetry": telemetry.rows,
     "interrupts": interrupts.rows,
+    "flood": flood.rows,
 }
 
 

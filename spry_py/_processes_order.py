@@ -17,7 +17,6 @@ from ._processes_call import HEAD, IMPORTING, MAIN
 from ._processes_failed import RemoteFailure
 from ._processes_run import Run, named
 
-AT_ONCE: Final = 1 << 16
 NAME: Final = _processes_call.__name__
 # what the other side begins with; its directory may be one in a zip file
 BEGIN: Final = f"""\
@@ -75,7 +74,7 @@ class Order:
         run.pass_fds.append(theirs.fileno())
         run.given_away.append(theirs.detach())
         fd = ours.detach()
-        run.add_drain(fd, Messages(partial(self._heard, run)).feed, at_once=AT_ONCE)
+        run.add_drain(fd, Messages(partial(self._heard, run)).feed)
         run.tasks.append(partial(send, fd, message))
 
     def _message(self, carrier: dict[str, str]) -> bytes:

@@ -1,9 +1,18 @@
-"""What a process writes: always read, cut to lines of bounded length, told as log records."""
+"""What a process writes: always read, cut to lines of bounded length, told as log records.
+
+A process may write faster than anybody can log. It is never held up for that: what cannot be told
+in time is dropped, oldest first, and counted.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import logging
+import math
 import os
+import sys
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -13,43 +22,81 @@ from . import Context
 from ._logs import write
 
 LONGEST_LINE: Final = 4096
-# how much is read between two looks at everything else
-AT_ONCE: Final = 4096
+# what a pattern may look for in a longer one
+LONGEST_LOOK: Final = 1 << 16
+# how much is read, and how many lines are told, between two looks at everything else
+AT_ONCE: Final = 1 << 16
+WIDE: Final = 1 << 20
+LINES_AT_ONCE: Final = 256
 # what can lie in a pipe once nobody writes to it any more; who still writes is none of ours
 AT_THE_END: Final = 1 << 20
+# what may wait to be told
+MOST_LINES: Final = 1 << 14
+MOST_BYTES: Final = 1 << 20
+# and at the end, if lines were dropped before
+LAST_LINES: Final = 1 << 10
+# how long nothing is told while lines are dropped, since reading comes first then
+PAUSE: Final = 0.01
+REPORTS_EVERY: Final = 1.0
+
+
+def nothing(now: float) -> float:
+    """There is nothing to be handed on."""
+    return math.inf
 
 
 class Drain:
     """One end of a pipe or socket, read whenever there is something.
 
-    ``feed`` is called with what was read, and once with ``b""`` at the end.
+    ``feed`` is called with what was read, and once with ``b""`` at the end; ``hand_on`` after each
+    of them, with the time (``inf`` at the end), and again after as many seconds as it returns.
     """
 
-    def __init__(self, fd: int, feed: Callable[[bytes], object], at_once: int = AT_ONCE) -> None:
+    def __init__(
+        self,
+        fd: int,
+        feed: Callable[[bytes], object],
+        hand_on: Callable[[float], float] = nothing,
+    ) -> None:
         os.set_blocking(fd, False)
         self._fd = fd
         self._feed = feed
-        self._at_once = at_once
+        self._hand_on = hand_on
         self._is_over = False
+        self._at_once = AT_ONCE
+        self._is_wide = False
 
     async def pump(self) -> None:
         """Read until the end. Cancelling it loses nothing: what was read has been handed on."""
-        while not self._is_over:
-            await trio.lowlevel.wait_readable(self._fd)
+        pause = math.inf
+        while pause < math.inf or not self._is_over:
+            await self._wait(pause)
             self._read()
+            pause = self._hand_on(trio.current_time())
 
-    def rest(self) -> None:
-        """Read what is there, without waiting for more."""
+    async def _wait(self, pause: float) -> None:
+        if self._is_over or pause <= 0:
+            await trio.sleep(pause)
+            return
+        with trio.move_on_after(pause):
+            await trio.lowlevel.wait_readable(self._fd)
+
+    async def rest(self) -> None:
+        """Read what is there, and hand it on, without waiting for more."""
         left = AT_THE_END
         while left > 0 and (count := self._read()):
             left -= count
+            self._hand_on(math.inf)
+            await trio.lowlevel.checkpoint()
+        while self._hand_on(math.inf) < math.inf:
+            await trio.lowlevel.checkpoint()
 
     def close(self) -> None:
-        """Read what is there, and let go of it: that is the end, whoever holds it still."""
+        """Let go of it: that is the end, whoever holds it still."""
         try:
-            self.rest()
             if not self._is_over:
                 self._feed(b"")
+            self._hand_on(math.inf)
         finally:
             os.close(self._fd)
 
@@ -64,39 +111,154 @@ class Drain:
             # a socket whose other end was killed with something unread
             data = b""
         self._is_over = not data
+        if len(data) == AT_ONCE:
+            self._widen()
         self._feed(data)
         return len(data)
 
+    def _widen(self) -> None:
+        """It was full: whoever writes is to wait for us less often."""
+        if not self._is_wide and sys.platform == "linux":
+            self._is_wide = True
+            with contextlib.suppress(OSError):
+                # not a pipe, or too much in pipes already
+                fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, WIDE)
+                self._at_once = WIDE // 4
+
 
 class Lines:
-    """Bytes into lines. Too long ones are cut; what is no text, or no line, is shown escaped."""
+    """Bytes into lines. Too long ones are cut; what is no text, or no line, is shown escaped.
 
-    def __init__(self, tell: Callable[[str], object]) -> None:
+    ``look`` sees each line as it was written, and what stands behind the last one, such as a
+    prompt; ``lost`` is told how many lines were dropped.
+    """
+
+    def __init__(
+        self,
+        tell: Callable[[str], object],
+        look: Callable[[str], object],
+        lost: Callable[[int], object],
+    ) -> None:
         self._tell = tell
-        self._begun = b""
+        self._look = look
+        self._lost = lost
+        # what has not been handed on, with the number of line ends in it
+        self._waiting: deque[tuple[bytes, int]] = deque()
+        self._lines = 0
+        self._bytes = 0
+        self._is_over = False
+        self._begun = bytearray()
         self._is_cut = False
+        # what comes next belongs to a line whose beginning was dropped
+        self._is_torn = False
+        self._dropped = 0
+        self._is_flooded = False
+        self._next_at = -math.inf
+        self._report_at = math.inf
 
     def feed(self, data: bytes) -> None:
         """Go on with more bytes; none at all are the end."""
-        first, *others = data.split(b"\n")
-        self._add(first)
-        for piece in others:
-            self._finish()
-            self._add(piece)
-        if not data:
-            self._finish()
+        self._is_over = not data
+        if data:
+            count = data.count(b"\n")
+            self._waiting.append((data, count))
+            self._lines += count
+            self._bytes += len(data)
+        self._shrink(MOST_LINES)
+
+    def _put_back(self, data: bytes, count: int) -> None:
+        self._waiting.appendleft((data, count))
+        self._lines += count
+        self._bytes += len(data)
+
+    def _take(self) -> tuple[bytes, int]:
+        data, count = self._waiting.popleft()
+        self._lines -= count
+        self._bytes -= len(data)
+        return data, count
+
+    def _shrink(self, most: int) -> None:
+        while self._lines > most or self._bytes > MOST_BYTES:
+            self._drop(most)
+
+    def _drop(self, most: int) -> None:
+        data, count = self._take()
+        # the last words are worth most; in so many bytes there are no more lines
+        room = max(0, min(most - self._lines, MOST_BYTES - self._bytes))
+        cut = len(data) - room
+        data, kept = data[:cut], data[cut:]
+        if kept:
+            in_kept = kept.count(b"\n")
+            self._put_back(kept, in_kept)
+            count -= in_kept
+        self._dropped += count
+        self._is_flooded = True
+        self._is_torn = not data.endswith(b"\n")
+        self._begun.clear()
+        self._is_cut = False
+
+    def hand_on(self, now: float) -> float:
+        """Tell some of what waits; in how many seconds to go on (``inf``: when there is more)."""
+        if now == math.inf and self._is_flooded:
+            self._shrink(LAST_LINES)
+        if now >= self._next_at:
+            self._tell_some()
+            self._is_flooded = self._is_flooded and bool(self._waiting)
+            self._next_at = now + PAUSE if self._is_flooded else -math.inf
+        if self._dropped:
+            self._report(now)
+        if self._waiting:
+            return self._next_at - now if now < self._next_at < math.inf else 0.0
+        return self._report_at - now if self._dropped else math.inf
+
+    def _report(self, now: float) -> None:
+        if self._report_at == math.inf:
+            self._report_at = now + REPORTS_EVERY
+        if now >= self._report_at:
+            self._lost(self._dropped)
+            self._dropped = 0
+            self._report_at = math.inf
+
+    def _tell_some(self) -> None:
+        left = LINES_AT_ONCE
+        while self._waiting and left > 0:
+            data, count = self._take()
+            *lines, rest = data.split(b"\n", left)
+            for line in lines:
+                self._add(line)
+                self._finish()
+            left -= max(len(lines), 1)
+            if count > len(lines):
+                self._put_back(rest, count - len(lines))
+            else:
+                self._add(rest)
+        if not self._waiting and (self._begun or self._is_torn):
+            if self._is_over:
+                self._finish()
+            elif not self._is_torn:
+                self._look(text_of(self._begun))
 
     def _add(self, piece: bytes) -> None:
-        room = LONGEST_LINE - len(self._begun)
-        self._begun += piece[:room]
-        self._is_cut = self._is_cut or len(piece) > room
+        if not self._is_torn:
+            room = LONGEST_LOOK - len(self._begun)
+            self._begun += piece[:room]
+            self._is_cut = self._is_cut or len(piece) > room
 
     def _finish(self) -> None:
-        text = self._begun.rstrip().decode(errors="backslashreplace")
-        line = printable(text) + ("…" if self._is_cut else "")
-        self._begun, self._is_cut = b"", False
+        if self._is_torn:
+            self._is_torn = False
+            self._dropped += 1
+            return
+        raw, self._begun = self._begun, bytearray()
+        is_cut, self._is_cut = self._is_cut or len(raw) > LONGEST_LINE, False
+        self._look(text_of(raw.removesuffix(b"\r")))
+        line = printable(text_of(raw[:LONGEST_LINE].rstrip())) + ("…" if is_cut else "")
         if line:
             self._tell(line)
+
+
+def text_of(raw: bytes | bytearray) -> str:
+    return raw.decode(errors="backslashreplace")
 
 
 def printable(text: str) -> str:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 POLL: Final = 0.05
 ANSWERS_WITHIN: Final = 1.0
-LONGEST_MESSAGE: Final = 65536
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +80,18 @@ class Notify:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as messages:
             bind(messages, path)
             run.variables["NOTIFY_SOCKET"] = path
-            run.add_drain(messages.detach(), partial(self._hear, run), at_once=LONGEST_MESSAGE)
+            run.add_drain(messages.detach(), partial(self._hear, run))
 
     def _hear(self, run: Run, message: bytes) -> None:
-        for line in message.decode(errors="replace").splitlines():
-            name, _, value = line.partition("=")
-            if (name, value) == ("READY", "1"):
-                run.ready()
-            elif (name, value) == ("WATCHDOG", "1"):
-                run.context.heartbeat()
-            elif name == "STATUS":
-                run.say(f"status: {value}")
+        # the last of each name counts: however much is sent at once is soon heard
+        lines = message.decode(errors="replace").splitlines()
+        told = dict(line.partition("=")[::2] for line in lines)
+        if told.get("READY") == "1":
+            run.ready()
+        if told.get("WATCHDOG") == "1":
+            run.context.heartbeat()
+        if "STATUS" in told:
+            run.say(f"status: {told['STATUS']}")
 
 
 def bind(messages: socket.socket, path: str) -> None:

@@ -22,7 +22,7 @@ from trio.lowlevel import enable_ki_protection
 from . import Context, current_context
 from ._processes_birth import Birth
 from ._processes_failed import UNKNOWN, ProcessFailed
-from ._processes_output import Drain, Lines, Teller
+from ._processes_output import Drain, Lines, Teller, nothing
 
 LAST_LINES: Final = 20
 TRACE_VARIABLES: Final = ("TRACEPARENT", "TRACESTATE", "BAGGAGE")
@@ -119,6 +119,7 @@ class Run:
         """It is ready; only the first time counts."""
         if not self._is_ready:
             self._is_ready, self._value = True, value
+            self.on_line = id
             self._news.set()
 
     def give_up(self, failure: Exception) -> None:
@@ -172,6 +173,7 @@ class Run:
             nursery.cancel_scope.cancel()
             with trio.CancelScope(shield=True):
                 await self._birth.end()
+                await self._rest()
 
     async def _ask(self, asked: trio.CancelScope) -> None:
         with asked:
@@ -187,9 +189,12 @@ class Run:
             await self._birth.group_ended()
         # what it leaves behind would only write on, and hold what its successor needs
         self._birth.kill_group()
-        for drain in self._drains:
-            drain.rest()
+        await self._rest()
         self._end()
+
+    async def _rest(self) -> None:
+        for drain in self._drains:
+            await self._guard(drain.rest)
 
     def _verdict(self) -> int:
         code = self._birth.returncode
@@ -216,17 +221,25 @@ class Run:
 
     # Its birth
 
-    def add_drain(self, fd: int, feed: Callable[[bytes], object], **options: int) -> None:
+    def add_drain(
+        self, fd: int, feed: Callable[[bytes], object], hand_on: Callable[[float], float] = nothing
+    ) -> None:
         """Have something read during its life, and closed after it."""
-        drain = Drain(fd, feed, **options)
+        drain = Drain(fd, feed, hand_on)
         self.closing.callback(drain.close)
         self._drains.append(drain)
 
-    def _pipe(self, feed: Callable[[bytes], object]) -> int:
+    def _pipe(
+        self, feed: Callable[[bytes], object], hand_on: Callable[[float], float] = nothing
+    ) -> int:
         reading, writing = os.pipe()
         self.given_away.append(writing)
-        self.add_drain(reading, feed)
+        self.add_drain(reading, feed, hand_on)
         return writing
+
+    def _output(self, stream: str) -> int:
+        lines = Lines(partial(self._on_line, stream), self._look, partial(self._on_lost, stream))
+        return self._pipe(lines.feed, lines.hand_on)
 
     def _give_birth(self) -> None:
         with named(self.name), ExitStack() as parting:
@@ -244,8 +257,8 @@ class Run:
                 env=self._environment(),
                 cwd=self._plan.cwd,
                 stdin=stdin,
-                stdout=self._pipe(Lines(partial(self._on_line, "stdout")).feed),
-                stderr=self._pipe(Lines(partial(self._on_line, "stderr")).feed),
+                stdout=self._output("stdout"),
+                stderr=self._output("stderr"),
             )
         self.context.add_stack(self._where)
 
@@ -283,7 +296,16 @@ class Run:
         if stream == "stderr":
             self._stderr.append(line)
         self._tell(line, self._birth.pid, stream)
-        self.on_line(line)
+
+    def _look(self, text: str) -> None:
+        self.on_line(text)
+
+    def _on_lost(self, stream: str, count: int) -> None:
+        lines = "line" if count == 1 else "lines"
+        self.say(
+            f"{count} {lines} dropped, since it writes to {stream} faster than can be logged",
+            logging.WARNING,
+        )
 
 
 @contextmanager

@@ -18,8 +18,9 @@ what dies in the sessions of its processes and is left to it.
 
 What it writes becomes log records of level INFO, a line each, with the fields ``process.pid`` and
 ``log.iostream`` (``stdout`` or ``stderr``); lines are cut at 4096 bytes. Whether anyone wants to
-know or not, all is read: a process never waits for its output to be taken. The trace context goes
-along in ``TRACEPARENT``, ``TRACESTATE`` and ``BAGGAGE``.
+know or not, all is read: a process never waits for its output to be taken. Of what it writes faster
+than that can be logged, lines are dropped, and a WARNING says once a second how many. The trace
+context goes along in ``TRACEPARENT``, ``TRACESTATE`` and ``BAGGAGE``.
 
 When this program dies, even by SIGKILL, its processes die as well. On Linux the kernel sees to that
 (``PR_SET_PDEATHSIG``, which holds for the process itself, not for what it has started, and not for
@@ -223,8 +224,10 @@ def process(
 def line(pattern: str | re.Pattern[str]) -> Line:
     """Ready when a line of its stdout or stderr matches (`re.search`).
 
-    The match is the ``value`` of the started `Process`. Lines that a program keeps in a buffer,
-    as many do when they write to no terminal, have not been written.
+    The line is as it was written, without its end (up to 65,536 bytes of it; what is no UTF-8 is
+    escaped); a prompt that no newline has followed yet counts as well. The match is the ``value``
+    of the started `Process`. Lines that a program keeps in a buffer, as many do when they write to
+    no terminal, have not been written.
     """
     if not isinstance(pattern, str | re.Pattern):
         raise TypeError(f"line: pattern must be a str or a compiled one, not {pattern!r}")

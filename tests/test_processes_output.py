@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from living import FOREVER, Holdings, is_running
 from logged import Book, kept
 from spans import recording
 from spry_py import Child, DynamicSupervisor, Normal, TerminationReport, open_system
-from spry_py._processes_output import LONGEST_LINE, Lines
+from spry_py._processes_output import LINES_AT_ONCE, LONGEST_LINE, MOST_BYTES, MOST_LINES, Lines
 from spry_py.processes import Command, ProcessFailed, command, line
 from stories import story_with_threads
 
@@ -111,6 +113,28 @@ async def test_who_holds_the_pipe_longer_holds_up_nobody(tmp_path: Path) -> None
     assert Holdings() == before
 
 
+class Reader:
+    """What was heard of one stream."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.seen: list[str] = []
+        self.lost: list[int] = []
+        self.lines = Lines(self.told.append, self.seen.append, self.lost.append)
+
+    def feed(self, *pieces: bytes) -> None:
+        for piece in pieces:
+            self.lines.feed(piece)
+
+    def hand_on(self) -> list[int]:
+        """Hand on all there is; how many were told in each go."""
+        numbers = [0]
+        while self.lines.hand_on(math.inf) < math.inf:
+            numbers.append(len(self.told))
+        numbers.append(len(self.told))
+        return [after - before for before, after in pairwise(numbers)]
+
+
 @pytest.mark.parametrize(
     ("pieces", "told"),
     [
@@ -121,15 +145,150 @@ async def test_who_holds_the_pipe_longer_holds_up_nobody(tmp_path: Path) -> None
         ([b"\x1b[31mred\tcell\x1b[0m\n"], ["\\x1b[31mred\tcell\\x1b[0m"]),
         (["grün €\n".encode()[:3], "grün €\n".encode()[3:]], ["grün €"]),
         ([b"x" * LONGEST_LINE + b"\n"], ["x" * LONGEST_LINE]),
-        ([b"x" * LONGEST_LINE, b"y" * 9000, b"z\nnext\n"], ["x" * LONGEST_LINE + "…", "next"]),
+        ([b"x" * LONGEST_LINE, b"y" * 90000, b"z\nnext\n"], ["x" * LONGEST_LINE + "…", "next"]),
+        ([b"x" * 2 * MOST_BYTES, b"\nnext\n"], ["next"]),
     ],
 )
-def test_bytes_into_lines(pieces: list[bytes], told: list[str]) -> None:
-    heard: list[str] = []
-    lines = Lines(heard.append)
+@pytest.mark.parametrize("is_at_once", [True, False])
+def test_bytes_into_lines(pieces: list[bytes], told: list[str], is_at_once: bool) -> None:
+    reader = Reader()
     for piece in pieces:
-        lines.feed(piece)
-    assert heard == told
+        reader.feed(piece)
+        if not is_at_once:
+            reader.hand_on()
+    reader.hand_on()
+    assert reader.told == told
+
+
+def test_few_lines_at_once() -> None:
+    reader = Reader()
+    reader.feed(b"a\nb", b"c\n" * 1000, b"d", b"")
+    assert reader.hand_on() == [256, 256, 256, 234]
+    assert reader.told == ["a", "bc", *["c"] * 999, "d"]
+    assert reader.lost == []
+
+
+@pytest.mark.parametrize("size", [1, 5, 7, 1000, 65536, 300_000])
+@pytest.mark.parametrize("ends", [b"", b"\n", b"tail"])
+@pytest.mark.parametrize("lags", [1, 3, 1000])
+def test_what_cannot_be_told_in_time_is_dropped_and_counted(
+    size: int, ends: bytes, lags: int
+) -> None:
+    reader, count = Reader(), 40_000 if size > 7 else 20_000
+    text = b"".join(b"%d\n" % number for number in range(count)) + ends
+    pieces = [text[start : start + size] for start in range(0, len(text), size)]
+    for number, piece in enumerate(pieces):
+        reader.feed(piece)
+        if number % lags == 0:
+            reader.lines.hand_on(math.inf)
+    reader.feed(b"")
+    reader.hand_on()
+    # each line is told whole, in its order, or counted
+    numbers = [int(line) for line in reader.told if line != "tail"]
+    assert numbers == sorted(set(numbers))
+    assert all(0 <= number < count for number in numbers)
+    assert numbers[-1] == count - 1
+    assert reader.told[-1] == ("tail" if ends == b"tail" else str(count - 1))
+    empty = 1 if ends == b"\n" else 0
+    assert len(numbers) + sum(reader.lost) in (count, count + empty)
+
+
+def test_what_is_dropped_is_told_once_a_second_and_telling_waits_for_reading() -> None:
+    reader, flood = Reader(), b"y\n" * 3 * MOST_LINES
+    told: list[tuple[float, int, int]] = []
+    for now in (0.0, 0.005, 0.01, 0.5, 1.0, 1.5, 2.5):
+        reader.feed(flood)
+        reader.lines.hand_on(now)
+        told.append((now, len(reader.told), len(reader.lost)))
+    assert told == [
+        (0.0, 256, 0),
+        (0.005, 256, 0),
+        (0.01, 512, 0),
+        (0.5, 768, 0),
+        (1.0, 1024, 1),
+        (1.5, 1280, 1),
+        (2.5, 1536, 2),
+    ]
+    reader.feed(b"")
+    reader.hand_on()
+    assert len(reader.told) + sum(reader.lost) == 7 * 3 * MOST_LINES
+
+
+def test_the_last_words_of_a_flood_are_told() -> None:
+    reader = Reader()
+    reader.feed(b"y\n" * 5 * MOST_LINES, b"why\n", b"it ended\n", b"")
+    reader.hand_on()
+    assert reader.told[-22:] == [*["y"] * 20, "why", "it ended"]
+    assert len(reader.told) + sum(reader.lost) == 5 * MOST_LINES + 2
+
+
+def test_when_to_go_on() -> None:
+    reader = Reader()
+    assert reader.lines.hand_on(0.0) == math.inf
+    reader.feed(b"y\n" * 300)
+    assert reader.lines.hand_on(0.0) == 0
+    assert reader.lines.hand_on(0.0) == math.inf
+    reader.feed(b"y\n" * 3 * MOST_LINES)
+    assert reader.lines.hand_on(1.0) == pytest.approx(0.01)
+    assert reader.lines.hand_on(1.004) == pytest.approx(0.006)
+    now = 1.0
+    while (pause := reader.lines.hand_on(now)) < 0.1:
+        now += 0.01
+    # nothing is left to be told but how much was dropped
+    assert now + pause == pytest.approx(2.0)
+    assert reader.lost == []
+    assert reader.lines.hand_on(2.0) == math.inf
+    assert len(reader.lost) == 1
+
+
+@pytest.mark.parametrize(
+    ("pieces", "seen"),
+    [
+        ([b"login: "], ["login: "]),
+        ([b"log", b"in: "], ["log", "login: "]),
+        ([b"\x1b[1mup\x1b[0m\t\xc3\xbc \r\n"], ["\x1b[1mup\x1b[0m\tü "]),
+        ([b"\n"], [""]),
+        ([b"x" * 10_000 + b" up\n"], ["x" * 10_000 + " up"]),
+        ([b"a\nb\n> "], ["a", "b", "> "]),
+    ],
+)
+def test_a_pattern_sees_what_was_written(pieces: list[bytes], seen: list[str]) -> None:
+    reader = Reader()
+    for piece in pieces:
+        reader.feed(piece)
+        reader.hand_on()
+    assert reader.seen == seen
+
+
+@story_with_threads
+async def test_a_flood_keeps_the_loop_from_nobody() -> None:
+    goes: list[int] = []
+    hand_on = Lines.hand_on
+
+    def counting(lines: Lines, now: float) -> float:
+        before = len(book.records)
+        pause = hand_on(lines, now)
+        goes.append(len(book.records) - before)
+        return pause
+
+    with kept() as book, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Lines, "hand_on", counting)
+        report = await end_of(shell("yes | head -c 4000000; echo last"))
+    assert report.reason == Normal(0)
+    told = lines_of(book, "stdout")
+    assert told[-1] == "last"
+    # the record about what was lost, too
+    assert max(goes) <= LINES_AT_ONCE + 1
+    lost = [r.getMessage() for r in book.records if r.levelname == "WARNING"]
+    assert all("dropped, since it writes to stdout faster than can be logged" in it for it in lost)
+    assert len(told) + sum(int(text.split()[1]) for text in lost) == 2_000_001
+
+
+@story_with_threads
+async def test_a_few_thousand_lines_at_once_are_all_told() -> None:
+    with kept() as book:
+        await end_of(command("seq", "10000"))
+    assert lines_of(book, "stdout") == [str(number + 1) for number in range(10_000)]
 
 
 @story_with_threads

@@ -64,6 +64,22 @@ async def test_a_line_on_either_stream(stream: str) -> None:
     assert (match["port"], match.string) == ("17", "ready on port 17")
 
 
+@pytest.mark.parametrize(
+    ("written", "pattern"),
+    [
+        ("login: ", "login: $"),
+        (r"\033[32mup\033[0m\n", r"^\x1b\[32mup"),
+        (r"a\tb \n", r"a\tb $"),
+        (r"up\r\n", "^up$"),
+        (r"\n", "^$"),
+    ],
+)
+@story_with_threads
+async def test_a_line_is_seen_as_it_was_written(written: str, pattern: str) -> None:
+    start = command("sh", "-c", f"printf '{written}'; sleep {FOREVER}", ready=line(pattern))
+    assert (await value_of(start)).re.pattern == pattern
+
+
 @story_with_threads
 async def test_a_line_that_was_said_before_the_end_counts() -> None:
     async with open_system(DynamicSupervisor()) as top:
