@@ -283,7 +283,7 @@ async def test_another_signal_may_ask_it_to_finish() -> None:
     ):
         told = await stopped(shell(script, **interrupted), shutdown=30)
         assert told == (Normal(value), "settling", False)
-    reason, _, _ = await stopped(shell(f"echo up; trap 'exit 143' INT; {WAIT}", **interrupted))
+    reason, _, _ = await stopped(shell(f"trap 'exit 143' INT; echo up; {WAIT}", **interrupted))
     assert isinstance(reason, Failed)
     assert codes(reason.exception) == 143
 

@@ -309,20 +309,24 @@ async def test_no_logger_is_made_for_a_process_but_one_in_use_is_heard() -> None
 
 
 @story_with_threads
-async def test_a_log_handler_that_breaks_is_a_failure_and_leaves_nothing() -> None:
+async def test_a_log_handler_that_breaks_decides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             if "log.iostream" in vars(record):
                 raise OSError("disk full")
 
+    raised: list[str] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda hook: raised.append(repr(hook.exc_value)))
     before = Holdings()
     logger, broken = logging.getLogger("spry_py"), Broken()
     logger.addHandler(broken)
     logger.setLevel(logging.INFO)
     try:
-        report = await end_of(shell(f"echo one; sleep {FOREVER}"))
+        report = await end_of(shell("echo one; echo two >&2; exit 3"))
     finally:
         logger.removeHandler(broken)
         logger.setLevel(logging.NOTSET)
-    assert repr(report.exception) == "OSError('disk full')"
+    assert isinstance(report.exception, ProcessFailed)
+    assert (report.exception.returncode, report.exception.stderr) == (3, ("two",))
+    assert raised == ["OSError('disk full')"]
     assert Holdings() == before
