@@ -329,6 +329,7 @@ def abort_below(loop: Keeper) -> None:
 
 def _abort_loop(loop: Keeper) -> None:
     loop.teller.subtree_aborted(loop)
+    loop.shutdowns.close()
     if loop.is_ready and not loop.is_stopping:
         # what lies in its mailbox is not begun any more, even if it comes to that
         loop.begin_to_stop()

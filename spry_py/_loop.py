@@ -80,8 +80,7 @@ class Loop(Keeper):
             self.was_aborted = True
             self.begin_to_stop()
             note_limit_above(self)
-            # whoever has cancelled all this watches over it
-            self.shutdowns.clear()
+            self.shutdowns.close()
 
     async def _boot(self) -> None:
         try:
@@ -150,6 +149,7 @@ class Loop(Keeper):
         self.give_up_restarts()
         for member in self.members:
             self.shut(member)
+        self.shutdowns.close()
         self.calls.close()
         self.messages.clear()
         self.teller.teardown_ended(self)

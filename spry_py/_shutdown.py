@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from ._incarnation import living_below
+from ._incarnation import living_below, note_limit_above
 from ._run_child import HOOK_SECONDS, Hook, is_own
 
 if TYPE_CHECKING:
+    from ._alarm import Timer
     from ._incarnation import Incarnation
     from ._keeper import Keeper
     from ._nursery import Member
@@ -33,11 +34,13 @@ class Shutdowns:
     __slots__ = (
         "_after",
         "_asked",
+        "_closed",
         "_guarded",
         "_intervals",
         "_loop",
         "_occasion",
         "_row",
+        "_timer",
         "_watch_at",
         "turn",
     )
@@ -53,8 +56,12 @@ class Shutdowns:
         self._asked: dict[Incarnation | Hook, float] = {}
         # how long to wait before the next look at those found stuck
         self._intervals: dict[Incarnation | Hook, float] = {}
-        self._guarded: set[Incarnation] = set()
+        # those with a deadline, and when to look whether it has struck
+        self._guarded: dict[Incarnation, Timer] = {}
         self._watch_at = math.inf
+        self._timer: Timer | None = None
+        # somebody above watches now, or there is nobody left to be watched
+        self._closed = False
 
     def ask(self, member: Member, incarnation: Incarnation, occasion: Occasion) -> None:
         """Begin to stop a living child; its end comes to whoever waits for it, not to the loop."""
@@ -75,23 +82,24 @@ class Shutdowns:
 
     def guard(self, incarnation: Incarnation) -> None:
         """A child has a deadline: look after it when that has struck."""
-        if incarnation not in self._guarded:
-            self._guarded.add(incarnation)
+        if incarnation not in self._guarded and not self._closed:
             self._guard_again(incarnation)
 
     def _guard_again(self, incarnation: Incarnation) -> None:
         when = incarnation.scope.deadline + STUCK_AFTER
-        self._loop.tree.alarm.at(when, lambda: self._after_deadline(incarnation))
+        alarm = self._loop.tree.alarm
+        self._guarded[incarnation] = alarm.at(when, lambda: self._after_deadline(incarnation))
 
     def _after_deadline(self, incarnation: Incarnation) -> None:
-        if incarnation.ended or incarnation.scope.deadline == math.inf:
-            self._guarded.discard(incarnation)
-        elif incarnation.scope.deadline + STUCK_AFTER > trio.current_time():
+        now, deadline = trio.current_time(), incarnation.scope.deadline
+        if now < deadline + STUCK_AFTER < math.inf:
             self._guard_again(incarnation)
-        else:
-            self._guarded.discard(incarnation)
-            if incarnation not in self._asked:
-                self._watch(incarnation, trio.current_time())
+            return
+        del self._guarded[incarnation]
+        if deadline < math.inf and incarnation not in self._asked:
+            if incarnation.inner is not None:
+                note_limit_above(incarnation.inner)
+            self._watch(incarnation, now)
 
     def watch_hook(self, hook: Hook) -> None:
         """An ``on_termination`` has begun: report it if its time limit does not end it."""
@@ -103,16 +111,25 @@ class Shutdowns:
             hook.scope.cancel()
             self._watch(hook, trio.current_time() + STUCK_AFTER)
 
-    def clear(self) -> None:
-        """Look after nobody any more."""
+    def close(self) -> None:
+        """Look after nobody any more: the supervisor has ended, or is cancelled from above.
+
+        Whoever has cancelled it watches over all that lives below it.
+        """
+        self._closed = True
         self._asked.clear()
+        self._intervals.clear()
+        for timer in self._guarded.values():
+            timer.cancel()
         self._guarded.clear()
+        if self._timer is not None:
+            self._timer.cancel()
 
     def forget(self, ended: Incarnation | Hook) -> None:
         """It has ended."""
         self._asked.pop(ended, None)
-        if self._guarded and not isinstance(ended, Hook):
-            self._guarded.discard(ended)
+        if self._guarded and not isinstance(ended, Hook) and ended in self._guarded:
+            self._guarded.pop(ended).cancel()
         if self._intervals:
             self._intervals.pop(ended, None)
 
@@ -168,8 +185,11 @@ class Shutdowns:
 
     def _settle(self, member: Member, incarnation: Incarnation) -> None:
         if incarnation.burden == "none":
+            # it cannot settle any more if something else has cancelled it already
+            patience = STUCK_AFTER if incarnation.scope.cancel_called else member.child.shutdown
             incarnation.settle()
-            self._watch(incarnation, trio.current_time() + member.child.shutdown)
+            if incarnation not in self._asked:
+                self._watch(incarnation, trio.current_time() + patience)
 
     def _abort(self, incarnation: Incarnation) -> None:
         if incarnation.burden != "aborted":
@@ -177,31 +197,34 @@ class Shutdowns:
             self._watch(incarnation, trio.current_time() + STUCK_AFTER)
 
     def _watch(self, one: Incarnation | Hook, due: float) -> None:
+        if self._closed:
+            return
         self._asked[one] = due
         if due < self._watch_at:
             self._arm(due)
 
     def _arm(self, due: float) -> None:
         if due < self._watch_at:
+            if self._timer is not None:
+                self._timer.cancel()
             self._watch_at = due
-            self._loop.tree.alarm.at(due, self._look)
+            self._timer = self._loop.tree.alarm.at(due, self._look)
 
     def _look(self) -> None:
         now = trio.current_time()
-        if now < self._watch_at:
-            return  # an appointment that an earlier one has replaced
         self._watch_at = math.inf
         for one, due in list(self._asked.items()):
             if due <= now:
                 self._overdue(one, now)
-            self._arm(self._asked[one])
+        if self._asked:
+            self._arm(min(self._asked.values()))
 
     def _overdue(self, one: Incarnation | Hook, now: float) -> None:
         teller = self._loop.teller
         if isinstance(one, Hook):
             stuck = teller.guard(_hook_stack, one) or (one.path, "")
             teller.stuck(self._loop, None, [stuck])
-        elif one.burden == "settling":
+        elif one.burden == "settling" and not one.scope.cancel_called:
             assert one.member is not None
             teller.child_overdue(one.member, one)
             self._abort(one)

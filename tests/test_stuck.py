@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -15,6 +16,9 @@ from spry_py import (
     DynamicSupervisor,
     Failed,
     RunTimeout,
+    Scope,
+    SpryError,
+    SystemHandle,
     SystemSupervisor,
     TerminationReport,
     current_context,
@@ -33,6 +37,11 @@ async def clinging(seconds: float) -> None:
         await trio.sleep_forever()
     finally:
         await the_stubborn_part(seconds)
+
+
+async def starts_in_vain(handle: SystemHandle, child: Child[SystemHandle]) -> None:
+    with pytest.raises(SpryError):
+        await handle.start_child(child)
 
 
 def named(heard: list[tuple[float, str, str]], path: str) -> list[float]:
@@ -160,6 +169,73 @@ async def test_the_stuck_leaf_of_an_aborted_subtree_is_named() -> None:
             await trio.sleep(1)
     assert named(heard, "top/sub/inner/stuck") == [2, 4, 8]
     assert record.facts[-1] == (10, "-a1")
+
+
+@story
+async def test_one_watcher_names_a_child_that_is_stuck_below_an_aborted_supervisor() -> None:
+    sub = SystemSupervisor([Child("stuck", clinging, 9)])
+    with warnings_of("top") as heard:
+        async with (
+            open_system([Child("sub", sub)], name="top") as tree,
+            trio.open_nursery() as aside,
+        ):
+            aside.start_soon(tree.find("sub").value.terminate_child, "stuck")
+            await trio.sleep(1.5)
+            assert named(heard, "top/sub/stuck") == [1]
+            tree.find("sub").value.abort()
+            await trio.sleep(1.5)
+            aside.cancel_scope.cancel()
+    assert named(heard, "top/sub/stuck") == [1, 2.5, 4.5, 8.5]
+
+
+@story
+async def test_so_it_does_if_the_child_has_a_limit_of_its_own() -> None:
+    sub = SystemSupervisor([Child("stuck", clinging, 9, run_timeout=3)])
+    with warnings_of("top") as heard:
+        async with open_system([Child("sub", sub, shutdown=0)], name="top"):
+            await trio.sleep(2)
+    assert named(heard, "top/sub/stuck") == [3, 5, 9]
+
+
+@story
+async def test_so_it_does_if_the_child_fails_itself_meanwhile() -> None:
+    async def fails() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            current_context().fail(RuntimeError("told"))
+            await the_stubborn_part(9)
+
+    sub = SystemSupervisor([Child("stuck", fails)])
+    with warnings_of("top") as heard:
+        async with open_system([Child("sub", sub, shutdown=0)], name="top"):
+            await trio.sleep(2)
+    assert named(heard, "top/sub/stuck") == [3, 5, 9]
+
+
+async def takes_back(scope: Scope) -> None:
+    """Its second child fails to start, and the first is stuck when it is shut down for that."""
+
+    async def never() -> None:
+        raise RuntimeError("no start")
+
+    await scope.start_together(Child("stuck", clinging, 9.5), Child("never", never))
+
+
+@pytest.mark.parametrize("limit", [math.inf, 2.0])
+@story
+async def test_so_it_does_if_the_supervisor_is_cancelled_in_its_start(limit: float) -> None:
+    sub = Child("sub", SystemSupervisor(takes_back), start_timeout=limit)
+    with warnings_of("top") as heard:
+        async with trio.open_nursery() as aside:
+            handle = await aside.start(SystemSupervisor([], name="top"))
+            aside.start_soon(starts_in_vain, handle, sub)
+            await trio.sleep(2)
+            if limit == math.inf:
+                handle.abort()
+            await trio.sleep(8)
+            assert named(heard, "top/sub/stuck") == [1, 3, 5, 9]
+            handle.abort()
 
 
 @story
