@@ -8,7 +8,7 @@ The layers, each importing only from those above it::
     _logs _spans _metrics _telemetry                                   and in which ways
     _alarm _kept _context _run_child _incarnation _nursery _deadlock   what lives
     _snapshot _child_handle _tasks _handle                             what is seen from outside
-    _shutdown _tree _mailbox _calls _keeper _loop                      the loop
+    _shutdown _calls _slow _tree _mailbox _keeper _loop                the loop
     _scope _before _restart _startup _replay _root _supervisor         the supervisors
     _dynamic _partition                                                and of children on demand
     _otlp_lines _span_lines _incidents _incident_rows                  incidents, told again
@@ -57,6 +57,7 @@ from ._events import (
     ChildAborted,
     ChildDiscarded,
     ChildSettling,
+    ChildSlow,
     ChildStarted,
     ChildStartFailed,
     ChildStarting,
@@ -98,6 +99,7 @@ __all__ = [
     "ChildRestarting",
     "ChildRunning",
     "ChildSettling",
+    "ChildSlow",
     "ChildStartFailed",
     "ChildStarted",
     "ChildStarting",

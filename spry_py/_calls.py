@@ -87,6 +87,8 @@ class Call:
         """Wait for the answer."""
         assert not self.is_answered, "nobody could have served it yet"
         self._task = trio.lowlevel.current_task()
+        # for those who ask what a task is waiting for
+        self._task.custom_sleep_data = self
         await trio.lowlevel.wait_task_rescheduled(self._give_up)
         if self.error is not None:
             raise self.error

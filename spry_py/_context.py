@@ -31,6 +31,11 @@ def current_incarnation() -> Incarnation | None:
     return _current.get()
 
 
+def incarnation_of(task: trio.lowlevel.Task) -> Incarnation | None:
+    """The incarnation whose code runs in a task."""
+    return task.context.get(_current)
+
+
 class Context:
     """One incarnation, seen by its own code. Valid in nested tasks and in threads, too.
 
@@ -182,7 +187,7 @@ def context_of(task: trio.lowlevel.Task) -> Context | None:
 
     For instruments and debuggers. May be called from any thread.
     """
-    incarnation = task.context.get(_current)
+    incarnation = incarnation_of(task)
     return Context(incarnation) if incarnation is not None else None
 
 

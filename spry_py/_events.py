@@ -96,6 +96,19 @@ class ChildStuck(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ChildSlow(Event):
+    """A start has not come to its end; of a supervisor's path: its system function has not.
+
+    ``seconds`` is the time since it was begun, ``stack`` is traceback text: where it stands. Comes
+    10 s after the beginning (half of a ``start_timeout`` longer than 20 s), and at doubling
+    intervals from then on. Only the innermost start is reported, not what waits for it.
+    """
+
+    stack: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class ChildDiscarded(Event):
     """The child cannot be helped by a restart; its supervisor goes on without it."""
 

@@ -204,6 +204,8 @@ class Keeper(Mailbox):
 
     def on_started(self, member: Member, incarnation: Incarnation) -> None:
         """A child is up. From here on its end is an end by itself."""
+        if member.child.takes_status:
+            self.tree.slow.end(incarnation)
         self.teller.child_started(member, incarnation)
         if self.calls.starts:
             self.calls.on_started(member)
@@ -219,6 +221,8 @@ class Keeper(Mailbox):
     def on_ended(self, member: Member, incarnation: Incarnation, report: TerminationReport) -> bool:
         """A child has ended; answers whether its ``on_termination`` is to run first."""
         self.shutdowns.forget(incarnation)
+        if report.started_at is None:
+            self.tree.slow.end(incarnation)
         self.teller.child_ended(member, incarnation, report)
         if member.child.restart == "temporary":
             self.forget(member)

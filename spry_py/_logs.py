@@ -13,6 +13,7 @@ from ._errors import Escalation, StartupFailure, tell
 from ._events import (
     ChildAborted,
     ChildDiscarded,
+    ChildSlow,
     ChildStarted,
     ChildStartFailed,
     ChildStuck,
@@ -46,6 +47,7 @@ LEVELS: Final[Mapping[type[Event], int]] = {
     RestartScheduled: logging.WARNING,
     RestartRefused: logging.WARNING,
     ChildAborted: logging.WARNING,
+    ChildSlow: logging.WARNING,
     ChildStuck: logging.WARNING,
     ChildDiscarded: logging.WARNING,
     SystemStarted: logging.INFO,

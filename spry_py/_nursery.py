@@ -176,6 +176,8 @@ class Member:
             self.loop.shutdowns.guard(incarnation)
         tree = self.loop.tree
         tree.teller.child_starting(self, incarnation)
+        if child.takes_status and child.kind != "supervisor":
+            tree.slow.begin(incarnation)
         if context_here() is tree.context:
             nursery.start_soon(live, incarnation, name=child.key)
         else:

@@ -41,6 +41,7 @@ async def run_root(
         on_tree(tree)
     incarnation = tree.incarnation
     _tie(incarnation, host)
+    enter_context(None)  # the two that serve the tree are not the host's own tasks
     try:
         async with trio.open_nursery() as outside:
             outside.start_soon(_watch, tree, outside.cancel_scope, name="spry_py watcher")

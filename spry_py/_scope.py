@@ -38,6 +38,11 @@ class Scope:
         """The context of the supervisor itself."""
         return current_context()
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a child is being started with it."""
+        return self._busy
+
     @enable_ki_protection
     def start(self, child: Child[T]) -> Coroutine[Any, Any, T]:
         """Start ``child`` and return its started value, once it is started.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
+from ._context import incarnation_of
 from ._incarnation import living_below, note_limit_above
 from ._run_child import HOOK_SECONDS, Hook, is_own
 
@@ -256,27 +257,47 @@ def _has_living_children(incarnation: Incarnation) -> bool:
 
 def _hook_stack(hook: Hook) -> tuple[str, str]:
     parts = ["  in its on_termination:\n", *_lines(hook.task.iter_await_frames())]
-    return hook.path, "".join([*parts, *_nested_lines(hook.task)])
+    return hook.path, "".join([*parts, *_lines_of_each(_nested_in(hook.task))])
 
 
-def stack_of(incarnation: Incarnation) -> str:
-    """Where a child stands, as traceback text, the innermost frame last; nested tasks follow."""
+def stack_of(incarnation: Incarnation, whole: bool = True) -> str:
+    """Where a child stands, as traceback text, the innermost frame last; nested tasks follow.
+
+    Unless ``whole``, those tasks are left out that are children themselves.
+    """
     assert incarnation.task is not None
     parts = _lines(chain(incarnation.task.iter_await_frames(), _frames_of(incarnation.steps)))
-    parts.extend(_nested_lines(incarnation.task))
+    nested = _nested_in(incarnation.task)
+    parts.extend(_lines_of_each(task for task in nested if whole or _runs(task, incarnation)))
     assert incarnation.member is not None
     guard = incarnation.member.loop.teller.guard
     parts.extend(guard(_said, tell) or "" for tell in incarnation.more_stacks)
     return "".join(parts)
 
 
-def _nested_lines(outermost: trio.lowlevel.Task) -> Iterator[str]:
+def own_tasks(incarnation: Incarnation) -> Iterator[trio.lowlevel.Task]:
+    """The tasks that run a child's own code: its main one, and those nested in that."""
+    assert incarnation.task is not None
+    yield incarnation.task
+    yield from (task for task in _nested_in(incarnation.task) if _runs(task, incarnation))
+
+
+def _runs(task: trio.lowlevel.Task, incarnation: Incarnation) -> bool:
+    return incarnation_of(task) is incarnation
+
+
+def _lines_of_each(tasks: Iterable[trio.lowlevel.Task]) -> Iterator[str]:
+    for task in tasks:
+        yield f"  in its nested task {task.name}:\n"
+        yield from _lines(task.iter_await_frames())
+
+
+def _nested_in(outermost: trio.lowlevel.Task) -> Iterator[trio.lowlevel.Task]:
     pending = [outermost]
     while pending:
         for nursery in pending.pop().child_nurseries:
             for task in nursery.child_tasks:
-                yield f"  in its nested task {task.name}:\n"
-                yield from _lines(task.iter_await_frames())
+                yield task
                 pending.append(task)
 
 

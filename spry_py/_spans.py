@@ -93,6 +93,11 @@ class Spans:
         finally:
             span.end()
 
+    def child_slow(self, span: Span | None, path: str, stack: str, seconds: float) -> None:
+        if span is not None:
+            where = {"spry.child.path": path, "spry.child.stack": stack}
+            span.add_event("spry.child.slow", where | {"spry.child.seconds": seconds})
+
     # A child ends
 
     def wait_began(self, member: Member, parent: Span | None) -> Span:

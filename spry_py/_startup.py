@@ -47,6 +47,7 @@ class Startup:
         "_inserted",
         "_loop",
         "_problems",
+        "_scope",
         "declared",
         "failed",
     )
@@ -62,6 +63,7 @@ class Startup:
         self._cancel_scope = trio.CancelScope()
         # what recoverable or backoff raised when asked about another try
         self._problems: dict[Member, Exception] = {}
+        self._scope = Scope(self)
         # in the order of declaration
         self.declared: dict[str, None] = {}
         # new keys among old ones
@@ -79,6 +81,16 @@ class Startup:
         """The run of trio that its scope may be used in."""
         return self._loop.tree.token
 
+    @property
+    def loop(self) -> SystemLoop:
+        """The supervisor incarnation that starts."""
+        return self._loop
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the system function waits for the start of a child."""
+        return self._scope.is_busy
+
     async def run(self) -> None:
         """Run the system function to its end.
 
@@ -86,19 +98,20 @@ class Startup:
         started stays started: the caller knows what to do with it.
         """
         loop = self._loop
-        scope = Scope(self)
+        loop.tree.slow.begin(self)
         error: BaseException | None = None
         try:
             with self._cancel_scope:
-                await self._call(scope)
+                await self._call(self._scope)
                 if not loop.is_stopping:
-                    scope.refuse_unawaited()
+                    self._scope.refuse_unawaited()
         except BaseException as exception:
             error = without_cancelled(exception)
             if error is None:
                 raise
         finally:
-            scope.close()
+            loop.tree.slow.end(self)
+            self._scope.close()
             if self._inserted:
                 loop.members.put_in_order(self.declared, self._inserted)
         if error is not None:

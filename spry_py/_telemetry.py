@@ -16,6 +16,7 @@ from ._events import (
     ChildAborted,
     ChildDiscarded,
     ChildSettling,
+    ChildSlow,
     ChildStarted,
     ChildStartFailed,
     ChildStarting,
@@ -161,6 +162,26 @@ class Teller:
     def start_ignored(self, member: Member) -> None:
         text = "left out: its start raised Ignore"
         self.guard(log_child, member, ChildTerminated, text, None)
+
+    def start_slow(
+        self, member: Member, incarnation: Incarnation, stack: str, seconds: float
+    ) -> None:
+        text = f"has not started within {seconds:g} s"
+        self._tell_slow(member.path, text, stack, seconds, incarnation.span)
+
+    def system_slow(self, loop: Keeper, stack: str, seconds: float) -> None:
+        text = f"has not come to the end of its system function within {seconds:g} s"
+        self._tell_slow(loop.path, text, stack, seconds, loop.startup_span)
+
+    def _tell_slow(
+        self, path: str, text: str, stack: str, seconds: float, span: Span | None
+    ) -> None:
+        if self.subscribers:
+            self.guard(self.stream.publish, ChildSlow, path, stack, seconds)
+        if self.spans is not None:
+            self.guard(self.spans.child_slow, span, path, stack, seconds)
+        fields = {"spry.child.path": path, "spry.child.stack": stack}
+        self.guard(log, ChildSlow, path, f"{text}; it stands at\n{stack}", fields, span)
 
     # A child ends
 

@@ -11,6 +11,7 @@ from ._incarnation import Incarnation
 from ._kept import Kept
 from ._nursery import Member
 from ._shutdown import Shutdowns
+from ._slow import SlowStarts
 from ._telemetry import Teller
 
 if TYPE_CHECKING:
@@ -32,12 +33,14 @@ class Tree:
         "kept",
         "last_key",
         "root",
+        "slow",
         "teller",
         "token",
     )
 
     def __init__(self, child: Child[Any], host: Incarnation | None) -> None:
         self.alarm = Alarm()
+        self.slow = SlowStarts(self.alarm)
         self.teller = Teller(self.exit)
         self.token = trio.lowlevel.current_trio_token()
         # readable from every thread, and after the run

@@ -11,6 +11,7 @@ import trio
 from spry_py import (
     ChildAborted,
     ChildSettling,
+    ChildSlow,
     ChildStarted,
     ChildStartFailed,
     ChildStarting,
@@ -42,6 +43,7 @@ DETAILS: dict[type[Event], Callable[[Any], str]] = {
     ChildTerminated: lambda event: ended(event.report),
     RestartScheduled: lambda event: f"in {event.delay:g} attempt {event.attempt}",
     ChildStuck: lambda event: event.stack.splitlines()[1].strip(),
+    ChildSlow: lambda event: f"{event.seconds:g} {event.stack.splitlines()[1].strip()}",
     Escalated: lambda event: f"{type(event.error).__name__} from {event.cause!r}",
     EventsLost: lambda event: f"{event.count}",
 }

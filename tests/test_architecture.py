@@ -19,7 +19,7 @@ LAYERS = (
     ("_logs", "_spans", "_metrics", "_telemetry"),
     ("_alarm", "_kept", "_context", "_run_child", "_incarnation", "_nursery", "_deadlock"),
     ("_snapshot", "_child_handle", "_tasks", "_handle"),
-    ("_shutdown", "_tree", "_mailbox", "_calls", "_keeper", "_loop"),
+    ("_shutdown", "_calls", "_slow", "_tree", "_mailbox", "_keeper", "_loop"),
     ("_scope", "_before", "_restart", "_startup", "_replay", "_root", "_supervisor"),
     ("_dynamic", "_partition"),
     ("_otlp_lines", "_span_lines", "_incidents", "_incident_rows"),

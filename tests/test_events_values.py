@@ -16,9 +16,9 @@ KINDS = [kind for kind in EVENTS if isinstance(kind, type) and issubclass(kind, 
 
 def test_the_kinds_are_those_of_the_design() -> None:
     names = """
-        ChildAborted ChildDiscarded ChildSettling ChildStartFailed ChildStarted ChildStarting
-        ChildStuck ChildTerminated Escalated Event EventsLost RestartRefused RestartScheduled
-        SystemStarted SystemStopped SystemTeardown
+        ChildAborted ChildDiscarded ChildSettling ChildSlow ChildStartFailed ChildStarted
+        ChildStarting ChildStuck ChildTerminated Escalated Event EventsLost RestartRefused
+        RestartScheduled SystemStarted SystemStopped SystemTeardown
     """
     assert sorted(kind.__name__ for kind in KINDS) == sorted(names.split())
 
