@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ._alarm import Timer
     from ._nursery import Member
     from ._supervisor import SystemLoop
 
@@ -16,7 +17,16 @@ class Before:
     is none: whoever was tried goes on as if it had not been.
     """
 
-    __slots__ = ("_added", "_declared", "_gone", "_kept", "_loop", "_owed", "has_changed")
+    __slots__ = (
+        "_added",
+        "_declared",
+        "_gone",
+        "_kept",
+        "_loop",
+        "_owed",
+        "_waits",
+        "has_changed",
+    )
 
     def __init__(self, loop: SystemLoop) -> None:
         self._loop = loop
@@ -26,6 +36,8 @@ class Before:
         self._gone = members.gone.copy()
         # what those were that have been tried
         self._kept: dict[Member, tuple[object, ...]] = {}
+        # when they would have been restarted
+        self._waits: dict[Member, Timer] = {}
         # the starts that a restart had begun and the replay has waited for in vain
         self._owed: list[Member] = []
         self.has_changed = False
@@ -34,6 +46,8 @@ class Before:
         """Remember a child that is down, before it is tried."""
         if member not in self._kept:
             self._kept[member] = member.child, member.state, member.breaker, member.in_a_row
+            if member in self._loop.waits:
+                self._waits[member] = self._loop.waits.pop(member)
 
     def keeps(self, member: Member) -> bool:
         """Whether it is known what to do with this one if nothing comes of the replay."""
@@ -45,10 +59,8 @@ class Before:
 
     def let_go(self) -> None:
         """What was tried has been started, or is going to be tried again: it waits no longer."""
-        for member in self._kept:
-            timer = self._loop.waits.pop(member, None)
-            if timer is not None:
-                timer.cancel()
+        for timer in self._waits.values():
+            timer.cancel()
 
     def put_back(self) -> None:
         """Nothing was changed, and nothing comes of the replay."""
@@ -62,6 +74,8 @@ class Before:
         for member, kept in self._kept.items():
             member.child, member.state, member.breaker, member.in_a_row = kept  # type: ignore[assignment]
             member.tell_watchers()
+        # what has become due meanwhile lies in the mailbox
+        self._loop.waits.update(self._waits)
         for member in self._owed:
             member.undecided = True
             self._loop.post(self._loop.on_undecided, member)

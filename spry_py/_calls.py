@@ -14,7 +14,7 @@ import trio
 
 from ._child import Child
 from ._context import current_incarnation
-from ._deadlock import is_below
+from ._deadlock import is_awaited
 from ._errors import (
     ChildAlreadyPresent,
     ChildAlreadyStarted,
@@ -188,9 +188,9 @@ class Calls:
             call = self.starts.pop(member)
             call.refuse(_interrupted(member) if was_begun else SupervisorStopped(error))
 
-    def refuse_from(self, incarnation: Incarnation) -> None:
-        """The loop waits for this start: it cannot serve what that start itself waits for."""
-        for call in [call for call in self._open if is_below(call.caller, incarnation)]:
+    def refuse_awaited(self) -> None:
+        """The loop begins to wait for a start: it cannot serve what that start itself waits for."""
+        for call in [call for call in self._open if is_awaited(call.caller, self._loop)]:
             del self._open[call]
             call.refuse(WouldDeadlock(f"{self._loop.path!r} waits for the start of its caller"))
 

@@ -35,12 +35,15 @@ def caller_below(loop: Any, key: str) -> Incarnation | None:
     return None
 
 
-def is_below(caller: Incarnation | None, incarnation: Incarnation) -> bool:
-    """Whether the calling child is ``incarnation``, or lives below it."""
+def is_awaited(caller: Incarnation | None, loop: Any) -> bool:
+    """Whether ``loop`` waits for the calling child to start, or for what waits for that."""
     while caller is not None and caller.member is not None:
-        if caller is incarnation:
+        above: Any = caller.member.loop
+        if caller.started_at is not None or not above.waits_for(caller):
+            return False
+        if above is loop:
             return True
-        caller = caller.member.loop.own
+        caller = above.own
     return False
 
 
@@ -78,14 +81,7 @@ def would_deadlock(loop: Any) -> bool:
             return False
         if incarnation.inner is loop:
             return True
-    while incarnation is not None and incarnation.member is not None:
-        above: Any = incarnation.member.loop
-        if incarnation.started_at is not None or not above.waits_for(incarnation):
-            return False
-        if above is loop:
-            return True
-        incarnation = above.own
-    return False
+    return is_awaited(incarnation, loop)
 
 
 def _is_starting_up(loop: Any) -> Any:

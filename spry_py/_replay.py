@@ -230,6 +230,7 @@ class GroupRestart:
         try:
             await self._attempt(pending, before)
         except Interrupted as interrupted:
+            _let_go(before)
             _refuse(pending.replays, interrupted)  # the teardown that follows tells the rest
         except StartupFailure as failure:
             _refuse(pending.replays, failure)

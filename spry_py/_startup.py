@@ -162,20 +162,9 @@ class Startup:
         return await self._until_started(member, self._spawn(member, child))
 
     async def _until_started(self, member: Member, incarnation: Incarnation) -> Any:
-        loop = self._loop
-        try:
-            while incarnation.started_at is None and incarnation.member is not None:
-                if loop.is_stopping:
-                    break
-                await loop.pause()
-        except trio.Cancelled:
-            await self._cancelled([member])
-        if loop.is_stopping:
-            await self._interrupted([member])
-        if incarnation.started_at is None and self._may_try_again(member):
-            await self._until_over([member])
-            assert member.incarnation is not None
-            incarnation = member.incarnation
+        await self._until_over([member])
+        # the last of its tries
+        incarnation = member.incarnation or incarnation
         if incarnation.started_at is not None:
             self._note_change()
             return incarnation.value
@@ -225,6 +214,8 @@ class Startup:
         """Stop a child that is to be another one from now on."""
         incarnation = member.incarnation
         assert incarnation is not None
+        self._loop.waiting_for = (member,)
+        self._loop.calls.refuse_awaited()
         if member.undecided or incarnation.burden == "none":
             self._note_change()
             await self._shut_down([member])
@@ -241,14 +232,9 @@ class Startup:
         loop = self._loop
         has_call = loop.calls.has_start_of(member)
         incarnation.awaited = True
-        try:
-            while not loop.is_stopping and _under_way(incarnation):
-                loop.calls.refuse_from(incarnation)
-                await loop.pause()
-        except trio.Cancelled:
-            await self._cancelled([member])
-        if loop.is_stopping:
-            await self._interrupted([member])
+        loop.waiting_for = (member,)
+        loop.calls.refuse_awaited()
+        await self._until_over([member])
         report = member.last_report
         if incarnation.started_at is None and (report is None or report.burden == "none"):
             if self._before is not None and not has_call:
@@ -354,6 +340,7 @@ class Startup:
     async def _until_over(self, members: list[Member]) -> None:
         """Wait until all of them are started, or one has failed, or a stop has come."""
         loop = self._loop
+        loop.waiting_for = members
         try:
             while not loop.is_stopping and self._are_starting(members):
                 await loop.pause()
@@ -368,7 +355,8 @@ class Startup:
         for member in members:
             incarnation = member.incarnation
             assert incarnation is not None
-            if incarnation.started_at is None and not was_ignored(member):
+            left_out = incarnation.ended and was_ignored(member)
+            if incarnation.started_at is None and not left_out:
                 is_over = incarnation.ended and member not in self._loop.waits
                 if is_over and not self._may_try_again(member):
                     return False

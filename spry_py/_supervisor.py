@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import trio
@@ -137,6 +137,8 @@ class SystemLoop(Loop):
         self.startup: Startup | None = None
         # the children whose start has failed in the last one, by path
         self.failed: Mapping[str, Member] = {}
+        # whose start the present one waits for; that some of them have started is no matter
+        self.waiting_for: Collection[Member] = ()
 
     async def boot(self) -> None:
         await self.run_system(self.teller.boot_parent(self))
@@ -177,11 +179,14 @@ class SystemLoop(Loop):
             error = exception
             raise
         finally:
-            self.startup = None
+            self.startup, self.waiting_for = None, ()
             self.failed = startup.failed
             self.teller.startup_ended(self, error)
             del error
         return startup
+
+    def waits_for(self, incarnation: Incarnation) -> bool:
+        return self.startup is not None and incarnation.member in self.waiting_for
 
     async def start_added(self, parent: Any, before: Before | None) -> None:
         """Start those children again that no system has declared, after the declared ones."""

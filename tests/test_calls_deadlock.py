@@ -19,6 +19,7 @@ from spry_py import (
     SystemSupervisor,
     TerminationReport,
     WouldDeadlock,
+    cancel_on_settle,
     open_system,
 )
 from stories import Actor, Boom, Record, Strategy, cast, story
@@ -329,3 +330,86 @@ async def test_a_call_from_a_child_beside_the_one_that_is_started_waits_its_turn
         go.set()
         await trio.sleep(9)
         assert record.take() == [(3, "-a1"), (3, "~a2"), (6, "+a2"), (6, "+x1"), (6, "ok")]
+
+
+@pytest.mark.parametrize("way", ["terminate", "restart", "cancel"])
+@pytest.mark.parametrize("above", ["one_for_one", "dynamic"])
+@story
+async def test_one_that_is_starting_again_and_is_being_stopped_can_call(
+    above: str, way: str
+) -> None:
+    """Its supervisor waits for nothing: it has asked it to end, and goes on."""
+    record = Record()
+    (x,) = cast(record, "x", listens=True)
+    known: list[SystemHandle] = []
+    runs = 0
+
+    async def slow(*, task_status: trio.TaskStatus[None]) -> None:
+        nonlocal runs
+        runs += 1
+        if runs == 2:
+            with cancel_on_settle():
+                await trio.sleep(100)
+            record(await answer(known[0].start_child(x.child())))
+            return
+        task_status.started()
+        await trio.sleep(1 if runs == 1 else 1000)
+
+    child = Child("n", slow)
+    tops: dict[str, Any] = {
+        "one_for_one": SystemSupervisor([child], strategy="one_for_one"),
+        "dynamic": DynamicSupervisor(),
+    }
+    async with open_system(tops[above]) as tree, trio.open_nursery() as nursery:
+        known.append(tree)
+        if above == "dynamic":
+            await tree.start_child(child)
+        if way == "cancel":
+            # the start of a call, taken back
+            runs = 1
+            await tree.terminate_child("n")
+            begin = tree.start_child if above == "dynamic" else tree.restart_child
+            with trio.move_on_after(1):
+                await begin(child if above == "dynamic" else "n")  # type: ignore[arg-type]
+        else:
+            await trio.sleep(2)
+            assert tree.child("n").status == "starting"
+            ask = tree.child("n").restart if way == "restart" else tree.child("n").terminate
+            Desk(record, nursery).call("by", ask)
+        await trio.sleep(1)
+        facts = record.take_order().split()
+        assert facts[:2] == ["+x1", "ok"]
+        assert facts[2:] == ([] if way == "cancel" else ["by:ok"])
+
+
+@pytest.mark.parametrize("replays", [False, True])
+@story
+async def test_one_that_has_started_below_one_that_is_starting_can_call(replays: bool) -> None:
+    """A start that the loop waits for does not wait for this call: it is served afterwards."""
+    record = Record()
+    x, late = Actor(record, "x"), Actor(record, "late", start_takes=3)
+    known: list[SystemHandle] = []
+
+    async def deep(*, task_status: trio.TaskStatus[None]) -> None:
+        task_status.started()
+        if known:
+            await trio.sleep(2)
+            record(await answer(known[0].start_child(x.child())))
+        await trio.sleep_forever()
+
+    sub = Child("sub", SystemSupervisor([Child("deep", deep), late.child()]))
+    async with (
+        open_system([sub], strategy="one_for_one") as tree,
+        trio.open_nursery() as nursery,
+    ):
+        await tree.terminate_child("sub")
+        record.take()
+        known.append(tree)
+        nursery.start_soon(tree.restart_child, "sub")
+        await trio.sleep(1)
+        if replays:
+            await tree.replay()
+        await trio.sleep(9)
+        order = "~late2 +late2 +x1 ok" if replays else "~late2 +x1 ok +late2"
+        assert record.take_order() == order
+        assert listed(tree) == "sub=running x=running"
