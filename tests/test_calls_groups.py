@@ -51,6 +51,40 @@ async def test_added_children_follow_the_declared_ones_in_a_restart_of_all() -> 
     assert record.order == "-d3 -c3 -b3 -a3"
 
 
+@pytest.mark.parametrize("strategy", ["rest_for_one", "one_for_all"])
+@pytest.mark.parametrize("end", ["normal", "discarded"])
+@story
+async def test_where_only_added_ones_are_down_the_system_is_not_run(
+    strategy: Strategy, end: str
+) -> None:
+    """A declared child that is done is not down: no replay would start it."""
+    record = Record()
+    a, c, d = cast(record, "acd")
+    runs = 0
+
+    async def system(scope: Scope) -> None:
+        nonlocal runs
+        runs += 1
+        await scope.start(
+            a.child(restart="transient", recoverable=lambda _: False, on_unrecoverable="discard")
+        )
+
+    async with open_system(system, strategy=strategy) as tree:
+        await tree.start_child(c.child())
+        await tree.start_child(d.child())
+        if end == "normal":
+            a.stop()
+        else:
+            a.die()
+        await trio.sleep(1)
+        record.take()
+        c.die()
+        await trio.sleep(1)
+        assert record.take_order() == "-c1 -d1 +c2 +d2"
+        assert listed(tree) == "a=done c=running d=running"
+        assert runs == 1
+
+
 @story
 async def test_a_restart_of_the_rest_takes_the_added_ones_along() -> None:
     record = Record()
