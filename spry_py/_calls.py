@@ -378,6 +378,7 @@ class Calls:
 
     async def restart_by_strategy(self, call: Call) -> None:
         """Stop a child, and restart it as if it had ended; no breaker is asked."""
+        self._loop.refuse_leaving()
         member = self._known(call.argument)
         if not member.is_alive:
             await self._loop.shutdowns.one(member, "call")
@@ -390,7 +391,9 @@ class Calls:
 
     async def _restart_down(self, member: Member) -> None:
         calls = self._again.pop(member, [])
-        if calls and member.state == "restarting" and not member.is_alive:
+        if self._loop.is_leaving:
+            self._loop.stay_down()
+        elif calls and member.state == "restarting" and not member.is_alive:
             await self._loop.restart_by_hand(member, calls)
             return
         # somebody else has started it meanwhile, or keeps it down

@@ -15,10 +15,16 @@ import trio
 
 from ._calls import Calls
 from ._child import Child
-from ._errors import TooManyRestarts, UnrecoverableFailure, is_exit, root_cause_of
+from ._errors import (
+    SupervisorStopped,
+    TooManyRestarts,
+    UnrecoverableFailure,
+    is_exit,
+    root_cause_of,
+)
 from ._mailbox import Mailbox
 from ._nursery import Members
-from ._policy import Verdict, judge, pause_before_try
+from ._policy import Verdict, judge, judge_last, pause_before_try
 from ._shutdown import Shutdowns
 
 if TYPE_CHECKING:
@@ -57,6 +63,8 @@ class Keeper(Mailbox):
         self.hook_errors: dict[Member, Exception] = {}
         self.is_ready = False
         self.is_stopping = False
+        # nothing is restarted or replayed any more: it stops, or is going to since the program ends
+        self.is_leaving = False
         self.has_ended = False
         self.was_aborted = False
         self.failure: BaseException | None = None
@@ -71,7 +79,7 @@ class Keeper(Mailbox):
         self.teardown_since: float | None = None
 
     def interrupted_by(self, exception: BaseException) -> None:
-        self.tree.exit(exception)
+        self.tree.exit(exception, self)
 
     # To be said by subclasses
 
@@ -88,8 +96,48 @@ class Keeper(Mailbox):
 
     def begin_to_stop(self) -> None:
         """From now on nothing more is begun."""
-        self.is_stopping = True
+        self.is_leaving = self.is_stopping = True
         self.calls.refuse_all()
+
+    def leave(self) -> None:
+        """The program is ending because of a child below: give up what was begun for restarts.
+
+        What runs goes on, and calls are served, until its turn comes to stop.
+        """
+        if self.is_leaving:
+            return
+        self.is_leaving = True
+        self.interrupt()
+        self.give_up_restarts()
+        for member in list(self.members):
+            incarnation = member.incarnation
+            if incarnation is not None and _is_starting_again(member, incarnation):
+                self.calls.end_with(member)
+                self.shutdowns.ask(member, incarnation, self.ending_for)
+        self.stay_down()
+        self.ring()
+
+    def refuse_leaving(self) -> None:
+        """Raise to a caller who wants something restarted."""
+        if self.is_leaving:
+            raise SupervisorStopped(f"{self.path!r} restarts nothing any more: the program ends")
+
+    def interrupt(self) -> None:
+        """Break off what occupies the loop, if a stop may do that."""
+
+    def give_up_restarts(self) -> None:
+        """No restart that was begun goes on."""
+
+    def stay_down(self) -> None:
+        """Nobody who waits to be restarted comes back; a stop says so to each in its turn."""
+        if self.is_stopping:
+            return
+        for member in list(self.members):
+            waits = member.state in ("restarting", "waiting") and not self.calls.has_start_of(
+                member
+            )
+            if waits and not member.is_alive and not member.undecided:
+                self.down(member, forget=False)
 
     def call_off(self, member: Member) -> None:
         """A child that waits to be restarted shall stay down."""
@@ -268,6 +316,8 @@ class Keeper(Mailbox):
         assert report is not None
         if member in self.hook_errors:
             return Verdict.ESCALATE
+        if self.is_leaving:
+            return judge_last(member.child, report)
         if member.child.breaker is not None and member.breaker is None:
             member.breaker = member.child.breaker()
         return judge(member.child, report, member.breaker)
@@ -351,3 +401,9 @@ def check_finite(delay: float, member: Member) -> None:
     """Refuse a backoff after which nothing would ever come."""
     if math.isinf(delay):
         raise ValueError(f"the backoff of {member.path!r} must give a finite number of seconds")
+
+
+def _is_starting_again(member: Member, incarnation: Incarnation) -> bool:
+    """Whether a start is under way that nobody waits for: that of a restart alone."""
+    is_under_way = incarnation.member is member and incarnation.started_at is None
+    return is_under_way and not incarnation.awaited

@@ -122,7 +122,7 @@ class Loop(Keeper):
                 exception.__context__ = report.exception
             self.escalate(UnrecoverableFailure(path, root_cause_of(exception)), exception)
         except BaseException as exception:
-            self.tree.exit(exception)
+            self.tree.exit(exception, self)
 
     async def _teardown(self) -> None:
         self.teller.teardown_began(self, self._teardown_parent())
@@ -140,7 +140,7 @@ class Loop(Keeper):
     def _unexpected(self, exception: BaseException) -> None:  # pragma: no cover - as said below
         # Ctrl-C in the tick in which the nursery of the main task ends, or a bug: not to get lost
         if is_exit(exception):
-            self.tree.exit(exception)
+            self.tree.exit(exception, self)
         else:
             self.failure = exception
 
@@ -182,9 +182,3 @@ class Loop(Keeper):
     @property
     def _is_root(self) -> bool:
         return self.tree.incarnation is self.own
-
-    def interrupt(self) -> None:
-        """Break off what occupies the loop, if a stop may do that."""
-
-    def give_up_restarts(self) -> None:
-        """The supervisor has ended: no restart that was begun goes on."""

@@ -53,7 +53,7 @@ def judge(child: Child[object], report: TerminationReport, own: Breaker | None) 
     """
     exception = report.exception
     if exception is not None and is_exit(exception):
-        return Verdict.SPENT if child.restart == "temporary" else Verdict.DOWN
+        return judge_last(child, report)
     verdict = WISHES[child.restart, type(report.reason).__name__]
     if verdict is not Verdict.RESTART:
         return verdict
@@ -62,6 +62,12 @@ def judge(child: Child[object], report: TerminationReport, own: Breaker | None) 
     if own is not None and not own.may_restart(child.key, report.ended_at):
         return _unrecoverable(child)
     return Verdict.RESTART
+
+
+def judge_last(child: Child[object], report: TerminationReport) -> Verdict:
+    """The same where nothing is restarted any more; nobody is asked."""
+    verdict = WISHES[child.restart, type(report.reason).__name__]
+    return Verdict.DOWN if verdict is Verdict.RESTART else verdict
 
 
 def may_recover(recoverable: Callable[[Any], object] | None, exception: BaseException) -> bool:

@@ -7,7 +7,7 @@ between.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -89,7 +89,7 @@ class GroupRestart:
         """Act on an end, and on all others that have been seen with it."""
         loop = self._loop
         down = self._judge_all([member, *self._others_undecided(member)])
-        if not down or loop.is_stopping:
+        if not down or loop.is_leaving:
             return
         first = down[0]
         report = first.last_report
@@ -171,15 +171,26 @@ class GroupRestart:
             targets = [member for member in self._after(pending.pivot) if is_up(member)]
             if targets:
                 loop.teller.teardown_began(loop, pending.span)
-                await loop.shutdowns.each(targets, self._swept, "restart")
+                rest = self._as_long_as_it_goes_on(targets)
+                await loop.shutdowns.each(rest, self._swept, "restart")
                 loop.teller.teardown_ended(loop)
             more = [*self._judge_all(self._undecided()), *self._joined]
             self._joined.clear()
-            if not more or loop.is_stopping:
+            if loop.is_leaving:
+                loop.stay_down()
+                return delay
+            if not more:
                 return delay
             delay = max(delay, *(next_delay(member) for member in more))
             self._only_one_incident(more)
             pending.pivot = self._earliest([pending.pivot, *more])
+
+    def _as_long_as_it_goes_on(self, members: Iterable[Member]) -> Iterator[Member]:
+        """Abandoned because the program is ending, a sweep leaves the rest to their turn."""
+        for member in members:
+            if self._loop.is_leaving and not self._loop.is_stopping:
+                return
+            yield member
 
     def _after(self, pivot: Member | None) -> list[Member]:
         """Those that go along with ``pivot``, the latest first."""
@@ -212,7 +223,7 @@ class GroupRestart:
 
     def _schedule(self, pending: _Pending) -> None:
         loop = self._loop
-        if loop.is_stopping:
+        if loop.is_leaving:
             return
         if pending.due <= trio.current_time():
             loop.post(self._due, pending)
@@ -232,6 +243,7 @@ class GroupRestart:
         except Interrupted as interrupted:
             _let_go(before)
             _refuse(pending.replays, interrupted)  # the teardown that follows tells the rest
+            loop.stay_down()
         except StartupFailure as failure:
             _refuse(pending.replays, failure)
             if before is None or before.has_changed:
@@ -330,8 +342,10 @@ class GroupRestart:
             if before is not None:
                 before.has_changed = True
             loop.teller.teardown_began(loop, pending.span)
-            await loop.shutdowns.each(up, loop.shut, "replay")
+            await loop.shutdowns.each(self._as_long_as_it_goes_on(up), loop.shut, "replay")
             loop.teller.teardown_ended(loop)
+        if loop.is_leaving:
+            raise Interrupted(f"a replay of {loop.path!r} was interrupted: it is being stopped")
         return extra
 
     def _forget(self, member: Member) -> None:
@@ -349,7 +363,7 @@ class GroupRestart:
         pending.incident = incident = loop.teller.restart_failed(pending.incident, failure)
         if culprit is not None:
             self._judge_culprit(culprit, incident)
-        if loop.is_stopping:
+        if loop.is_leaving:
             return
         if culprit is not None:
             delay = max(delay, next_delay(culprit))

@@ -170,7 +170,7 @@ def _classify(
     if failure is not None:
         drop_own_frames(failure)
         if is_exit(failure):
-            member.loop.tree.exit(failure)
+            member.loop.tree.exit(failure, member.loop)
             return Failed(failure)
     cause = incarnation.cause
     if cause is None and incarnation.burden == "none":
@@ -248,7 +248,7 @@ async def _run_hook(member: Member) -> None:
         if failure is not None:
             drop_own_frames(failure)
             if is_exit(failure):
-                member.loop.tree.exit(failure)
+                member.loop.tree.exit(failure, member.loop)
             else:
                 assert isinstance(failure, Exception)
                 error = failure

@@ -103,7 +103,7 @@ class Startup:
         try:
             with self._cancel_scope:
                 await self._call(self._scope)
-                if not loop.is_stopping:
+                if not loop.is_leaving:
                     self._scope.refuse_unawaited()
         except BaseException as exception:
             error = without_cancelled(exception)
@@ -116,7 +116,7 @@ class Startup:
                 loop.members.put_in_order(self.declared, self._inserted)
         if error is not None:
             self._fail(error)
-        if loop.is_stopping:
+        if loop.is_leaving:
             raise Interrupted(f"the startup of {loop.path!r} was interrupted: it is being stopped")
 
     def interrupt(self) -> None:
@@ -138,9 +138,9 @@ class Startup:
         path = self._loop.path
         drop_own_frames(error)
         if is_exit(error):
-            self._loop.tree.exit(error)
+            self._loop.tree.exit(error, self._loop)
             raise Interrupted(f"the startup of {path!r} was interrupted: the program is ending")
-        if self._loop.is_stopping and all(isinstance(x, _STOPPING) for x in leaves_of(error)):
+        if self._loop.is_leaving and all(isinstance(x, _STOPPING) for x in leaves_of(error)):
             return
         theirs = (Ignore, Interrupted) if self._loop.is_ready else ()
         if isinstance(error, StartupFailure | Ignore) and not isinstance(error, theirs):
@@ -173,7 +173,7 @@ class Startup:
     def _may_try_again(self, member: Member) -> bool:
         """If the first start of a child has failed and may be tried again, see to that."""
         loop = self._loop
-        if member.child.start_attempts == 1 or loop.is_ready or loop.is_stopping:
+        if member.child.start_attempts == 1 or loop.is_ready or loop.is_leaving:
             return False
         try:
             return loop.try_again(member, lambda: self._begin_again(member))
@@ -182,7 +182,7 @@ class Startup:
             return False
 
     def _begin_again(self, member: Member) -> None:
-        if self._loop.is_stopping:
+        if self._loop.is_leaving:
             return
         del self._loop.waits[member]
         self._loop.begin(member)
@@ -243,7 +243,7 @@ class Startup:
 
     async def start_again(self, member: Member) -> None:
         """Start a child that no system has declared, as a part of this replay."""
-        if self._loop.is_stopping:
+        if self._loop.is_leaving:
             raise Interrupted(f"the restart of {member.path!r} was interrupted by a stop")
         try:
             await self._until_started(member, self._spawn(member, member.child))
@@ -269,7 +269,7 @@ class Startup:
                 begun.append(member)
         await self._until_over(begun)
         failed = [member for member in begun if _has_failed(member)]
-        if failed and not self._loop.is_stopping:
+        if failed and not self._loop.is_leaving:
             await self._take_back(begun)
         for member in failed:
             self._not_started(member)
@@ -289,7 +289,7 @@ class Startup:
             raise ReusedKey(child.key, f"{loop.path}/{child.key}")
 
     def _refuse_stopping(self) -> None:
-        if self._loop.is_stopping:
+        if self._loop.is_leaving:
             path = self._loop.path
             raise SupervisorStopped(f"{path!r} is being stopped: it starts no more children")
 
@@ -342,11 +342,11 @@ class Startup:
         loop = self._loop
         loop.waiting_for = members
         try:
-            while not loop.is_stopping and self._are_starting(members):
+            while not loop.is_leaving and self._are_starting(members):
                 await loop.pause()
         except trio.Cancelled:
             await self._cancelled(members)
-        if loop.is_stopping:
+        if loop.is_leaving:
             await self._interrupted(members)
 
     def _are_starting(self, members: list[Member]) -> bool:
@@ -365,7 +365,7 @@ class Startup:
 
     async def _cancelled(self, members: list[Member]) -> None:
         """By a stop, which is no cancellation; or by the user, who thereby takes the start back."""
-        if not self._loop.is_stopping:
+        if not self._loop.is_leaving:
             await self._take_back(members)
             await trio.lowlevel.checkpoint()
 
@@ -399,7 +399,7 @@ class Startup:
     @property
     def _occasion(self) -> Occasion:
         """What children are stopped for that this startup stops."""
-        if self._loop.is_ready and not self._loop.is_stopping:
+        if self._loop.is_ready and not self._loop.is_leaving:
             return "replay" if self._changes else "restart"
         return self._loop.ending_for
 
@@ -424,7 +424,7 @@ class Startup:
         loop = self._loop
         for member in members:
             is_over = _has_failed_by_itself(member) and member not in loop.waits
-            if loop.is_stopping and not is_over:
+            if loop.is_leaving and not is_over:
                 raise Interrupted(
                     f"the start of {member.path!r} was interrupted: {loop.path!r} is being stopped"
                 )

@@ -221,6 +221,7 @@ class SystemLoop(Loop):
 
     async def replay(self, call: Call) -> None:
         """Run the system again, and make the children what it says now."""
+        self.refuse_leaving()
         await self._group.reconcile(call)
 
 
