@@ -102,12 +102,13 @@ class Call:
 class Calls:
     """The calls that one supervisor incarnation has to answer."""
 
-    __slots__ = ("_again", "_ends", "_loop", "_open", "_passing", "starts")
+    __slots__ = ("_again", "_ends", "_loop", "_open", "_passing", "_to_stop", "starts")
 
     def __init__(self, loop: Keeper) -> None:
         self._loop = loop
-        # not served yet
+        # not served yet, and by key those of them that are going to stop a child
         self._open: dict[Call, None] = {}
+        self._to_stop: dict[str, Call] = {}
         self.starts: dict[Member, Call] = {}  # those that wait for a start, by child
         self._ends: dict[Member, list[Call]] = {}
         # to be restarted as soon as they are down
@@ -132,6 +133,8 @@ class Calls:
         await trio.lowlevel.checkpoint_if_cancelled()
         call = Call(loop.completed(argument), loop.teller.callers_span())
         self._open[call] = None
+        if isinstance(argument, str) and handler in (self.terminate, self.restart_by_strategy):
+            self._to_stop[argument] = call
         loop.post(self._serve, (handler, call))
         try:
             return await call.wait()
@@ -142,7 +145,7 @@ class Calls:
     async def _take_back(self, call: Call) -> None:
         member = call.member
         if call in self._open:
-            del self._open[call]
+            self._close(call)
             call.give()
         elif member is None:
             self._loop.withdraw(call)
@@ -171,11 +174,21 @@ class Calls:
         handler, call = message
         if call.is_answered:
             return
-        self._open.pop(call, None)
+        self._close(call)
         try:
             await handler(call)
         except Exception as error:
             call.refuse(error)
+
+    def _close(self, call: Call) -> None:
+        """Nobody has to serve it any more."""
+        del self._open[call]
+        if isinstance(call.argument, str) and self._to_stop.get(call.argument) is call:
+            del self._to_stop[call.argument]
+
+    def is_to_stop(self, member: Member) -> bool:
+        """Whether there is a call, not served yet, that is going to stop this child."""
+        return member.key in self._to_stop
 
     def refuse_all(self) -> None:
         """The supervisor begins to stop: nothing more is going to be begun."""
@@ -183,6 +196,7 @@ class Calls:
         for call in list(self._open):
             call.refuse(SupervisorStopped(error))
         self._open.clear()
+        self._to_stop.clear()
         for member in [member for member in self.starts if not member.is_alive]:
             was_begun = member.state == "starting"
             call = self.starts.pop(member)
@@ -191,7 +205,7 @@ class Calls:
     def refuse_awaited(self) -> None:
         """The loop begins to wait for a start: it cannot serve what that start itself waits for."""
         for call in [call for call in self._open if is_awaited(call.caller, self._loop)]:
-            del self._open[call]
+            self._close(call)
             call.refuse(WouldDeadlock(f"{self._loop.path!r} waits for the start of its caller"))
 
     def keep(self, member: Member) -> None:

@@ -305,7 +305,13 @@ class Keeper(Mailbox):
         self.post(self.on_undecided, member)
 
     async def on_undecided(self, member: Member) -> None:
-        if member.undecided and member not in self.hooks:
+        if not member.undecided or member in self.hooks:
+            return
+        if self.calls.is_to_stop(member):
+            # somebody wants it down who asked in the tick in which it ended: first that, whichever
+            # of the two came first, and nothing is begun that would have to be stopped at once
+            self.post(self.on_undecided, member)
+        else:
             await self.decide(member)
 
     # What it does about them
@@ -386,6 +392,9 @@ class Keeper(Mailbox):
         if member.undecided:
             self.teller.ended_unasked(member)
             member.undecided = False
+            assert member.last_report is not None
+            if judge_last(member.child, member.last_report) is Verdict.DONE:
+                member.state = "done"  # it had ended by itself, for good, before anybody asked
         if member in self.waits:
             self.waits.pop(member).cancel()
         if member.incident is not None and member.incident is not self.incident:

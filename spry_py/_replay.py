@@ -117,6 +117,7 @@ class GroupRestart:
             for handler, other in loop.messages
             if handler == loop.on_undecided and other.undecided and other not in loop.hooks
         ]
+        others = [other for other in others if not loop.calls.is_to_stop(other)]
         return [other for other in dict.fromkeys(others) if other is not member]
 
     def _judge_all(self, members: Iterable[Member]) -> list[Member]:

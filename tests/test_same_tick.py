@@ -1,0 +1,173 @@
+"""What happens in one tick: trio wakes its tasks in an order of its own, and the outcome is one.
+
+Each story is told under several orders of trio's scheduler.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+
+import pytest
+import trio
+
+from callers import Desk, listed, status_of
+from replays import soon
+from spry_py import DynamicSupervisor, SystemHandle, open_system
+from stories import Actor, Ledger, Record, Restart, Strategy, cast, story
+from workers import STRATEGIES
+
+End = Callable[[Actor], object]
+
+
+@pytest.fixture(params=range(8))
+def order(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of trio's orders, the same each time."""
+    run = trio._core._run
+    monkeypatch.setattr(run, "_ALLOW_DETERMINISTIC_SCHEDULING", True)
+    monkeypatch.setattr(run, "_r", random.Random(request.param))
+
+
+def normal(actor: Actor) -> None:
+    actor.stop()
+
+
+def failed(actor: Actor) -> None:
+    actor.die()
+
+
+async def _called(go: trio.Event, call: Callable[[], Awaitable[object]]) -> None:
+    await go.wait()
+    await call()
+
+
+@pytest.mark.parametrize("end", [normal, failed])
+@pytest.mark.parametrize("restart", ["permanent", "transient"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.usefixtures("order")
+@story
+async def test_one_that_ends_in_the_tick_in_which_it_is_terminated(
+    strategy: Strategy, restart: Restart, end: End
+) -> None:
+    """It has ended by itself, and is down: nobody has to restart it in order to stop that."""
+    record = Record()
+    a, b, c = cast(record, "abc")
+    children = [a.child(), b.child(restart=restart), c.child()]
+    go = trio.Event()
+    async with (
+        open_system(children, strategy=strategy, breaker=Ledger(record)) as tree,
+        trio.open_nursery() as nursery,
+    ):
+        desk = Desk(record, nursery)
+        desk.call("call", _called, go, tree.child("b").terminate)
+        await soon()
+        record.take()
+        go.set()
+        end(b)
+        await soon()
+        assert sorted(record.take_order().split()) == ["-b1", "call:ok"]
+        report = tree.child("b").last_report
+        assert report is not None
+        assert report.burden == "none"
+        is_done = restart == "transient" and end is normal
+        assert listed(tree) == f"a=running b={'done' if is_done else 'stopped'} c=running"
+
+
+@pytest.mark.parametrize("end", [normal, failed])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.usefixtures("order")
+@story
+async def test_one_that_ends_in_the_tick_in_which_it_is_restarted(
+    strategy: Strategy, end: End
+) -> None:
+    """The call has it restarted: no breaker is asked, and it is started once."""
+    record = Record()
+    a, b = cast(record, "ab")
+    go = trio.Event()
+    async with (
+        open_system([a.child(), b.child()], strategy=strategy, breaker=Ledger(record)) as tree,
+        trio.open_nursery() as nursery,
+    ):
+        Desk(record, nursery).call("call", _called, go, tree.child("b").restart)
+        await soon()
+        record.take()
+        go.set()
+        end(b)
+        await soon()
+        again = "-b1 -a1 +a2 +b2" if strategy == "one_for_all" else "-b1 +b2"
+        assert sorted(record.take_order().split()) == sorted([*again.split(), "call:ok"])
+        assert listed(tree) == "a=running b=running"
+
+
+@pytest.mark.usefixtures("order")
+@story
+async def test_a_caller_who_gives_up_leaves_the_end_to_be_decided() -> None:
+    record = Record()
+    (a,) = cast(record, "a")
+    go = trio.Event()
+    async with (
+        open_system([a.child()], strategy="one_for_one", breaker=Ledger(record)) as tree,
+        trio.open_nursery() as nursery,
+    ):
+        scope = Desk(record, nursery).call("call", _called, go, tree.child("a").terminate)
+        await soon()
+        record.take()
+        go.set()
+        a.die()
+        while trio.lowlevel.current_statistics().tasks_runnable > 1:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            scope.cancel()
+        await soon()
+        # taken back before it was served, or served in spite of that
+        facts = sorted(record.take_order().split())
+        served, taken_back = ["-a1", "call:cancelled"], ["+a2", "-a1", "?a", "call:cancelled"]
+        status = {tuple(served): "a=stopped", tuple(taken_back): "a=running"}
+        assert listed(tree) == status[tuple(facts)]
+
+
+@pytest.mark.parametrize("restart", ["permanent", "transient"])
+@pytest.mark.usefixtures("order")
+@story
+async def test_one_that_ends_in_the_tick_in_which_its_system_is_stopped(restart: Restart) -> None:
+    record = Record()
+    a, b = cast(record, "ab")
+    children = [a.child(), b.child(restart=restart)]
+    go = trio.Event()
+    handle: SystemHandle | None = None
+    async with open_system(children, breaker=Ledger(record)) as tree:
+        handle = tree
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_called, go, tree.stop)
+            await soon()
+            record.take()
+            go.set()
+            b.stop()
+    assert record.take_order() == "-b1 -a1"
+    child = handle.child("b")
+    assert child.last_report is not None
+    by_itself = child.last_report.burden == "none"
+    is_done = by_itself and restart == "transient"
+    assert (child.status, child.incarnation) == ("done" if is_done else "stopped", 1)
+
+
+@pytest.mark.parametrize("restart", ["permanent", "transient"])
+@pytest.mark.usefixtures("order")
+@story
+async def test_one_of_a_pool_that_ends_in_the_tick_in_which_it_is_terminated(
+    restart: Restart,
+) -> None:
+    record = Record()
+    (a,) = cast(record, "a")
+    go = trio.Event()
+    async with (
+        open_system(DynamicSupervisor(breaker=Ledger(record))) as pool,
+        trio.open_nursery() as nursery,
+    ):
+        await pool.start_child(a.child(restart=restart))
+        nursery.start_soon(_called, go, pool.child("a").terminate)
+        await soon()
+        go.set()
+        a.die()
+        await soon()
+        assert record.order == "+a1 -a1"
+        assert status_of(pool, "a") == "gone"
