@@ -237,7 +237,9 @@ class Startup:
         await self._until_over([member])
         report = member.last_report
         if incarnation.started_at is None and (report is None or report.burden == "none"):
-            if self._before is not None and not has_call:
+            if has_call:
+                self._keep(member)  # down, as its caller has left it
+            elif self._before is not None:
                 self._before.owe(member)
             self._not_started(member)
 
