@@ -63,16 +63,16 @@ class Tree:
         assert self.root.incarnation is not None
         return self.root.incarnation
 
-    def exit(self, exception: BaseException, loop: Any) -> None:
+    def exit(self, exception: BaseException, loop: Any = None) -> None:
         """Stop the root in order, since ``exception`` asks the program to end; the first counts.
 
-        It has come out of a child of ``loop``. Each supervisor goes on serving until its turn
-        comes, but those from there up to the root restart nothing any more: what they would begin
-        now depends on who of all that wake in this tick comes first.
+        It has come out of a child of ``loop``, or of none. Each supervisor goes on serving until
+        its turn comes, but those from there up to the root restart nothing any more: what they
+        would begin now depends on who of all that wake in this tick comes first.
         """
         if self.exit_exception is None:
             self.exit_exception = exception
-        while loop.path:
+        while loop is not None and loop.path:
             loop.leave()
             loop = loop.own.member.loop
         self.incarnation.stop()
