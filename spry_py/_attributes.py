@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -84,6 +85,16 @@ def error_type(exception: BaseException | None) -> str:
 
 def type_name(exception: BaseException) -> str:
     """The full name of an exception's type; of the leaf's, for a group of one."""
-    kind = type(sole_leaf_of(exception))
-    module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
-    return module + kind.__qualname__
+    return full_name(type(sole_leaf_of(exception)))
+
+
+def full_name(kind: type) -> str:
+    """The full name of a type; without the module for a builtin one."""
+    module = vars(type)["__module__"].__get__(kind)
+    if module == "builtins":
+        return _qualname_of(kind)
+    return f"{module if isinstance(module, str) else '<unknown>'}.{_qualname_of(kind)}"
+
+
+# the type's own, whatever its class says
+_qualname_of: Final[Callable[[type], str]] = vars(type)["__qualname__"].__get__

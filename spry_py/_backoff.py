@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import tenacity
 
-from ._check import check_callable, check_seconds
+from ._check import check_answer, check_callable, check_seconds
 
 Wait: TypeAlias = Callable[[tenacity.RetryCallState], float]
 """A tenacity wait strategy, such as ``tenacity.wait_exponential(max=30)``."""
@@ -61,9 +61,10 @@ def reset_after(wait: Wait) -> float:
 
 def is_recoverable(recoverable: Callable[[Any], object], exception: BaseException) -> bool:
     """Ask a tenacity retry strategy, or a predicate of the exception."""
-    if isinstance(recoverable, tenacity.retry_base):
-        return bool(recoverable(_call_state(1, exception)))
-    return bool(recoverable(exception))
+    is_strategy = isinstance(recoverable, tenacity.retry_base)
+    answer = recoverable(_call_state(1, exception) if is_strategy else exception)
+    name = getattr(recoverable, "__qualname__", None) or type(recoverable).__qualname__
+    return check_answer(f"recoverable: {name}()", answer)
 
 
 def _call_state(attempt: int, exception: BaseException | None) -> tenacity.RetryCallState:

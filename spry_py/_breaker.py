@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from ._check import check_count, check_seconds
+from ._check import check_answer, check_count, check_seconds
 
 
 class Breaker(Protocol):
@@ -21,6 +21,12 @@ class Breaker(Protocol):
     def may_restart(self, key: str, now: float) -> bool:
         """Whether the child ``key`` may be restarted at ``now`` (seconds on trio's clock)."""
         ...  # pragma: no cover - the body of a protocol
+
+
+def allows(breaker: Breaker, key: str, now: float) -> bool:
+    """Ask a live breaker; raises what it raises, and `TypeError` for what is no answer."""
+    answer = breaker.may_restart(key, now)
+    return check_answer(f"breaker: {type(breaker).__qualname__}.may_restart()", answer)
 
 
 BreakerFactory: TypeAlias = Callable[[], Breaker]

@@ -55,7 +55,7 @@ def check_count(
 ) -> None:
     """Accept an integer from ``least`` on; ``inf`` too where ``infinite``."""
     allowed = f"an int, {least} or more" + (", or inf" if infinite else "")
-    if infinite and value == math.inf:
+    if infinite and isinstance(value, float) and value == math.inf:
         return
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{owner}: {field} must be {allowed}, not {value!r}")
@@ -100,6 +100,17 @@ def check_async_function(owner: str, field: str, value: Any) -> None:
     plain = inspect.isfunction(value) or inspect.ismethod(value)
     if plain and not inspect.iscoroutinefunction(value) and not _may_return_awaitable(value):
         raise TypeError(f"{owner}: {field} must be an async function, but {value!r} is a sync one")
+
+
+def check_answer(owner: str, answer: object) -> bool:
+    """The truth of an answer; a coroutine or a ``str`` would mean yes whatever it says."""
+    if inspect.isawaitable(answer):
+        if inspect.iscoroutine(answer):
+            answer.close()
+        raise TypeError(f"{owner} must return a bool, not {answer!r}; it may not be async")
+    if isinstance(answer, str):
+        raise TypeError(f"{owner} must return a bool, not {answer!r}")
+    return bool(answer)
 
 
 def _may_return_awaitable(function: Any) -> bool:

@@ -20,7 +20,8 @@ from ._check import (
     check_async_function,
     check_key,
 )
-from ._frozen import setter
+from ._errors import words
+from ._frozen import are_same, setter
 from ._options import OPTION_NAMES, Kind, OnUnrecoverable, Options, RestartType, Start, T_co
 
 if TYPE_CHECKING:
@@ -253,19 +254,19 @@ class Child(Generic[T_co]):
         raise AttributeError(f"Child {self.key!r} is frozen: {name} cannot be deleted")
 
     def _fields(self) -> tuple[object, ...]:
-        return self.key, self.start, self.args, self._options
+        return self.key, self.start, *self._options.fields(), *self.args
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Child):
             return NotImplemented
-        return self._fields() == other._fields()
+        return are_same(self._fields(), other._fields())
 
     def __hash__(self) -> int:
         return hash((self.key, self.start))
 
     def __repr__(self) -> str:
         name = getattr(self.start, "__qualname__", None) or repr(self.start)
-        args = "".join(f", {arg!r}" for arg in self.args)
+        args = "".join(f", {words(repr, arg)}" for arg in self.args)
         return f"Child({self.key!r}, {name}{args}, restart={self.restart!r})"
 
 

@@ -19,6 +19,7 @@ from . import (
     TerminationReport,
     current_context,
 )
+from ._breaker import allows
 from ._check import check_async_function
 from ._components_status import News
 from ._errors import sole_leaf_of
@@ -155,7 +156,7 @@ class Life:
         if self._is_over:
             self._is_granted = True  # of a new object
             return
-        self._is_granted = self._wants_another() and self._breaker.may_restart(key, now)
+        self._is_granted = self._wants_another() and allows(self._breaker, key, now)
         if self._is_granted:
             self.news.tell("restarting", self._error)
 

@@ -47,7 +47,7 @@ class News:
 
     def tell(self, status: ComponentStatus, error: BaseException | None = None) -> None:
         """Add a change, unless it says what is known already."""
-        if (self.present.status, self.present.error) == (status, error):
+        if self.present.status == status and self.present.error is error:
             return
         self.present = StatusChange(status, error, trio.current_time())
         self._last.next = link = _Link(self.present)

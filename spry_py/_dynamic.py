@@ -16,6 +16,7 @@ from ._check import check_callable, check_choice, check_count, check_key
 from ._child import Child, Supervisor, check_defaults
 from ._child_handle import ChildHandle
 from ._errors import Interrupted, MaxChildrenReached, SupervisorStopped
+from ._frozen import are_same
 from ._handle import SystemHandle
 from ._here import in_own_run
 from ._loop import Loop
@@ -127,7 +128,7 @@ class DynamicSupervisor(Supervisor[DynamicHandle]):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DynamicSupervisor):
             return NotImplemented
-        return self._fields() == other._fields()
+        return are_same(self._fields(), other._fields())
 
     def __hash__(self) -> int:
         return hash((self.name, self.max_children, self.max_running))

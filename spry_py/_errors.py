@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from types import TracebackType
+from typing import Any
+
+from ._frozen import setter
+
+# What Python itself keeps of an exception. Its class may refuse attributes, or have its own idea of
+# these; the fields below are there all the same, and writing them cannot fail.
+_FIELDS = BaseException.__dict__
+cause_of: Callable[[BaseException], BaseException | None] = _FIELDS["__cause__"].__get__
+_context_of: Callable[[BaseException], BaseException | None] = _FIELDS["__context__"].__get__
+place_of: Callable[[BaseException], TracebackType | None] = _FIELDS["__traceback__"].__get__
+_members_of: Callable[[BaseException], tuple[BaseException, ...]] = BaseExceptionGroup.__dict__[
+    "exceptions"
+].__get__
+set_place = setter(BaseException, "__traceback__")
+_set_context = setter(BaseException, "__context__")
+
 
 def root_cause_of(exception: BaseException | None) -> BaseException | None:
     """The last ``__cause__`` of a chain of exceptions (the exception itself if it has none)."""
     seen: set[int] = set()
-    while exception is not None and exception.__cause__ is not None and id(exception) not in seen:
+    while exception is not None and id(exception) not in seen:
+        cause = cause_of(exception)
+        if cause is None:
+            break
         seen.add(id(exception))
-        exception = exception.__cause__
+        exception = cause
     return exception
 
 
@@ -20,14 +42,60 @@ def out_of_group(group: BaseException) -> BaseException:
     return group
 
 
+def linked_to(exception: BaseException) -> BaseException | None:
+    """What `traceback` would show above it: its cause, or else its context."""
+    cause = cause_of(exception)
+    return cause if cause is not None else _context_of(exception)
+
+
+def add_context(exception: BaseException, context: BaseException | None) -> None:
+    """Let ``exception`` say that it came on top of ``context``, unless it says something already.
+
+    Never in a loop: `contextlib.ExitStack` would follow it for ever.
+    """
+    if context is None or _context_of(exception) is not None or leads_to(context, exception):
+        return
+    _set_context(exception, context)
+
+
+def leads_to(start: BaseException, goal: BaseException) -> bool:
+    """Whether one exception can be reached from another."""
+    return any(item is goal for item in all_linked(start))
+
+
+def all_linked(exception: BaseException) -> Iterator[BaseException]:
+    """An exception and all that can be reached from it, by links and in groups, each once."""
+    seen: set[int] = set()
+    pending = [exception]
+    while pending:
+        item = pending.pop()
+        if id(item) not in seen:
+            seen.add(id(item))
+            yield item
+            pending.extend(_links_of(item))
+
+
+def _links_of(exception: BaseException) -> Iterator[BaseException]:
+    for linked in (cause_of(exception), _context_of(exception)):
+        if linked is not None:
+            yield linked
+    if is_group(exception):
+        yield from _members_of(exception)
+
+
+def is_group(exception: BaseException) -> bool:
+    """Whether it is a group; its class is asked, since an object may lie."""
+    return issubclass(type(exception), BaseExceptionGroup)
+
+
 def leaves_of(exception: BaseException) -> list[BaseException]:
     """The exceptions of a group, however nested, in order; a plain exception is its own leaf."""
     leaves: list[BaseException] = []
     pending = [exception]
     while pending:
         item = pending.pop()
-        if isinstance(item, BaseExceptionGroup):
-            pending.extend(reversed(item.exceptions))
+        if is_group(item):
+            pending.extend(reversed(_members_of(item)))
         else:
             leaves.append(item)
     return leaves
@@ -35,7 +103,7 @@ def leaves_of(exception: BaseException) -> list[BaseException]:
 
 def sole_leaf_of(exception: BaseException) -> BaseException:
     """The one leaf of a group of one (trio wraps whatever leaves a nursery), else the argument."""
-    if not isinstance(exception, BaseExceptionGroup):
+    if not is_group(exception):
         return exception
     leaves = leaves_of(exception)
     return leaves[0] if len(leaves) == 1 else exception
@@ -43,27 +111,67 @@ def sole_leaf_of(exception: BaseException) -> BaseException:
 
 def is_exit(exception: BaseException) -> bool:
     """Whether this asks the program to end (KeyboardInterrupt, SystemExit, a group with one)."""
-    return not isinstance(exception, Exception)
+    return not issubclass(type(exception), Exception)
+
+
+# Words for people
+
+
+def words(make: Callable[[Any], str], thing: object) -> str:
+    """``str`` or ``repr`` of anything; what `traceback` has in its place where that fails.
+
+    A plain string that can be written anywhere. Only a KeyboardInterrupt comes out.
+    """
+    try:
+        text = str.__str__(make(thing))
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        return f"<{name_of(thing)} {make.__name__}() failed>"
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
+name_of_type: Callable[[type], str] = type.__dict__["__name__"].__get__
+
+
+def name_of(thing: object) -> str:
+    """The name of its type, whatever that says of itself."""
+    return name_of_type(type(thing))
+
+
+def repr_of_fields(instance: Any) -> str:
+    """The ``__repr__`` of a dataclass that may hold anything."""
+    names = [field.name for field in fields(instance)]
+    told = ", ".join(f"{name}={words(repr, getattr(instance, name))}" for name in names)
+    return f"{type(instance).__qualname__}({told})"
 
 
 _LONGEST = 200
 
 
 def tell(exception: BaseException | None) -> str:
-    """One readable line about an exception."""
+    """One readable line about an exception, whatever it is."""
     if exception is None:
         return "it ended normally"
-    if isinstance(exception, BaseExceptionGroup):
+    if is_group(exception):
         leaves = leaves_of(exception)
         more = f" (and {len(leaves) - 1} more)" if len(leaves) > 1 else ""
         return tell(leaves[0]) + more
-    text = str(exception).strip().partition("\n")[0]
-    line = f"{type(exception).__name__}: {text}" if text else type(exception).__name__
+    text = words(str, exception).strip().partition("\n")[0]
+    line = f"{name_of(exception)}: {text}" if text else name_of(exception)
     return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
 
 
 class SpryError(Exception):
     """The base of every exception that spry_py defines."""
+
+    def __str__(self) -> str:
+        if len(self.args) == 1:
+            return words(str, self.args[0])
+        return words(str, self.args) if self.args else ""
+
+    def __repr__(self) -> str:
+        return f"{name_of(self)}({', '.join(words(repr, arg) for arg in self.args)})"
 
 
 class StartupFailure(SpryError):
@@ -95,9 +203,9 @@ class ChildFailure(StartupFailure):
 
     def __str__(self) -> str:
         innermost: ChildFailure = self
-        while isinstance(innermost.__cause__, ChildFailure):
-            innermost = innermost.__cause__
-        why = tell(innermost.__cause__) if innermost.__cause__ is not None else "no reason given"
+        while isinstance(cause := cause_of(innermost), ChildFailure):
+            innermost = cause
+        why = tell(cause) if cause is not None else "no reason given"
         below = "" if innermost is self else f" because its child {innermost.path!r} failed"
         return f"child {self.path!r} failed to start{below}: {why}"
 
@@ -110,7 +218,8 @@ class NonChildFailure(StartupFailure):
         self.path = path
 
     def __str__(self) -> str:
-        why = tell(self.__cause__) if self.__cause__ is not None else "no reason given"
+        cause = cause_of(self)
+        why = tell(cause) if cause is not None else "no reason given"
         return f"the system function of {self.path!r} failed: {why}"
 
 

@@ -13,7 +13,7 @@ from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 from ._child import Supervisor
-from ._errors import SpryError
+from ._errors import SpryError, name_of, place_of, set_place
 from ._naming import program_name
 from ._run import as_supervisor
 from ._run_child import is_own
@@ -93,11 +93,11 @@ def _search_first(directory: Path) -> None:
 
 def _raised_by(what: str, error: Exception) -> UsageError:
     """The error that shows what the user's own code raised, from its first frame on."""
-    frames = error.__traceback__
+    frames = place_of(error)
     while frames is not None and _is_machinery(frames.tb_frame.f_code):
         frames = frames.tb_next
-    error.with_traceback(frames)
-    return UsageError(f"{what} raised {type(error).__name__}")
+    set_place(error, frames)
+    return UsageError(f"{what} raised {name_of(error)}")
 
 
 def _is_machinery(code: CodeType) -> bool:

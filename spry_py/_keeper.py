@@ -19,6 +19,8 @@ from ._errors import (
     SupervisorStopped,
     TooManyRestarts,
     UnrecoverableFailure,
+    add_context,
+    cause_of,
     is_exit,
     root_cause_of,
 )
@@ -68,6 +70,8 @@ class Keeper(Mailbox):
         self.has_ended = False
         self.was_aborted = False
         self.failure: BaseException | None = None
+        # the child that user code is asked about, for errors of that code; the loop's, in a message
+        self.about: Member | None = None
         # telemetry's: the incident that made it give up, the span its teardown belongs to, and
         # what is under way, and since when
         self.incident: Incident | None = None
@@ -324,6 +328,7 @@ class Keeper(Mailbox):
             return Verdict.ESCALATE
         if self.is_leaving:
             return judge_last(member.child, report)
+        self.about = member
         if member.child.breaker is not None and member.breaker is None:
             member.breaker = member.child.breaker()
         return judge(member.child, report, member.breaker)
@@ -356,9 +361,10 @@ class Keeper(Mailbox):
             self.teller.incident_closed(incident)  # it has given up because of another one
             return
         report = member.last_report
-        cause = error or (report.exception if report is not None else None)
-        if error is not None and report is not None and error.__context__ is None:
-            error.__context__ = report.exception
+        cause = report.exception if report is not None else None
+        if error is not None:
+            add_context(error, cause)
+            cause = error
         self.incident = self.incident or incident
         self.escalate(UnrecoverableFailure(member.path, root_cause_of(cause)), cause)
 
@@ -374,7 +380,7 @@ class Keeper(Mailbox):
         """The same about the system function, which has failed in the last of so many attempts."""
         self.incident = self.incident or incident
         # of what a system function did wrong itself, as using a key twice, there is no other cause
-        cause = failure if failure.__cause__ is None else failure.__cause__
+        cause = failure if cause_of(failure) is None else cause_of(failure)
         error = TooManyRestarts(self.path, attempts, root_cause_of(cause), of_system=True)
         self.escalate(error, cause)
 

@@ -11,7 +11,7 @@ from opentelemetry import trace
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 from ._attributes import SCOPE, library_version, type_name
-from ._errors import sole_leaf_of
+from ._errors import sole_leaf_of, words
 from ._logs import logger_of
 from ._tracebacks import traceback_of
 
@@ -74,7 +74,7 @@ def _attributes(record: logging.LogRecord) -> dict[str, Any]:
         if record.exc_text is None:
             record.exc_text = traceback_of(exception).rstrip("\n")
         attributes["exception.type"] = type_name(exception)
-        attributes["exception.message"] = str(sole_leaf_of(exception))
+        attributes["exception.message"] = words(str, sole_leaf_of(exception))
         attributes["exception.stacktrace"] = record.exc_text
     return attributes
 

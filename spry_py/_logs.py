@@ -9,7 +9,7 @@ from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 from ._attributes import child_attributes, report_attributes, system_attributes
-from ._errors import Escalation, StartupFailure, tell
+from ._errors import Escalation, StartupFailure, place_of, tell
 from ._events import (
     ChildAborted,
     ChildDiscarded,
@@ -26,6 +26,7 @@ from ._events import (
     SystemStopped,
 )
 from ._guard import guarded
+from ._tracebacks import is_plain, traceback_of
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -171,7 +172,9 @@ def _emit(
     error = None
     # the traceback of what a supervisor passes on was logged where it was raised
     if exception is not None and not isinstance(exception, Escalation | StartupFailure):
-        error = (type(exception), exception, exception.__traceback__)
+        error = (type(exception), exception, place_of(exception))
+        if trace is None and not is_plain(exception):
+            trace = traceback_of(exception)
     record = _record(logger, level, path, f"{path} {text}", extra, error)
     if error is not None and trace is not None:
         # where formatters look before they format a traceback once more

@@ -14,22 +14,26 @@ from typing import TYPE_CHECKING, Any
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from ._breaker import allows
 from ._errors import (
     Ignore,
     Interrupted,
     NonChildFailure,
     StartupFailure,
     UnrecoverableFailure,
+    add_context,
     is_exit,
     root_cause_of,
+    set_place,
     sole_leaf_of,
 )
 from ._incarnation import note_limit_above
 from ._keeper import Keeper
-from ._run_child import drop_own_frames
+from ._run_child import drop_own_frames, failure_of
 
 if TYPE_CHECKING:
     from ._breaker import Breaker, BreakerFactory
+    from ._nursery import Member
 
 
 class Loop(Keeper):
@@ -56,7 +60,9 @@ class Loop(Keeper):
         self._end()
         if self.was_aborted:
             await trio.lowlevel.checkpoint_if_cancelled()
-        failure, self.failure = self.tree.exit_of(self) or self.failure, None
+        exit_exception = self.tree.exit_of(self)
+        failure = self.failure if exit_exception is None else exit_exception
+        self.failure = None
         if failure is not None and not (isinstance(failure, Interrupted) and self._was_asked()):
             raise failure
 
@@ -89,13 +95,17 @@ class Loop(Keeper):
                 raise TypeError(f"breaker: {self.breaker_factory!r} made no breaker")
             await self.boot()
         except (StartupFailure, Ignore) as failure:
-            self.failure = failure.with_traceback(None)
+            set_place(failure, None)
+            self.failure = failure
             if self.tree.exit_exception is None:
                 self.begin_to_stop()
-        except Exception as exception:
-            self.give_up_starting(exception)
+        except (Exception, trio.Cancelled) as exception:
+            error = failure_of(exception)
+            if error is None:
+                raise
+            self.give_up_starting(error)
 
-    def give_up_starting(self, exception: Exception) -> None:
+    def give_up_starting(self, exception: BaseException) -> None:
         failure = NonChildFailure(self.path)
         failure.__cause__ = exception
         self.failure = failure
@@ -111,18 +121,31 @@ class Loop(Keeper):
     async def _handle(self, handler: Callable[..., Awaitable[None]], argument: Any) -> None:
         try:
             await handler(argument)
-        except trio.Cancelled:
-            raise
-        except Exception as exception:
-            # user code runs in here: a breaker, a backoff, a predicate
-            drop_own_frames(exception)
-            path = getattr(argument, "path", self.path)
-            report = getattr(argument, "last_report", None)
-            if report is not None and exception.__context__ is None:
-                exception.__context__ = report.exception
-            self.escalate(UnrecoverableFailure(path, root_cause_of(exception)), exception)
         except BaseException as exception:
-            self.tree.exit(exception, self)
+            # user code runs in here: a breaker, a backoff, a predicate
+            failure = failure_of(exception)
+            if failure is None:
+                raise
+            self._decider_failed(failure)
+        finally:
+            self.about = None
+
+    def _decider_failed(self, failure: BaseException) -> None:
+        """Code that was asked about a child, or about a whole restart, has failed itself."""
+        if is_exit(failure):
+            self.tree.exit(failure, self)
+            return
+        drop_own_frames(failure)
+        path, report = self.path, None
+        if self.about is not None:
+            path, report = self.about.path, self.about.last_report
+        add_context(failure, report.exception if report is not None else None)
+        self.escalate(UnrecoverableFailure(path, root_cause_of(failure)), failure)
+
+    def may_restart(self, key: str, about: Member | None) -> bool:
+        """Ask the breaker; its errors are told of ``about``, or else of the supervisor itself."""
+        self.about = about
+        return allows(self.breaker, key, trio.current_time())
 
     async def _teardown(self) -> None:
         self.teller.teardown_began(self, self._teardown_parent())

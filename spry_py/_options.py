@@ -45,6 +45,10 @@ class Options:
     # the names of those that were given, and are not to be changed by anybody's defaults
     given: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
 
+    def fields(self) -> tuple[object, ...]:
+        """All values, in the order of `OPTION_NAMES`."""
+        return tuple(getattr(self, name) for name in OPTION_NAMES)
+
     def check(self, owner: str) -> None:
         check_choice(owner, "restart", self.restart, RESTART_TYPES)
         check_choice(owner, "on_unrecoverable", self.on_unrecoverable, ON_UNRECOVERABLE)

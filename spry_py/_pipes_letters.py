@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import trio
 
 from . import Unrecoverable
+from ._errors import repr_of_fields, tell
 from ._logs import write
 
 
@@ -31,6 +32,8 @@ class DeadLetter:
     deliveries: int
     exception: BaseException | None
 
+    __repr__ = repr_of_fields
+
 
 Letters: TypeAlias = trio.MemorySendChannel[DeadLetter]
 
@@ -46,7 +49,7 @@ def tell_of(letter: DeadLetter) -> None:
     """Log that an item was given up."""
     times = "1 delivery" if letter.deliveries == 1 else f"{letter.deliveries} deliveries"
     why = letter.exception
-    reason = "" if why is None else f"; the last one failed with {type(why).__name__}: {why}"
+    reason = "" if why is None else f"; the last one failed with {tell(why)}"
     item = reprlib.repr(letter.item)
     _write(letter, f"stage {letter.stage!r} gave up {item} after {times}{reason}")
 

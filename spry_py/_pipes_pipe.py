@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 import trio
@@ -332,15 +332,12 @@ class Pipe(Generic[T, U]):
         self.close()
         return letters
 
-    @contextmanager
-    def attended(self, supervisor: Context | None) -> Iterator[None]:
-        """A worker is at work; its ``supervisor`` stops whoever is upstream before it."""
+    def attend(self, supervisor: Context | None) -> None:
+        """A worker is at work; its ``supervisor`` stops whoever is upstream before it.
+
+        ``None`` when it is over: a context holds the tree, which the pipe must not keep alive.
+        """
         self._supervisor = supervisor
-        try:
-            yield
-        finally:
-            # it holds the tree, which the pipe must not keep alive
-            self._supervisor = None
 
     def note(self, exception: BaseException | None) -> None:
         """Its worker has failed."""

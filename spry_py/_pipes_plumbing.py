@@ -136,9 +136,12 @@ class Plumbing:
         task_status.started()
         pipe = self.pipes.get(key)
         if pipe is not None and not pipe.is_finished:
-            with pipe.attended(self._stopped_after(stage)):
+            pipe.attend(self._stopped_after(stage))
+            try:
                 await stage.work(pipe)
                 await pipe.finish()
+            finally:
+                pipe.attend(None)
 
     def _stopped_after(self, stage: Stage) -> Context | None:
         """The supervisor, if it stops whoever is upstream first; nobody is before an open end."""

@@ -15,9 +15,10 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, Status, StatusCode
 
 from ._attributes import SCOPE, error_type, library_version
-from ._errors import sole_leaf_of, tell
+from ._errors import tell
 from ._guard import guarded
 from ._pipes_hand import InHand, Outcome
+from ._spans import record
 
 
 def tell_delivery(stage: str, held: InHand, outcome: Outcome) -> None:
@@ -66,4 +67,4 @@ def _mark_failed(span: trace.Span, held: InHand) -> None:
     span.set_status(Status(StatusCode.ERROR, why))
     span.set_attribute("error.type", error_type(error))
     if error is not None:
-        span.record_exception(sole_leaf_of(error), timestamp=held.ended_at)
+        record(span, error, held.ended_at)

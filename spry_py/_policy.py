@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Any, Final, Literal, TypeAlias
 
 from ._backoff import delay_before_restart, is_recoverable, reset_after
-from ._breaker import Breaker
+from ._breaker import Breaker, allows
 from ._child import Child
 from ._errors import Ignore, Unrecoverable, is_exit, leaves_of, sole_leaf_of
 from ._options import RestartType
@@ -59,7 +59,7 @@ def judge(child: Child[object], report: TerminationReport, own: Breaker | None) 
         return verdict
     if exception is not None and not may_recover(child.recoverable, exception):
         return _unrecoverable(child)
-    if own is not None and not own.may_restart(child.key, report.ended_at):
+    if own is not None and not allows(own, child.key, report.ended_at):
         return _unrecoverable(child)
     return Verdict.RESTART
 

@@ -16,6 +16,7 @@ import socket
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from types import ModuleType, TracebackType
 from typing import Any
@@ -146,13 +147,26 @@ def pickled(value: object) -> bytes:
 
 def told(exception: Exception) -> bytes:
     """The exception, if it survives the way, and its traceback as text in any case."""
-    text = "".join(traceback.format_exception(type(exception), exception, foreign(exception)))
+    name = type.__dict__["__name__"].__get__(type(exception))
+    said = in_words(lambda: str(exception), f"<{name} str() failed>")
+    text = in_words(
+        lambda: "".join(traceback.format_exception(type(exception), exception, foreign(exception))),
+        f"{name}: {said}",
+    )
     try:
         whole = pickle.dumps(exception)
         pickle.loads(whole)
     except Exception:
         whole = b""
-    return pickle.dumps((whole, type(exception).__name__, str(exception), text))
+    return pickle.dumps((whole, name, said, text))
+
+
+def in_words(make: Callable[[], str], otherwise: str) -> str:
+    """What ``make`` says of an exception; its class may fail to."""
+    try:
+        return make()
+    except Exception:
+        return otherwise
 
 
 def foreign(exception: Exception) -> TracebackType | None:

@@ -7,6 +7,7 @@ import pickle
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
@@ -111,7 +112,8 @@ def failure_of(value: bytes) -> Exception:
         exception: Exception = pickle.loads(whole)
     except Exception:
         exception = RemoteFailure(f"{kind}: {message}")
-    exception.add_note(f"in the process:\n{text.rstrip()}")
+    with suppress(Exception):  # it may refuse attributes
+        exception.add_note(f"in the process:\n{text.rstrip()}")
     return exception
 
 

@@ -95,7 +95,7 @@ class GroupRestart:
         report = first.last_report
         assert report is not None
         delay = max(next_delay(other) for other in down)
-        allowed = loop.breaker.may_restart(first.key, trio.current_time())
+        allowed = loop.may_restart(first.key, first)
         incident, first.incident = first.incident, None
         assert incident is not None
         loop.teller.restart_decided(loop, first, incident, allowed, delay)
@@ -370,7 +370,7 @@ class GroupRestart:
             delay = max(delay, next_delay(culprit))
         # its own key stands for the system function
         key = loop.own.key if culprit is None else culprit.key
-        allowed = loop.breaker.may_restart(key, trio.current_time())
+        allowed = loop.may_restart(key, culprit)
         loop.teller.restart_decided(loop, culprit, incident, allowed, delay)
         if allowed:
             pending.due = trio.current_time() + delay

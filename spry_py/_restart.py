@@ -59,7 +59,7 @@ class OneForOne:
         assert report is not None
         now = trio.current_time()
         delay = next_delay(member)
-        allowed = loop.breaker.may_restart(member.key, now)
+        allowed = loop.may_restart(member.key, member)
         loop.teller.restart_decided(loop, member, incident, allowed, delay)
         if not allowed:
             loop.refuse(member, report.exception, incident)
@@ -99,6 +99,7 @@ def next_delay(member: Member) -> float:
     """Count one more restart in a row, and say how long to wait before it."""
     report = member.last_report
     assert report is not None
+    member.loop.about = member
     member.in_a_row = policy.in_a_row(member.child, member.in_a_row, report)
     delay = policy.delay(member.child, member.in_a_row, report.exception)
     check_finite(delay, member)

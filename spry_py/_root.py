@@ -53,12 +53,15 @@ async def run_root(
             outside.cancel_scope.cancel()
     except BaseExceptionGroup as group:  # pragma: no cover - a Ctrl-C in the very last tick
         # handed to the main task while it waits here for the two that have just been cancelled
-        tree.exit_exception = tree.exit_exception or group.exceptions[0]
+        if tree.exit_exception is None:
+            tree.exit_exception = group.exceptions[0]
     finally:
         _untie(incarnation, host)
     report = tree.root.last_report
     assert report is not None
-    failure = tree.exit_exception or report.exception
+    failure = tree.exit_exception
+    if failure is None:
+        failure = report.exception
     if ground.cancelled and isinstance(failure, StartupFailure):
         # what the interrupted boot made of it is in the report and in the log
         failure = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator
@@ -12,7 +13,18 @@ from trio.lowlevel import disable_ki_protection, enable_ki_protection
 
 from ._child import Child, Supervisor
 from ._context import deciding, enter_context
-from ._errors import RunTimeout, StartTimeout, Unresponsive, is_exit
+from ._errors import (
+    RunTimeout,
+    StartTimeout,
+    Unresponsive,
+    add_context,
+    is_exit,
+    leads_to,
+    leaves_of,
+    place_of,
+    set_place,
+    sole_leaf_of,
+)
 from ._termination import ABORTED, Failed, Normal, Reason, TerminationReport
 
 if TYPE_CHECKING:
@@ -104,7 +116,7 @@ def _finish(
     """Say how it ended. Answers the member if its ``on_termination`` is to run now."""
     member = incarnation.member
     assert member is not None
-    failure = without_cancelled(raised) if raised is not None else None
+    failure = _failure_of(incarnation, raised) if raised is not None else None
     if raised is not None and failure is None and incarnation.burden != "aborted":
         incarnation.unasked()
     wants_hook = member.close(incarnation, _classify(incarnation, member, result, failure))
@@ -148,19 +160,42 @@ def without_cancelled(exception: BaseException) -> BaseException | None:
     if type(exception) is trio.Cancelled:  # final; isinstance would go through its metaclass
         return None
     if isinstance(exception, BaseExceptionGroup) and _holds_cancelled(exception):
-        return exception.split(trio.Cancelled)[1]
+        return _rest_of(exception)
     return exception
 
 
+def _rest_of(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
+    try:
+        return group.split(trio.Cancelled)[1]
+    except Exception:  # a class of groups that makes no copies of itself
+        rest = [leaf for leaf in leaves_of(group) if type(leaf) is not trio.Cancelled]
+        return BaseExceptionGroup("what was raised beside a cancellation", rest) if rest else None
+
+
 def _holds_cancelled(group: BaseExceptionGroup[BaseException]) -> bool:
-    pending: list[BaseException] = [group]
-    while pending:
-        item = pending.pop()
-        if type(item) is trio.Cancelled:
-            return True
-        if isinstance(item, BaseExceptionGroup):
-            pending.extend(item.exceptions)
-    return False
+    return any(type(leaf) is trio.Cancelled for leaf in leaves_of(group))
+
+
+def failure_of(raised: BaseException) -> BaseException | None:
+    """What went wrong in code that is over, from what it raised: ``None`` if it was cancelled.
+
+    To be asked in the same task, outside the scopes that were made for that code. A cancellation
+    that nobody has asked for there is a failure: `trio.Cancelled` may be kept, and raised again
+    where it means nothing.
+    """
+    failure = without_cancelled(raised)
+    if failure is None and trio.current_effective_deadline() > -math.inf:
+        failure = RuntimeError(
+            "a trio.Cancelled was raised that nobody has asked for: it belongs to another cancel "
+            "scope (it was kept, perhaps, and raised again here)"
+        )
+        failure.__cause__ = raised
+    return failure
+
+
+def _failure_of(incarnation: Incarnation, raised: BaseException) -> BaseException | None:
+    was_asked = incarnation.scope.cancel_called
+    return without_cancelled(raised) if was_asked else failure_of(raised)
 
 
 def _classify(
@@ -176,9 +211,7 @@ def _classify(
     if cause is None and incarnation.burden == "none":
         cause = limit_passed(incarnation)
     if cause is not None:
-        if failure is not None and failure is not cause and cause.__context__ is None:
-            cause.__context__ = failure
-        return Failed(cause)
+        return Failed(_told_of_both(cause, failure))
     if failure is not None:
         return _failed_or_late(incarnation, failure)
     if result is _NOTHING or (incarnation.inner is not None and incarnation.scope.cancel_called):
@@ -191,6 +224,16 @@ def _classify(
             )
         )
     return Normal(result)
+
+
+def _told_of_both(cause: Exception, failure: BaseException | None) -> BaseException:
+    """One exception that leads to the other: ``cause`` first, unless ``failure`` comes of it."""
+    if failure is None or sole_leaf_of(failure) is cause:
+        return cause
+    if leads_to(failure, cause):
+        return failure
+    add_context(cause, failure)
+    return cause
 
 
 def _failed_or_late(incarnation: Incarnation, failure: BaseException) -> Reason:
@@ -223,10 +266,10 @@ def drop_own_frames(exception: BaseException) -> None:
     Our frames tell a reader nothing, and they hold the tree: kept by a report, they would keep
     every ended child alive.
     """
-    traceback = exception.__traceback__
+    traceback = place_of(exception)
     while traceback is not None and is_own(traceback.tb_frame.f_code):
         traceback = traceback.tb_next
-    exception.__traceback__ = traceback
+    set_place(exception, traceback)
 
 
 @enable_ki_protection
@@ -244,7 +287,7 @@ async def _run_hook(member: Member) -> None:
         with running.scope:
             await _call_hook(hook, report)
     except BaseException as exception:
-        failure = without_cancelled(exception)
+        failure = failure_of(exception)
         if failure is not None:
             drop_own_frames(failure)
             if is_exit(failure):

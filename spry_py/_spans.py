@@ -27,7 +27,15 @@ from ._attributes import (
     system_attributes,
     type_name,
 )
-from ._errors import Escalation, Interrupted, StartupFailure, TooManyRestarts, sole_leaf_of, tell
+from ._errors import (
+    Escalation,
+    Interrupted,
+    StartupFailure,
+    TooManyRestarts,
+    sole_leaf_of,
+    tell,
+    words,
+)
 from ._logs import why_no_start
 from ._tracebacks import traceback_of
 
@@ -175,18 +183,21 @@ class Spans:
         """Record an exception; answers its traceback as text, if that had to be made."""
         if exception is None or not self._records_exceptions or not span.is_recording():
             return None
-        # an escalation is told by its text; what caused it has been recorded at its own termination
-        chain = not isinstance(exception, Escalation | StartupFailure)
-        text = traceback_of(exception, chain=chain)
-        span.add_event(
-            "exception",
-            {
-                "exception.type": type_name(exception),
-                "exception.message": str(sole_leaf_of(exception)),
-                "exception.stacktrace": text,
-            },
-        )
-        return text
+        return record(span, exception)
+
+
+def record(span: Span, exception: BaseException, timestamp: int | None = None) -> str:
+    """Record an exception, whatever it is, as OpenTelemetry wants it; returns its traceback."""
+    # an escalation is told by its text; what caused it has been recorded at its own termination
+    chain = not isinstance(exception, Escalation | StartupFailure)
+    text = traceback_of(exception, chain=chain)
+    fields = {
+        "exception.type": type_name(exception),
+        "exception.message": words(str, sole_leaf_of(exception)),
+        "exception.stacktrace": text,
+    }
+    span.add_event("exception", fields, timestamp)
+    return text
 
 
 def attempt_span(incident: Incident | None) -> Span | None:

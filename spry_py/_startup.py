@@ -25,7 +25,7 @@ from ._errors import (
 )
 from ._nursery import Member
 from ._restart import was_ignored
-from ._run_child import drop_own_frames, without_cancelled
+from ._run_child import drop_own_frames, failure_of
 from ._scope import Scope
 
 if TYPE_CHECKING:
@@ -100,20 +100,22 @@ class Startup:
         loop = self._loop
         loop.tree.slow.begin(self)
         error: BaseException | None = None
+        was_cancelled = False
         try:
             with self._cancel_scope:
                 await self._call(self._scope)
                 if not loop.is_leaving:
                     self._scope.refuse_unawaited()
         except BaseException as exception:
-            error = without_cancelled(exception)
-            if error is None:
-                raise
+            error = failure_of(exception)
+            was_cancelled = error is None
         finally:
             loop.tree.slow.end(self)
             self._scope.close()
             if self._inserted:
                 loop.members.put_in_order(self.declared, self._inserted)
+        if was_cancelled:
+            await trio.lowlevel.checkpoint_if_cancelled()
         if error is not None:
             self._fail(error)
         if loop.is_leaving:

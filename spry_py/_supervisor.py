@@ -13,6 +13,7 @@ from ._breaker import BreakerFactory, RateLimited
 from ._check import check_async_function, check_callable, check_choice, check_key
 from ._child import Child, Supervisor, check_defaults
 from ._errors import ReusedKey
+from ._frozen import are_same
 from ._handle import SystemHandle
 from ._loop import Loop
 from ._naming import name_of
@@ -80,7 +81,7 @@ class SystemSupervisor(Supervisor[SystemHandle]):
         self.strategy: Strategy = strategy
         self.breaker: BreakerFactory = breaker
         self.auto_shutdown: AutoShutdown = auto_shutdown
-        self.defaults: Mapping[str, Any] = dict(defaults or {})
+        self.defaults: Mapping[str, Any] = {} if defaults is None else dict(defaults)
 
     @enable_ki_protection
     async def __call__(
@@ -110,7 +111,7 @@ class SystemSupervisor(Supervisor[SystemHandle]):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SystemSupervisor):
             return NotImplemented
-        return self._fields() == other._fields()
+        return are_same(self._fields(), other._fields())
 
     def __hash__(self) -> int:
         return hash((self.name, self.strategy))

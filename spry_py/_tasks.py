@@ -21,7 +21,7 @@ from trio.lowlevel import disable_ki_protection, enable_ki_protection
 from ._check import Block, check_async_function, check_count, check_seconds
 from ._child import Child
 from ._errors import Interrupted, SpryError, is_exit, out_of_group
-from ._run_child import without_cancelled
+from ._run_child import failure_of, without_cancelled
 from ._termination import Normal, Reason, TerminationReport
 
 if TYPE_CHECKING:
@@ -266,7 +266,7 @@ class _Stream:
                     self._begun += 1
                     await self._may_begin()
         except BaseException as exception:
-            self._error = without_cancelled(exception)
+            self._error = failure_of(exception)
             if self._error is None:
                 raise
         finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from ._errors import Interrupted, leaves_of, sole_leaf_of
+from ._errors import Interrupted, leaves_of, repr_of_fields, sole_leaf_of
 from ._frozen import setter
 
 Occasion: TypeAlias = Literal["stop", "restart", "replay", "call", "limit"]
@@ -22,6 +22,8 @@ class Normal:
 
     value: object = None
 
+    __repr__ = repr_of_fields
+
 
 @dataclass(frozen=True, slots=True)
 class Aborted:
@@ -33,6 +35,18 @@ class Failed:
     """The child ended with ``exception``."""
 
     exception: BaseException
+
+    # the very same exception: what its class makes of `==` and of its hash is not asked
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Failed):
+            return NotImplemented
+        return self.exception is other.exception
+
+    def __hash__(self) -> int:
+        return hash((Failed, id(self.exception)))
+
+    __repr__ = repr_of_fields
 
 
 Reason: TypeAlias = Normal | Aborted | Failed

@@ -143,3 +143,10 @@ def _chained() -> Exception:
 
 
 ALL: dict[str, Callable[[], Exception]] = {**MAKERS, "Grouped": _grouped, "Chained": _chained}
+
+
+def root_of(error: BaseException) -> BaseException:
+    """The last of those it was raised from."""
+    while (cause := BaseException.__dict__["__cause__"].__get__(error)) is not None:
+        error = cause
+    return error

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import trio
 
 from callers import Shy, listed
 from pools import open_pool
 from replays import Script, every_strategy, soon
 from spry_py import (
+    AlwaysRestart,
     Child,
+    DynamicSupervisor,
     Scope,
     SystemSupervisor,
     open_system,
@@ -231,3 +234,67 @@ async def test_a_dynamic_supervisor_has_nothing_to_replay() -> None:
         with pytest.raises(TypeError, match=r"pool.*DynamicSupervisor.*declare"):
             await pool.replay()
         assert pool.status == "running"
+
+
+class Column:
+    """As in a table or a query: what `==` gives is no truth."""
+
+    def __eq__(self, other: object) -> Any:
+        return self
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Array(Column):
+    """One whose answer refuses to be a truth."""
+
+    def __bool__(self) -> bool:
+        raise ValueError("the truth of several values is ambiguous")
+
+
+class Incomparable(Array):
+    """One that may not even be compared."""
+
+    def __eq__(self, other: object) -> Any:
+        raise LookupError("incomparable")
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("kind", [Column, Array, Incomparable])
+@pytest.mark.parametrize("place", ["argument", "inside", "option", "supervisor"])
+@every_strategy
+@story
+async def test_what_cannot_be_compared_has_changed_unless_it_is_the_very_same(
+    strategy: Strategy, place: str, kind: type[Column]
+) -> None:
+    record = Record()
+    (before,) = cast(record, "a")
+    kept = [kind()]
+
+    async def work(*args: object) -> None:
+        record("+work")
+        await trio.sleep_forever()
+
+    def factory_of(column: Column) -> Any:
+        column.__class__.__call__ = lambda self: AlwaysRestart()  # type: ignore[attr-defined]
+        return column
+
+    async def system(scope: Scope) -> None:
+        await scope.start(before.child())
+        column = kept[-1]
+        children = {
+            "argument": lambda: Child("work", work, 1, column),
+            "inside": lambda: Child("work", work, 1, [column]),
+            "option": lambda: Child("work", work, breaker=factory_of(column)),
+            "supervisor": lambda: Child("work", DynamicSupervisor(breaker=factory_of(column))),
+        }
+        await scope.start(children[place]())
+
+    async with open_system(system, strategy=strategy) as tree:
+        await tree.replay()
+        assert [info.incarnation for info in tree.which_children()] == [1, 1]
+        kept.append(kind())
+        await tree.replay()
+        assert [info.incarnation for info in tree.which_children()] == [1, 2]
+        assert tree.child("work").status == "running"
