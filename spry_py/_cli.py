@@ -141,11 +141,12 @@ def _seconds(text: str) -> float:
 def _run(
     supervisor: Supervisor[Any], name: str, seconds: float, exporting: Exporting | None
 ) -> int:
-    _quieten(logging.getLogger("spry_py"), exporting is not None)
     with suppress(AttributeError, ValueError):
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     printer = Printer(sys.stdout)
     story = Story(printer)
+    logger = logging.getLogger("spry_py")
+    _take_over(logger, story)
     signals = Signals(on_stop=story.forget_stops, before_exit=printer.close)
 
     def on_started(handle: SystemHandle) -> None:
@@ -160,17 +161,16 @@ def _run(
         return 1
     finally:
         story.last_words()
+        logger.removeHandler(story)
         printer.close()
     return _status(report, signals)
 
 
-def _quieten(logger: logging.Logger, is_exported: bool) -> None:
-    """Leave the log records to the handlers that the program has, and to the export if it is on.
-
-    Without any handler `logging` would print warnings and errors, which the story has already.
-    """
-    logger.addHandler(logging.NullHandler())
-    if is_exported and logger.level == logging.NOTSET:
+def _take_over(logger: logging.Logger, story: Story) -> None:
+    """Let the story print what is logged beside the facts: the lines of a process, warnings."""
+    logger.addHandler(story)
+    logger.propagate = False
+    if logger.level == logging.NOTSET:
         logger.setLevel(logging.INFO)
 
 

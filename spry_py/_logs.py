@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from ._termination import TerminationReport
 
 NAME: Final = "spry_py"
+# On records that tell a fact of a tree, for handlers that hear of the facts themselves.
+FACT_MARK: Final = "spry_py_fact"
 
 # What is written down of a tree, and how loudly. An end is an error if the child failed; an abort
 # is told if it comes because the child's time is over; a system only if it is a root, since any
@@ -176,6 +178,7 @@ def _emit(
         if trace is None and not is_plain(exception):
             trace = traceback_of(exception)
     record = _record(logger, level, path, f"{path} {text}", extra, error)
+    setattr(record, FACT_MARK, True)
     if error is not None and trace is not None:
         # where formatters look before they format a traceback once more
         record.exc_text = trace.rstrip("\n")

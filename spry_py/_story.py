@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from ._errors import Ignore, sole_leaf_of, tell
+from ._errors import Ignore, sole_leaf_of
 from ._events import (
     ChildAborted,
     ChildDiscarded,
     ChildSettling,
+    ChildSlow,
     ChildStarted,
     ChildStartFailed,
     ChildStuck,
@@ -27,14 +28,18 @@ from ._events import (
     SystemStarted,
     SystemStopped,
 )
-from ._logs import LEVELS, end_of
+from ._logs import FACT_MARK, LEVELS, end_of, why_no_start
 from ._printer import Printer
 
 
-class Story:
-    """A subscriber that prints, and remembers in which order children were stopped."""
+class Story(logging.Handler):
+    """A subscriber that prints, and remembers in which order children were stopped.
+
+    As a handler it prints the records that tell no fact.
+    """
 
     def __init__(self, printer: Printer) -> None:
+        super().__init__(logging.INFO)
         self._printer = printer
         self._began = time.monotonic()
         self._settling: set[str] = set()
@@ -52,6 +57,11 @@ class Story:
             return
         if text is not None:
             self._print(_level(event), f"{event.path} {text}")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record, unless it tells what comes as an event, too."""
+        if not hasattr(record, FACT_MARK):
+            self._print(record.levelno, record.getMessage())
 
     def wake(self) -> None:
         """The tree has ended: there is nobody to wake."""
@@ -106,8 +116,11 @@ def _started(event: Any) -> str:
 
 
 def _start_failed(event: Any) -> str:
-    exception = event.report.exception
-    return f"failed to start: {tell(exception) if exception is not None else 'it was cancelled'}"
+    return f"failed to start: {why_no_start(event.report.exception)}"
+
+
+def _slow(event: Any) -> str:
+    return f"has not started after {event.seconds:g} s; it stands at\n{event.stack}"
 
 
 def _terminated(event: Any) -> str:
@@ -127,6 +140,7 @@ _SENTENCES: Final[dict[type[Event], Callable[[Any], str]]] = {
     ChildTerminated: _terminated,
     RestartScheduled: _scheduled,
     RestartRefused: lambda event: "may not be restarted any more",
+    ChildSlow: _slow,
     ChildStuck: lambda event: f"does not end although it was aborted; it sits at\n{event.stack}",
     ChildDiscarded: lambda event: "is not recoverable: going on without it",
     SystemStarted: lambda event: "started",

@@ -130,6 +130,27 @@ talk = [Child("before", steady), Child("speaker", speaks), Child("after", steady
     ]
 
 
+def test_what_is_logged_beside_the_facts_is_part_of_the_story(place: Path) -> None:
+    with (place / "app.py").open("a", encoding="utf-8") as file:
+        file.write("""
+import sys
+from spry_py.processes import command
+code = "import time; print('hello'); time.sleep(60)"
+speaks = command(sys.executable, "-u", "-c", code)
+talk = [Child("program", speaks)]
+
+async def warns():
+    logging.getLogger("spry_py").warning("mind the gap")
+    await trio.sleep_forever()
+gap = [Child("warns", warns)]
+""")
+    for name, text in (("talk", "talk/program: hello"), ("gap", "mind the gap")):
+        arguments = ["-m", "spry_py", "run", f"app:{name}", "--for", "1"]
+        done = finished(arguments, place)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert [line for line in done.stdout.splitlines() if line.endswith(text)]
+
+
 # Streams that do not take it
 
 
