@@ -133,14 +133,21 @@ class Context:
 
     @in_own_run
     @enable_ki_protection
-    def add_stack(self, tell: Callable[[], str]) -> None:
+    def add_stack(self, tell: Callable[[], str]) -> Callable[[], None]:
         """Say where else the child stands, for reports of a child that does not end.
 
         For what trio cannot see, such as a thread: ``tell`` answers with the lines of a traceback,
         and is called in trio's thread each time the child is reported as stuck. What it raises is
-        dropped.
+        dropped. Returns a function that takes it back, for what ends before the child does.
         """
-        self._incarnation.more_stacks += (tell,)
+        incarnation = self._incarnation
+        incarnation.more_stacks += (tell,)
+
+        def take_back() -> None:
+            others = (other for other in incarnation.more_stacks if other is not tell)
+            incarnation.more_stacks = tuple(others)
+
+        return take_back
 
     def carrier(self) -> dict[str, str]:
         """The trace context of this incarnation's start, to be handed to another process.

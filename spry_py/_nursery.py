@@ -206,6 +206,7 @@ class Member:
         self.last_report = report
         self.state = "stopping" if incarnation.burden != "none" else "restarting"
         incarnation.member = incarnation.task = incarnation.steps = None
+        incarnation.more_stacks = ()
         return self.loop.on_ended(self, incarnation, report)
 
 

@@ -276,6 +276,7 @@ class GroupRestart:
         if down or changes or not loop.members.added:
             startup = await loop.run_system(pending.span, changes, before)
             extra = await self._shut_down_undeclared(pending, startup.declared, before)
+            loop.members.gone.intersection_update(startup.declared)
         await loop.start_added(pending.span, before)
         for member in extra:
             self._forget(member)
@@ -352,8 +353,7 @@ class GroupRestart:
     def _forget(self, member: Member) -> None:
         """It is not declared any more, and may wait for a restart of its own."""
         self._loop.shut(member)
-        if member.state != "done":
-            self._loop.members.remove(member)
+        self._loop.members.remove(member)
 
     async def _failed(self, pending: _Pending, failure: StartupFailure) -> None:
         """An attempt has failed: it asks the breaker again, with the key that failed."""

@@ -67,8 +67,11 @@ class ThreadStart(Generic[T_co]):
         context = current_context()
         status = _Status(task_status, trio.lowlevel.current_trio_token())
         worker = Worker(context.path, partial(_begin, self, status))
-        context.add_stack(worker.stack)
-        return await worker.run(context.settled)
+        take_back = context.add_stack(worker.stack)
+        try:
+            return await worker.run(context.settled)
+        finally:
+            take_back()
 
     # the arguments need not be hashable
     def __hash__(self) -> int:

@@ -5,12 +5,22 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 import trio
 
-from spry_py import Child, Scope, open_system
-from stories import Boom, Record, cast, story
+from spry_py import (
+    Child,
+    Interrupted,
+    Scope,
+    SupervisorStopped,
+    SystemHandle,
+    SystemSupervisor,
+    open_system,
+)
+from spry_py.threads import thread
+from stories import Boom, Record, cast, story, story_with_threads
 
 
 class Big:
@@ -86,3 +96,61 @@ async def test_arguments_of_a_replaced_declaration_are_not_kept() -> None:
         gc.collect()
         assert len(kept) == 2
         assert [one() is None for one in kept] == [True, False]
+
+
+@story
+async def test_what_lay_in_the_mailbox_of_an_ended_supervisor_is_not_kept() -> None:
+    kept: list[Callable[[], Big | None]] = []
+    hangs = 0.0
+
+    async def system(scope: Scope) -> None:
+        await trio.sleep(hangs)
+
+    async def holder(big: Big) -> None:
+        await trio.sleep_forever()
+
+    async def call(handle: SystemHandle) -> None:
+        big = Big()
+        kept.append(weakref.ref(big))
+        with suppress(SupervisorStopped):
+            await handle.start_child(Child("holder", holder, big))
+
+    async def replay(handle: SystemHandle) -> None:
+        with suppress(Interrupted):
+            await handle.replay()
+
+    async with open_system([Child("sub", SystemSupervisor(system))]) as tree:
+        handle = tree.child("sub").value
+        hangs = 100.0
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(replay, handle)
+            await trio.sleep(1)
+            nursery.start_soon(call, handle)
+            await trio.sleep(1)
+            await tree.terminate_child("sub")
+        gc.collect()
+        assert handle.status == "stopped"
+        assert [one() for one in kept] == [None]
+
+
+@story_with_threads
+async def test_a_thread_that_has_ended_is_not_kept_by_the_child_that_called_it() -> None:
+    kept: list[Callable[[], Big | None]] = []
+    done = trio.Event()
+
+    def look_at(big: Big) -> None:
+        pass
+
+    async def calls() -> None:
+        for _ in range(3):
+            big = Big()
+            kept.append(weakref.ref(big))
+            await thread(look_at, big)()
+        del big
+        done.set()
+        await trio.sleep_forever()
+
+    async with open_system([Child("calls", calls)]):
+        await done.wait()
+        gc.collect()
+        assert [one() for one in kept] == [None] * 3

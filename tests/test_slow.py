@@ -15,9 +15,9 @@ from spry_py import (
     Child,
     ChildFailure,
     ChildSlow,
-    DynamicHandle,
     DynamicSupervisor,
     Scope,
+    SystemHandle,
     SystemSupervisor,
     open_system,
 )
@@ -266,7 +266,7 @@ def slow_on(span: ReadableSpan) -> list[tuple[object, object]]:
 
 @story
 async def test_a_thousand_starts_at_a_time_keep_one_appointment() -> None:
-    async def begin(pool: DynamicHandle, key: str) -> None:
+    async def begin(pool: SystemHandle, key: str) -> None:
         await pool.start_child(Child(key, starting, 5))
 
     async with open_system(DynamicSupervisor(name="top")) as pool, trio.open_nursery() as nursery:
