@@ -97,7 +97,7 @@ class Member:
 
     @property
     def status(self) -> Status:
-        """The status word of design and documentation."""
+        """The status word that callers see; docs/glossary.md lists them."""
         incarnation = self.incarnation
         if incarnation is None or incarnation.ended:
             return self.state

@@ -1,7 +1,7 @@
 """Where each scenario of the peers' own test suites is told here, or why it is not.
 
-The numbers are those of the catalogue in which the suites of the peers were read: A is OTP's
-``supervisor_SUITE``, C, E and F are Elixir's tests of ``Supervisor``, ``PartitionSupervisor`` and
+The catalogue is this table. A number stands for one test of a peer's suite: A for OTP's
+``supervisor_SUITE``, C, E and F for Elixir's tests of ``Supervisor``, ``PartitionSupervisor`` and
 ``Task.Supervisor``; the others are in `scenarios_peers`. A row names tests, as ``file::test``, or
 gives the reason in a few words.
 """

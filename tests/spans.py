@@ -1,4 +1,4 @@
-"""Reads whole trees of spans, and builds the trees that section 5 of the design asks for.
+"""Reads whole trees of spans, and builds those that docs/design.md and examples/collector.md name.
 
 A span is read as a nested tuple, so that a test compares the whole incident with one `==`.
 """
@@ -211,8 +211,8 @@ def play(story: Callable[[], Any], seconds: float = 1e6) -> Any:
     return trio.run(bounded, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
-# What the design asks for, in its own words. Paths name a child, or for startup, try_restart and
-# teardown the system; `#2` after a path is its incarnation, and without one it is the first.
+# The spans and attributes of examples/collector.md. Paths name a child, or for startup, try_restart
+# and teardown the system; `#2` after a path is its incarnation, and without one it is the first.
 
 
 def split(path: str) -> tuple[str, int]:

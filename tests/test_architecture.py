@@ -1,4 +1,4 @@
-"""The layer law of section 6: a file imports only from the lines above its own."""
+"""The layer law (CONTRIBUTING.md): a file imports only from the lines above its own."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ EVENTS = [getattr(spry_py, name) for name in spry_py.__all__]
 KINDS = [kind for kind in EVENTS if isinstance(kind, type) and issubclass(kind, Event)]
 
 
-def test_the_kinds_are_those_of_the_design() -> None:
+def test_these_are_all_kinds_of_events() -> None:
     names = """
         ChildAborted ChildDiscarded ChildSettling ChildSlow ChildStartFailed ChildStarted
         ChildStarting ChildStuck ChildTerminated Escalated Event EventsLost RestartRefused

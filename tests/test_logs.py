@@ -1,4 +1,4 @@
-"""Section 5: one log record per fact, under the path, with the names of the spans as fields."""
+"""One log record per fact, under the path, with the names of the spans as fields."""
 
 from __future__ import annotations
 

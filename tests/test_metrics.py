@@ -1,4 +1,4 @@
-"""Section 5: what a system tells a meter, for every kind of end that its children come to."""
+"""What a system tells a meter, for every kind of end that its children come to."""
 
 from __future__ import annotations
 

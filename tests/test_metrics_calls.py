@@ -1,4 +1,4 @@
-"""Section 5: metrics of children that come and go, of partitions, and of what callers ask for."""
+"""Metrics of children that come and go, of partitions, and of what callers ask for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Section 5: what restarts, escalations and the end of a whole tree tell a meter."""
+"""What restarts, escalations and the end of a whole tree tell a meter."""
 
 from __future__ import annotations
 

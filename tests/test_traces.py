@@ -1,4 +1,4 @@
-"""Section 5: the trees of spans that one operation, and one incident, leave behind."""
+"""The trees of spans that one operation, and one incident, leave behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Section 5: children are born in the context of whoever opened the tree, but in nobody's span."""
+"""Children are born in the context of whoever opened the tree, but in nobody's span."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Section 5: what callers do to a running tree is told below the span that they stand in."""
+"""What callers do to a running tree is told below the span that they stand in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Section 5: what reaches the children, and what is traced with other providers, or none."""
+"""What reaches the children, and what is traced with other providers, or none."""
 
 from __future__ import annotations
 

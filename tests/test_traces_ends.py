@@ -1,4 +1,4 @@
-"""Section 5: how stops, interruptions and exits are traced, and what reaches the children."""
+"""How stops, interruptions and exits are traced, and what reaches the children."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Section 5: incidents among children that come and go and among partitions, over all levels."""
+"""Incidents among children that come and go and among partitions, over all levels."""
 
 from __future__ import annotations
 

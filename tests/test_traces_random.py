@@ -1,4 +1,4 @@
-"""Section 5, for trees that nobody thought of: whatever happens, each end is told exactly once."""
+"""Spans and log records of random trees: whatever happens, each end is told exactly once."""
 
 from __future__ import annotations
 
