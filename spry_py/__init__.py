@@ -24,7 +24,7 @@ The layers, each importing only from those above it::
 """
 
 from ._backoff import Backoff
-from ._breaker import AlwaysRestart, Breaker, NeverRestart, RateLimited
+from ._breaker import AlwaysRestart, Breaker, NeverRestart, RateLimited, Streak
 from ._child import Child
 from ._child_handle import ChildHandle
 from ._context import Context, cancel_on_settle, context_of, current_context
@@ -132,6 +132,7 @@ __all__ = [
     "SpryError",
     "StartTimeout",
     "StartupFailure",
+    "Streak",
     "SupervisorStopped",
     "SystemHandle",
     "SystemStarted",

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import tenacity
 
-from ._check import check_answer, check_callable, check_seconds
+from ._check import check_answer, check_callable, check_no_class, check_seconds
 
 Wait: TypeAlias = Callable[[tenacity.RetryCallState], float]
 """A tenacity wait strategy, such as ``tenacity.wait_exponential(max=30)``."""
@@ -37,6 +37,7 @@ class Backoff:
         if self.wait is None:
             raise TypeError("Backoff: wait must be a tenacity wait strategy, not None")
         check_callable("Backoff", "wait", self.wait, "a tenacity wait strategy")
+        check_no_class("Backoff", "wait", self.wait, "wait_exponential(...), with parentheses")
         check_seconds("Backoff", "reset_after", self.reset_after)
 
     def __call__(self, state: tenacity.RetryCallState) -> float:

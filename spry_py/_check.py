@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
-from collections.abc import Collection
+from collections.abc import Awaitable, Collection
 from contextlib import AbstractAsyncContextManager
 from typing import Any, ClassVar, NoReturn, TypeVar
 
@@ -87,8 +88,11 @@ def check_callable(owner: str, field: str, value: object, allowed: str) -> None:
         raise TypeError(f"{owner}: {field} must be {allowed}, not {value!r}")
 
 
-def check_async_function(owner: str, field: str, value: Any) -> None:
-    """Accept an async function or what looks like one; refuse the usual slips by name."""
+def check_async_function(owner: str, field: str, value: Any, *, plain: bool = False) -> None:
+    """Accept an async function or what looks like one; refuse the usual slips by name.
+
+    With ``plain`` any function that may hand back a coroutine, as ``nursery.start_soon`` does.
+    """
     if inspect.iscoroutine(value):
         value.close()
         raise TypeError(
@@ -97,8 +101,17 @@ def check_async_function(owner: str, field: str, value: Any) -> None:
         )
     if not callable(value):
         raise TypeError(f"{owner}: {field} must be an async function, not {value!r}")
-    plain = inspect.isfunction(value) or inspect.ismethod(value)
-    if plain and not inspect.iscoroutinefunction(value) and not _may_return_awaitable(value):
+    if any(map(_is_generator, (value, value.__call__))):
+        raise TypeError(
+            f"{owner}: {field} must be an async function, but {value!r} is a generator: it has a "
+            "yield in it; await what it does, and return the value"
+        )
+    if inspect.isclass(value) and not hasattr(value, "__await__"):
+        raise TypeError(
+            f"{owner}: {field} must be an async function, not the class {value!r}; write "
+            f"{value.__name__}(...) if an instance is meant"
+        )
+    if _says_none(value) or not (plain or _may_hand_back(value)):
         raise TypeError(f"{owner}: {field} must be an async function, but {value!r} is a sync one")
 
 
@@ -113,14 +126,49 @@ def check_answer(owner: str, answer: object) -> bool:
     return bool(answer)
 
 
-def _may_return_awaitable(function: Any) -> bool:
-    """A plain function may hand back a coroutine (a wrapper, say); a generator never does.
+def _is_generator(function: Any) -> bool:
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
 
-    Only a function that says so, by wrapping another or by its annotation, is let through.
-    """
-    if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
-        return False
-    if hasattr(function, "__wrapped__") or inspect.ismethod(function):
+
+def _may_hand_back(function: Any) -> bool:
+    """Whether it says that it hands back a coroutine: by wrapping another, or its annotation."""
+    if not inspect.isfunction(function) or inspect.iscoroutinefunction(function):
         return True
     annotation = str(function.__annotations__.get("return", ""))
-    return any(word in annotation for word in ("Awaitable", "Coroutine"))
+    says = any(word in annotation for word in ("Awaitable", "Coroutine"))
+    return says or hasattr(function, "__wrapped__")
+
+
+def _says_none(function: Any) -> bool:
+    """Whether its annotation leaves no doubt: a plain function may hand back a coroutine else."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    if not (inspect.isfunction(function) or inspect.ismethod(function)):
+        return False
+    if inspect.iscoroutinefunction(function) or hasattr(function, "__wrapped__"):
+        return False
+    return function.__annotations__.get("return", ...) in (None, "None", type(None))
+
+
+def check_awaitable(what: str, function: object, result: object) -> Any:
+    """Accept what can be awaited, of a function that was let through above."""
+    if not isinstance(result, Awaitable):
+        raise TypeError(f"{what} must be async, but {function!r} returned {result!r}")
+    return result
+
+
+def check_no_class(owner: str, field: str, value: object, instead: str) -> None:
+    """Refuse a class where an instance belongs: the call would make one, and mean nothing."""
+    if inspect.isclass(value):
+        raise TypeError(f"{owner}: {field} must not be the class {value.__name__}; write {instead}")
+
+
+def check_breaker(owner: str, breaker: object) -> None:
+    """Accept a breaker factory; ``RateLimited`` without its parentheses makes no breaker."""
+    if not callable(breaker):
+        raise TypeError(
+            f"{owner}: breaker must be a breaker factory such as RateLimited(), not {breaker!r}"
+        )
+    if not any(hasattr(breaker, name) for name in ("may_restart", "__getattr__")):
+        name = getattr(breaker, "__name__", "it")
+        check_no_class(owner, "breaker", breaker, f"{name}(...), a factory that makes breakers")

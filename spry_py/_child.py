@@ -247,6 +247,12 @@ class Child(Generic[T_co]):
         other: Child[Any] = Child(key, start, *args, **fields)
         return other
 
+    def __setstate__(self, state: tuple[dict[str, Any] | None, dict[str, Any]]) -> None:
+        # for copies and pickles, which set attributes of an object that is new
+        for values in state:
+            for name, value in (values or {}).items():
+                object.__setattr__(self, name, value)
+
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"Child {self.key!r} is frozen: {name} cannot be set")
 
@@ -307,7 +313,7 @@ def _check_start(key: str, start: Any, args: tuple[Any, ...]) -> None:
     if type(start) is FunctionType and start.__code__.co_flags & inspect.CO_COROUTINE:
         return
     if not isinstance(start, Supervisor):
-        check_async_function(f"Child {key!r}", "start", start)
+        check_async_function(f"Child {key!r}", "start", start, plain=True)
     elif args:
         raise TypeError(f"Child {key!r}: args must be empty for a supervisor, not {args!r}")
 

@@ -12,7 +12,7 @@ from trio.lowlevel import enable_ki_protection
 
 from ._breaker import BreakerFactory, RateLimited
 from ._calls import Call, Calls
-from ._check import check_callable, check_choice, check_count, check_key
+from ._check import check_breaker, check_choice, check_count, check_key
 from ._child import Child, Supervisor, check_defaults
 from ._child_handle import ChildHandle
 from ._errors import Interrupted, MaxChildrenReached, SupervisorStopped
@@ -94,9 +94,7 @@ class DynamicSupervisor(Supervisor[DynamicHandle]):
         check_count(owner, "max_queued", max_queued, infinite=True)
         if max_running < 1:
             raise ValueError(f"{owner}: max_running must be 1 or more, not {max_running!r}")
-        if breaker is None:
-            raise TypeError(f"{owner}: breaker must be a breaker factory, not None")
-        check_callable(owner, "breaker", breaker, "a breaker factory such as RateLimited")
+        check_breaker(owner, breaker)
         if defaults is not None:
             check_defaults(owner, defaults)
         self.name: str = name or program_name()

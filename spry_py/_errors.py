@@ -227,6 +227,13 @@ class Interrupted(StartupFailure):
     """The system is being stopped, and this start was given up half-way."""
 
 
+_MAY_END = ' (a child that may end normally says restart="transient")'
+
+
+def _times(count: int) -> str:
+    return "1 time" if count == 1 else f"{count} times"
+
+
 class Escalation(SpryError):
     """A supervisor gave up: its parent has to decide.
 
@@ -265,21 +272,33 @@ class TooManyRestarts(Escalation):
             times = "1 attempt" if self.restarts == 1 else f"{self.restarts} attempts in a row"
             what = f"the system function of {self.path!r} failed ({times}) and may not be run again"
         else:
-            times = "1 time" if self.restarts == 1 else f"{self.restarts} times"
-            what = f"{self.path!r} was restarted {times} and may not be again"
-        return f"too many restarts: {what}; root cause: {tell(self.root_cause)}"
+            what = f"{self.path!r} was restarted {_times(self.restarts)} and may not be again"
+        hint = "" if self.root_cause is not None else _MAY_END
+        return f"too many restarts: {what}; root cause: {tell(self.root_cause)}{hint}"
 
 
 class UnrecoverableFailure(Escalation):
-    """A child failed in a way that a restart must not be tried for."""
+    """A child failed in a way that a restart must not be tried for.
 
-    def __init__(self, path: str, root_cause: BaseException | None) -> None:
+    ``restarts`` is how often the child was restarted, if it was its own breaker that refused to
+    have that done again, else ``None``.
+    """
+
+    def __init__(
+        self, path: str, root_cause: BaseException | None, *, restarts: int | None = None
+    ) -> None:
         super().__init__(path, root_cause)
         self.path = path
         self.root_cause = root_cause
+        self.restarts = restarts
 
     def __str__(self) -> str:
-        return f"{self.path!r} cannot be recovered; root cause: {tell(self.root_cause)}"
+        what = "cannot be recovered"
+        if self.restarts is not None:
+            times = _times(self.restarts)
+            what = f"was restarted {times} and its own breaker refuses to have that done again"
+        hint = "" if self.root_cause is not None else _MAY_END
+        return f"{self.path!r} {what}; root cause: {tell(self.root_cause)}{hint}"
 
 
 class ChildNotFound(SpryError):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from ._breaker import allows, live_breaker, tell_breaker
 from ._calls import Calls
 from ._child import Child
 from ._errors import (
@@ -26,11 +27,12 @@ from ._errors import (
 )
 from ._mailbox import Mailbox
 from ._nursery import Members
-from ._policy import Verdict, judge, judge_last, pause_before_try
+from ._policy import Verdict, judge, judge_last, pause_before_try, unrecoverable
 from ._shutdown import Shutdowns
 
 if TYPE_CHECKING:
     from ._alarm import Timer
+    from ._breaker import Breaker
     from ._calls import Call
     from ._incarnation import Incarnation
     from ._nursery import Member
@@ -45,6 +47,7 @@ class Keeper(Mailbox):
     """The children of one supervisor incarnation, and the books about them."""
 
     nursery: trio.Nursery
+    breaker: Breaker
     strategy: Strategy
     defaults: Mapping[str, Any]
 
@@ -56,7 +59,7 @@ class Keeper(Mailbox):
         self.path = own.path
         # the supervisor's own incarnation, a child of the loop above
         self.own = own
-        self.members = Members()
+        self.members = Members(self._forgotten)
         self.shutdowns = Shutdowns(self)
         self.calls = Calls(self)
         self.hooks: dict[Member, Hook] = {}
@@ -72,6 +75,8 @@ class Keeper(Mailbox):
         self.failure: BaseException | None = None
         # the child that user code is asked about, for errors of that code; the loop's, in a message
         self.about: Member | None = None
+        # the child whose own breaker has just refused to have it restarted, until it is concluded
+        self._refused: Member | None = None
         # telemetry's: the incident that made it give up, the span its teardown belongs to, and
         # what is under way, and since when
         self.incident: Incident | None = None
@@ -324,14 +329,22 @@ class Keeper(Mailbox):
         """What becomes of a child that has ended, by its own specification."""
         report = member.last_report
         assert report is not None
+        self.about = member
+        if member.child.breaker is not None and member.breaker is None:
+            member.breaker = live_breaker(member.child.breaker)
+        tell_breaker(self.breaker, "ended", report)
+        tell_breaker(member.breaker, "ended", report)
         if member in self.hook_errors:
             return Verdict.ESCALATE
         if self.is_leaving:
             return judge_last(member.child, report)
-        self.about = member
-        if member.child.breaker is not None and member.breaker is None:
-            member.breaker = member.child.breaker()
-        return judge(member.child, report, member.breaker)
+        verdict, own = judge(member.child, report), member.breaker
+        if verdict is Verdict.RESTART and own is not None:
+            if allows(own, member.key, report.ended_at):
+                return verdict
+            self._refused = member
+            return unrecoverable(member.child)
+        return verdict
 
     def conclude(self, member: Member, verdict: Verdict, incident: Incident | None) -> None:
         """Write down what has become of a child that is not going to be restarted."""
@@ -345,10 +358,13 @@ class Keeper(Mailbox):
             self.members.drop(member)
         else:
             member.state = "stopped" if verdict is Verdict.DOWN else "done"
+        if self._refused is member:
+            self.teller.own_breaker_refused(member)
         if verdict is Verdict.DISCARD:
             self.teller.child_discarded(member)
         if verdict is Verdict.ESCALATE:
             self._escalate_unrecoverable(member, incident)
+        self._refused = None
         member.tell_watchers()
         self.member_ended(member)
 
@@ -366,7 +382,9 @@ class Keeper(Mailbox):
             add_context(error, cause)
             cause = error
         self.incident = self.incident or incident
-        self.escalate(UnrecoverableFailure(member.path, root_cause_of(cause)), cause)
+        restarts = member.restarts if self._refused is member else None
+        failure = UnrecoverableFailure(member.path, root_cause_of(cause), restarts=restarts)
+        self.escalate(failure, cause)
 
     def refuse(
         self, member: Member, cause: BaseException | None, incident: Incident | None
@@ -392,6 +410,16 @@ class Keeper(Mailbox):
         self.failure = error
         self.begin_to_stop()
         self.teller.escalated(self, error)
+
+    def _forgotten(self, member: Member) -> None:
+        """A key is no longer known: the breakers may forget it, too."""
+        try:
+            tell_breaker(self.breaker, "forget", member.key)
+            tell_breaker(member.breaker, "forget", member.key)
+        except Exception as error:
+            # a caller who takes a start back comes here as well, and has nothing to do with it
+            self.escalate(UnrecoverableFailure(member.path, root_cause_of(error)), error)
+            self.ring()
 
     def shut(self, member: Member) -> None:
         """It is down because its supervisor wanted it so."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ._breaker import allows
+from ._breaker import allows, live_breaker
 from ._errors import (
     Ignore,
     Interrupted,
@@ -32,7 +32,7 @@ from ._keeper import Keeper
 from ._run_child import drop_own_frames, failure_of
 
 if TYPE_CHECKING:
-    from ._breaker import Breaker, BreakerFactory
+    from ._breaker import BreakerFactory
     from ._nursery import Member
 
 
@@ -90,9 +90,7 @@ class Loop(Keeper):
 
     async def _boot(self) -> None:
         try:
-            self.breaker: Breaker = self.breaker_factory()
-            if not hasattr(self.breaker, "may_restart"):
-                raise TypeError(f"breaker: {self.breaker_factory!r} made no breaker")
+            self.breaker = live_breaker(self.breaker_factory)
             await self.boot()
         except (StartupFailure, Ignore) as failure:
             set_place(failure, None)

@@ -6,7 +6,7 @@ A `Member` is a key of one supervisor incarnation; it outlives the incarnations 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import chain
 from time import time
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
@@ -216,9 +216,10 @@ FINAL: Final = frozenset(("done", "stopped", "ignored"))
 class Members:
     """The members of one supervisor incarnation: declared ones first, then those added later."""
 
-    __slots__ = ("added", "declared", "gone")
+    __slots__ = ("_on_forgotten", "added", "declared", "gone")
 
-    def __init__(self) -> None:
+    def __init__(self, on_forgotten: Callable[[Member], object]) -> None:
+        self._on_forgotten = on_forgotten
         self.declared: dict[str, Member] = {}
         self.added: dict[str, Member] = {}
         # keys that a replay leaves out: temporary and spent, or deleted
@@ -278,6 +279,7 @@ class Members:
         for group in (self.declared, self.added):
             if group.get(member.key) is member:
                 del group[member.key]
+                self._on_forgotten(member)
 
     def drop(self, member: Member) -> None:
         """Forget a member; a replay that declares its key leaves it out from now on."""

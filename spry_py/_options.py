@@ -7,7 +7,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, TypeVar
 
-from ._check import check_async_function, check_callable, check_choice, check_count, check_seconds
+from ._check import (
+    check_async_function,
+    check_breaker,
+    check_callable,
+    check_choice,
+    check_count,
+    check_no_class,
+    check_seconds,
+)
 
 if TYPE_CHECKING:
     from trio import TaskStatus
@@ -57,11 +65,14 @@ class Options:
         check_seconds(owner, "run_timeout", self.run_timeout, zero=False)
         check_seconds(owner, "heartbeat", self.heartbeat, zero=False)
         check_callable(owner, "backoff", self.backoff, "a tenacity wait strategy or a Backoff")
-        check_callable(owner, "breaker", self.breaker, "a breaker factory such as RateLimited")
+        if self.breaker is not None:
+            check_breaker(owner, self.breaker)
+        check_no_class(owner, "backoff", self.backoff, "wait_exponential(...), with parentheses")
+        check_no_class(owner, "recoverable", self.recoverable, _RECOVERABLE)
         allowed = "a tenacity retry strategy or a predicate of the exception"
         check_callable(owner, "recoverable", self.recoverable, allowed)
         if self.on_termination is not None:
-            check_async_function(owner, "on_termination", self.on_termination)
+            check_async_function(owner, "on_termination", self.on_termination, plain=True)
         self._check_attempts(owner)
         self._check_significant(owner)
 
@@ -84,6 +95,9 @@ class Options:
             )
 
 
+_RECOVERABLE: Final = (
+    "retry_if_exception_type(OSError), or lambda error: isinstance(error, OSError)"
+)
 OPTION_NAMES: Final = tuple(option.name for option in fields(Options) if option.compare)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from uuid import UUID
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
     from ._incarnation import Incarnation
 
+PartitionKey: TypeAlias = str | bytes | int | UUID | tuple[Any, ...]
+"""What says which partition serves it; a tuple holds only such keys."""
+
 CORES: Final = os.cpu_count() or 1
 
 
@@ -40,17 +44,19 @@ class PartitionHandle(SystemHandle):
         size: int = getattr(self._member().inner, "size", 0)
         return size
 
-    def partition(self, key: Hashable) -> ChildHandle:
+    def partition(self, key: PartitionKey) -> ChildHandle:
         """The child that serves ``key``: the same one for equal keys, while the size is the same.
 
-        An int goes to partition ``abs(key) % partitions``, any other key to one by a hash of its
-        text (``repr`` unless it is a str) that is the same in every process. Raises `ChildNotFound`
-        when there are zero partitions.
+        A key is a ``str``, ``bytes``, ``int`` or ``UUID``, or a tuple of these. An int goes to
+        partition ``abs(key) % partitions``, any other key to one by a hash of what it says that is
+        the same in every process. Raises `TypeError` for anything else, also for a subclass that
+        has an ``==`` of its own, and `ChildNotFound` when there are zero partitions.
         """
+        number = _number(key)
         size = self.partitions
         if size == 0:
             raise ChildNotFound(f"{self.path!r} has zero partitions: nobody serves {key!r}")
-        return self.child(str(_number(key) % size))
+        return self.child(str(number % size))
 
     @in_own_run
     @enable_ki_protection
@@ -186,9 +192,39 @@ def _made(owner: str, make_child: Callable[[int], Any], index: int) -> Child[Any
     return child.replace(key=str(index))
 
 
-def _number(key: Hashable) -> int:
-    if isinstance(key, int):
-        return abs(key)
-    text = key if isinstance(key, str) else repr(key)
-    # not hash(), which differs from process to process; text may hold what UTF-8 cannot
-    return zlib.crc32(text.encode("utf-8", "surrogatepass"))
+def _number(key: object) -> int:
+    kind = _kind_of(key)
+    if kind is int:
+        return int.__abs__(key)  # type: ignore[arg-type]
+    # not hash(), which differs from process to process; a str may hold what UTF-8 cannot
+    text = str.encode(key, "utf-8", "surrogatepass") if kind is str else _text(key)  # type: ignore[arg-type]
+    return zlib.crc32(text)
+
+
+_KINDS: Final[tuple[type, ...]] = (str, bytes, int, UUID, tuple)
+
+
+def _kind_of(key: object) -> type:
+    """Which of the kinds of keys it is, as far as equality goes."""
+    own: Any = type(key)
+    for kind in _KINDS:
+        # one with an == of its own may be equal to what goes elsewhere
+        if isinstance(key, kind) and own.__eq__ is kind.__eq__:
+            return kind
+    raise TypeError(
+        "partition: key must be a str, bytes, int or UUID, or a tuple of these, not "
+        f"{key!r} ({type(key).__name__}); use str(key) if that is the same for equal keys"
+    )
+
+
+def _text(key: object) -> bytes:
+    """The same for equal keys, in every process and under every version of Python."""
+    kind: Any = _kind_of(key)
+    if kind is tuple:
+        return b"(%b)" % b", ".join(map(_text, tuple.__iter__(key)))  # type: ignore[arg-type]
+    if kind is int or kind is UUID:
+        number: Any = key.int if isinstance(key, UUID) else key
+        # not in decimal digits, of which Python limits the number
+        return b"%b%x" % (b"UUID " if kind is UUID else b"", number)
+    # as of the plain kind, whatever a subclass makes of it
+    return str.encode(kind.__repr__(key), "ascii", "backslashreplace")

@@ -7,7 +7,6 @@ from enum import Enum
 from typing import Any, Final, Literal, TypeAlias
 
 from ._backoff import delay_before_restart, is_recoverable, reset_after
-from ._breaker import Breaker, allows
 from ._child import Child
 from ._errors import Ignore, Unrecoverable, is_exit, leaves_of, sole_leaf_of
 from ._options import RestartType
@@ -46,10 +45,10 @@ WISHES: Final[_Wishes] = {
 }
 
 
-def judge(child: Child[object], report: TerminationReport, own: Breaker | None) -> Verdict:
-    """What becomes of a child that has ended by itself, before its supervisor's breaker is asked.
+def judge(child: Child[object], report: TerminationReport) -> Verdict:
+    """What becomes of a child that has ended by itself, before any breaker is asked.
 
-    Runs the user's ``recoverable`` and the child's own breaker; what they raise comes out.
+    Runs the user's ``recoverable``; what it raises comes out.
     """
     exception = report.exception
     if exception is not None and is_exit(exception):
@@ -58,9 +57,7 @@ def judge(child: Child[object], report: TerminationReport, own: Breaker | None) 
     if verdict is not Verdict.RESTART:
         return verdict
     if exception is not None and not may_recover(child.recoverable, exception):
-        return _unrecoverable(child)
-    if own is not None and not allows(own, child.key, report.ended_at):
-        return _unrecoverable(child)
+        return unrecoverable(child)
     return Verdict.RESTART
 
 
@@ -77,7 +74,8 @@ def may_recover(recoverable: Callable[[Any], object] | None, exception: BaseExce
     return recoverable is None or is_recoverable(recoverable, sole_leaf_of(exception))
 
 
-def _unrecoverable(child: Child[object]) -> Verdict:
+def unrecoverable(child: Child[object]) -> Verdict:
+    """What becomes of a child that a restart must not be tried for."""
     return Verdict.DISCARD if child.on_unrecoverable == "discard" else Verdict.ESCALATE
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from ._before import Before
+from ._breaker import tell_breaker
 from ._errors import (
     ChildFailure,
     Interrupted,
@@ -259,6 +260,8 @@ class GroupRestart:
             loop.teller.incident_closed(pending.incident)
             for call in (*pending.replays, *pending.calls):
                 call.give()
+            if pending.failures:
+                tell_breaker(loop.breaker, "forget", loop.own.key)
 
     def _resume(self, pending: _Pending) -> None:
         """A caller's replay has gone wrong and cost nothing: go on with what was there before."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 from trio.lowlevel import disable_ki_protection, enable_ki_protection
 
+from ._check import check_awaitable
 from ._child import Child, Supervisor
 from ._context import deciding, enter_context
 from ._errors import (
@@ -102,11 +103,8 @@ async def _call(incarnation: Incarnation, child: Child[Any]) -> object:
     else:
         awaitable = start(*child.args)
     # no call comes before the await of a coroutine: Ctrl-C would land there, and leave it unawaited
-    if awaitable.__class__ is not types.CoroutineType and not isinstance(awaitable, Awaitable):
-        raise TypeError(
-            f"the start function of child {incarnation.path!r} must be async, but {start!r} "
-            f"returned {awaitable!r}"
-        )
+    if awaitable.__class__ is not types.CoroutineType:
+        check_awaitable(f"the start function of child {incarnation.path!r}", start, awaitable)
     return await awaitable
 
 
@@ -302,4 +300,7 @@ async def _run_hook(member: Member) -> None:
 async def _call_hook(
     hook: Callable[[TerminationReport], Awaitable[object]], report: TerminationReport
 ) -> None:
-    await hook(report)
+    awaitable = hook(report)
+    if awaitable.__class__ is not types.CoroutineType:
+        check_awaitable(f"on_termination of child {report.path!r}", hook, awaitable)
+    await awaitable

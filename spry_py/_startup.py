@@ -6,11 +6,13 @@ A first startup and a replay are the same thing: what is alive answers with its 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 import trio
 from trio.lowlevel import disable_ki_protection
 
+from ._check import check_awaitable
 from ._child import Child
 from ._errors import (
     ChildFailure,
@@ -128,7 +130,10 @@ class Startup:
     @disable_ki_protection
     async def _call(self, scope: Scope) -> None:
         system: Callable[[Scope], Awaitable[object]] = self._loop.system
-        result = await system(scope)
+        awaitable = system(scope)
+        if awaitable.__class__ is not CoroutineType:  # no call in between: see `_run_child._call`
+            check_awaitable(f"the system function of {self._loop.path!r}", system, awaitable)
+        result = await awaitable
         if result is not None:
             raise TypeError(
                 f"the system function of {self._loop.path!r} must return None, not {result!r}; "

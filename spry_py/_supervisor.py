@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import trio
 from trio.lowlevel import enable_ki_protection
 
 from ._breaker import BreakerFactory, RateLimited
-from ._check import check_async_function, check_callable, check_choice, check_key
+from ._check import check_async_function, check_breaker, check_choice, check_key
 from ._child import Child, Supervisor, check_defaults
 from ._errors import ReusedKey
 from ._frozen import are_same
@@ -70,9 +70,7 @@ class SystemSupervisor(Supervisor[SystemHandle]):
             check_key(owner, "name", name)
         check_choice(owner, "strategy", strategy, STRATEGIES)
         check_choice(owner, "auto_shutdown", auto_shutdown, AUTO_SHUTDOWN)
-        if breaker is None:
-            raise TypeError(f"{owner}: breaker must be a breaker factory, not None")
-        check_callable(owner, "breaker", breaker, "a breaker factory such as RateLimited")
+        check_breaker(owner, breaker)
         if defaults is not None:
             check_defaults(owner, defaults)
         self.name: str = name or name_of(system)
@@ -107,6 +105,17 @@ class SystemSupervisor(Supervisor[SystemHandle]):
     def _fields(self) -> tuple[object, ...]:
         own = self.name, self._said, self.strategy, self.breaker, self.auto_shutdown
         return *own, self.defaults
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # made anew of what was said: the function made of a list of children cannot be pickled
+        options: dict[str, Any] = {
+            "name": self.name,
+            "strategy": self.strategy,
+            "breaker": self.breaker,
+            "auto_shutdown": self.auto_shutdown,
+            "defaults": self.defaults,
+        }
+        return partial(type(self), **options), (self._said,)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SystemSupervisor):
@@ -251,11 +260,14 @@ def _as_function(owner: str, system: Any, auto_shutdown: AutoShutdown) -> System
             f"{owner}: system must be an async function or a sequence of Child, not the supervisor "
             f"{system!r}; to nest it, make it a child: Child(key, supervisor)"
         )
+    if isinstance(system, Child):
+        raise TypeError(
+            f"{owner}: system must be an async function or a sequence of Child, not {system!r} "
+            "alone; write [child], a list of one"
+        )
     if isinstance(system, Sequence) and not isinstance(system, str | bytes):
         return _declared(owner, tuple(system), auto_shutdown)
-    check_async_function(owner, "system", system)
-    if inspect.isclass(system):
-        raise TypeError(f"{owner}: system must be an async function, not the class {system!r}")
+    check_async_function(owner, "system", system, plain=True)
     return cast(System, system)
 
 

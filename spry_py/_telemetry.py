@@ -243,6 +243,14 @@ class Teller:
         if report is not None and report.started_at is not None:
             self.incident_closed(self.terminated(member, Verdict.DOWN))
 
+    def own_breaker_refused(self, member: Member) -> None:
+        """The breaker of a child alone does not let it be restarted."""
+        if self.subscribers:
+            self.guard(self.stream.publish, RestartRefused, member.path)
+        times = "1 restart" if member.restarts == 1 else f"{member.restarts} restarts"
+        text = f"may not be restarted any more: its own breaker refuses after {times}"
+        self.guard(log_child, member, RestartRefused, text, None)
+
     def child_discarded(self, member: Member) -> None:
         if self.subscribers:
             self.guard(self.stream.publish, ChildDiscarded, member.path)

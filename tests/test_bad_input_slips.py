@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import functools
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
+import tenacity
 import trio
 
-from spry_py import Child, NonChildFailure, Scope, SystemSupervisor, open_system
+from spry_py import (
+    AlwaysRestart,
+    Backoff,
+    Child,
+    ChildFailure,
+    DynamicSupervisor,
+    NeverRestart,
+    NonChildFailure,
+    RateLimited,
+    Scope,
+    Streak,
+    SystemSupervisor,
+    UnrecoverableFailure,
+    open_system,
+    run,
+)
 from stories import Record, cast, story
 
 
@@ -169,3 +186,190 @@ async def test_a_startup_that_is_stopped_before_it_could_await_has_forgotten_not
 async def _interrupted(replay: Callable[[], Coroutine[Any, Any, None]]) -> None:
     with pytest.raises(Exception, match=r"interrupted|stopped"):
         await replay()
+
+
+# What is given in the place of something else
+
+
+async def generates(*_: object) -> AsyncIterator[int]:
+    yield 1
+
+
+def generates_plainly(*_: object) -> Iterator[int]:
+    yield 1
+
+
+class Generating:
+    async def __call__(self) -> AsyncIterator[int]:
+        yield 1
+
+    async def method(self) -> AsyncIterator[int]:
+        yield 1
+
+
+class Database:
+    """A class, where an async function belongs."""
+
+
+class NoBreaker:
+    """Its instances have no `may_restart`."""
+
+
+def says_none(*_: object) -> None:
+    """Sync, and says so."""
+
+
+class Sync:
+    def method(self) -> None:
+        """Sync, and says so."""
+
+
+def child(**options: Any) -> Child[Any]:
+    return Child("a", fine, **options)
+
+
+def supervisor(system: Any = (), **options: Any) -> SystemSupervisor:
+    return SystemSupervisor(system, **options)
+
+
+def worker(start: Any) -> Child[Any]:
+    return Child("a", start)
+
+
+LIMITED = r"breaker must not be the class RateLimited; write RateLimited\(\.\.\.\)"
+ONE = r"not Child\(.* alone; write \[child\]"
+SLIPS: list[tuple[str, Callable[..., Any], Any, str]] = [
+    ("", worker, generates, "generator"),
+    ("", worker, generates_plainly, "generator"),
+    ("", worker, functools.partial(generates, 1), "generator"),
+    ("", worker, Generating(), "generator"),
+    ("", worker, Generating().method, "generator"),
+    ("", worker, Database, r"the class .*Database.*write Database\(\.\.\.\)"),
+    ("", worker, DynamicSupervisor, r"write DynamicSupervisor\(\.\.\.\)"),
+    ("", worker, says_none, "start must be an async function, but .* is a sync one"),
+    ("", worker, functools.partial(says_none, 1), "is a sync one"),
+    ("", worker, Sync().method, "is a sync one"),
+    ("", supervisor, generates, "system must be .* generator"),
+    ("", supervisor, child(), ONE),
+    ("", open_system, child(), ONE),
+    ("", run, child(), ONE),
+    ("on_termination", child, generates, "on_termination must be .* generator"),
+    ("breaker", child, RateLimited, LIMITED),
+    ("breaker", child, Streak, r"write Streak\(\.\.\.\)"),
+    ("breaker", child, NoBreaker, r"write NoBreaker\(\.\.\.\)"),
+    ("breaker", child, RateLimited()(), "breaker must be a breaker factory such as RateLimited"),
+    ("breaker", supervisor, RateLimited, LIMITED),
+    ("breaker", functools.partial(open_system, []), RateLimited, LIMITED),
+    ("breaker", DynamicSupervisor, RateLimited, LIMITED),
+    ("defaults", supervisor, {"breaker": RateLimited}, f"defaults: {LIMITED}"),
+    ("recoverable", child, OSError, r"recoverable .* class OSError.*isinstance\(error"),
+    ("recoverable", child, KeyboardInterrupt, "recoverable .* class KeyboardInterrupt"),
+    ("recoverable", child, (OSError, ValueError), "recoverable must be"),
+    ("recoverable", child, tenacity.retry_if_exception_type, "recoverable .* class"),
+    ("backoff", child, tenacity.wait_exponential, "backoff .* class wait_exponential"),
+    ("backoff", child, Backoff, "backoff .* class Backoff"),
+    ("wait", Backoff, tenacity.wait_fixed, "wait .* class wait_fixed"),
+]
+
+
+@pytest.mark.parametrize(("field", "write", "value", "text"), SLIPS)
+def test_a_slip_is_refused_where_it_is_written(
+    field: str, write: Callable[..., Any], value: Any, text: str
+) -> None:
+    with pytest.raises(TypeError, match=text):
+        if field:
+            write(**{field: value})
+        else:
+            write(value)
+
+
+class Offspring(NeverRestart):
+    """A breaker as a class: each instance is one."""
+
+
+class Late:
+    """A breaker that nobody can tell from its class."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "may_restart":
+            return lambda key, now: True
+        raise AttributeError(name)
+
+
+@pytest.mark.parametrize("factory", [NeverRestart, AlwaysRestart, Offspring, Late])
+def test_a_class_that_makes_breakers_is_a_factory(factory: Any) -> None:
+    assert child(breaker=factory).breaker is factory
+    assert supervisor(breaker=factory).breaker is factory
+
+
+class Calls:
+    """Hands back what is to be awaited, and says so nowhere."""
+
+    def __call__(self) -> Any:
+        return fine()
+
+    def method(self) -> Any:
+        return fine()
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        lambda: fine(),  # noqa: PLW0108 - the rule is about it
+        functools.partial(lambda x: fine(x, x), 1),
+        functools.partial(fine, 1),
+        Calls(),
+        Calls().method,
+    ],
+    ids=["lambda", "partial of lambda", "partial", "object", "method"],
+)
+@story
+async def test_what_returns_a_coroutine_is_a_child_as_for_a_nursery(start: Any) -> None:
+    async with open_system([worker(start)]) as tree:
+        assert tree.child("a").status == "running"
+
+
+@story
+async def test_a_lambda_is_a_system_and_a_hook() -> None:
+    record = Record()
+    (a,) = cast(record, "a")
+
+    async def note(fact: str) -> None:
+        record(fact)
+
+    async def system(scope: Scope, _: int) -> None:
+        await scope.start(a.child(on_termination=lambda report: note("hooked")))
+
+    async with open_system(lambda scope: system(scope, 0)):
+        a.stop()
+        await trio.sleep(1)
+    assert record.order == "+a1 -a1 hooked +a2 -a2"
+
+
+@pytest.mark.parametrize("wrong", [lambda: 3, lambda: None, print], ids=["3", "None", "print"])
+@story
+async def test_what_returns_no_awaitable_is_an_error_at_the_call(wrong: Any) -> None:
+    record = Record()
+    a, b = cast(record, "ab")
+    with pytest.raises(ChildFailure, match=r"child 'top/a' must be async, but .* returned"):
+        async with open_system([b.child(), worker(wrong)], name="top"):
+            raise AssertionError("never up")
+    assert record.take_order() == "+b1 -b1"
+    with pytest.raises(NonChildFailure, match=r"function of 'top' must be async, but .* returned"):
+        async with open_system(lambda scope: wrong(), name="top"):
+            raise AssertionError("never up")
+    with pytest.raises(UnrecoverableFailure, match=r"on_termination of child .* must be async"):
+        async with open_system([a.child(on_termination=lambda report: wrong())]):
+            a.stop()
+            await trio.sleep(1)
+
+
+@story
+async def test_a_factory_of_a_child_that_makes_no_breaker_says_so() -> None:
+    record = Record()
+    (a,) = cast(record, "a")
+    factory: Any = lambda: 3  # noqa: E731
+    with pytest.raises(UnrecoverableFailure, match="made no breaker, but 3"):
+        async with open_system([a.child(breaker=factory)]):
+            a.stop()
+            await trio.sleep(1)

@@ -9,6 +9,7 @@ import trio.testing
 
 from callers import Desk, answer, listed
 from pools import open_pool
+from spry_py import DynamicSupervisor, MaxChildrenReached
 from stories import Actor, Ledger, Record, cast, story
 
 FIVE = tenacity.wait_fixed(5)
@@ -224,6 +225,47 @@ async def test_queue_waits_for_the_end_of_the_present_one() -> None:
         await trio.sleep(5)
         assert record.take() == [(6, "-a1"), (6, "+a2(y)"), (6, "second:ok")]
         assert listed(pool) == "a=running"
+
+
+@story
+async def test_the_length_of_a_queue_is_seen_and_its_limit_is_an_option() -> None:
+    record = Record()
+    a, b = cast(record, "ab", listens=True)
+    async with open_pool(max_queued=2) as pool, trio.open_nursery() as nursery:
+        desk = Desk(record, nursery)
+        await pool.start_child(b.child())
+        await pool.start_child(a.child(restart="temporary"))
+        seen = []
+        for name in ("one", "two", "three"):
+            desk.call(name, pool.start_child, a.child(restart="temporary"), on_conflict="queue")
+            await trio.sleep(1)
+            seen.append([info.queued for info in pool.which_children()])
+        assert seen == [[0, 1], [0, 2], [0, 2]]
+        assert record.take()[2:] == [(2, "three:MaxChildrenReached")]
+        assert [node.queued for node in pool.snapshot().children] == [0, 2]
+        a.stop()
+        await trio.sleep(1)
+        assert {info.key: info.queued for info in pool.which_children()} == {"a": 1, "b": 0}
+        await pool.stop()
+
+
+@story
+async def test_without_room_in_the_queue_every_conflict_is_refused() -> None:
+    record = Record()
+    (a,) = cast(record, "a", listens=True)
+    async with open_pool(max_queued=0) as pool:
+        await pool.start_child(a.child(), on_conflict="queue")
+        assert await answer(pool.start_child(a.child(), on_conflict="queue")) == (
+            "MaxChildrenReached"
+        )
+        with pytest.raises(MaxChildrenReached, match=r"'a' already \(max_queued=0\)"):
+            await pool.start_child(a.child(), on_conflict="queue")
+
+
+@pytest.mark.parametrize("wrong", [-1, 1.5, "3", None, True])
+def test_the_limit_of_a_queue_is_a_count(wrong: object) -> None:
+    with pytest.raises((TypeError, ValueError), match="max_queued"):
+        DynamicSupervisor(max_queued=wrong)  # type: ignore[arg-type]
 
 
 @story

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
+from typing import Any
 
 import pytest
 import trio
 
-from spry_py import Child, cancel_on_settle, current_context, open_system
-from stories import story, story_with_threads
+from spry_py import AlwaysRestart, Child, Normal, cancel_on_settle, current_context, open_system
+from stories import Boom, story, story_with_threads
 
 
 class Inner:
@@ -94,3 +96,37 @@ async def test_what_a_thread_says_after_the_end_of_the_run_is_not_heard() -> Non
 def test_a_context_is_of_no_use_outside_a_tree() -> None:
     with pytest.raises(RuntimeError, match="outside a supervision tree"):
         current_context()
+
+
+@pytest.mark.parametrize("says", ["heartbeat", "fail"])
+@pytest.mark.parametrize("restart", ["permanent", "temporary"])
+@story
+async def test_what_a_thread_says_in_the_moment_of_the_end_does_nothing(
+    says: str, restart: Any
+) -> None:
+    """It is on its way to trio's thread when the child ends, and comes there after that."""
+    runs: list[str] = []
+
+    async def child() -> str:
+        context = current_context()
+        runs.append(f"run {context.incarnation}")
+        context.heartbeat()
+        await trio.sleep(1)
+        if context.incarnation == 1:
+            say = context.heartbeat if says == "heartbeat" else partial(context.fail, Boom("late"))
+            thread = threading.Thread(target=say)
+            thread.start()
+            thread.join()
+        else:
+            await trio.sleep_forever()
+        return "its own end"
+
+    spec = Child("a", child, heartbeat=3, restart=restart)
+    async with open_system([spec], breaker=AlwaysRestart()) as tree:
+        handle = tree.child("a")
+        await trio.sleep(2)
+        report = handle.last_report
+        assert report is not None
+        assert (report.reason, report.burden) == (Normal("its own end"), "none")
+        assert handle.status == ("running" if restart == "permanent" else "stopped")
+    assert runs == (["run 1", "run 2"] if restart == "permanent" else ["run 1"])

@@ -246,6 +246,7 @@ async def test_one_that_is_discarded() -> None:
         await trio.sleep(1)
         assert heard.take() == [
             "0 ChildTerminated top/a #1 Boom('a1') none",
+            "0 RestartRefused top/a",
             "0 ChildDiscarded top/a",
         ]
 

@@ -11,9 +11,11 @@ from spry_py import (
     ChildHandle,
     NeverRestart,
     Normal,
+    Scope,
     SupervisorStopped,
     SystemHandle,
     SystemSupervisor,
+    cancel_on_settle,
     open_system,
 )
 from stories import Actor, Ledger, Record, Restart, cast, story
@@ -250,3 +252,33 @@ async def test_after_the_end_handles_still_tell_what_was() -> None:
     await tree.stop()
     with pytest.raises(SupervisorStopped):
         await tree.child("a").wait_started()
+
+
+@story
+async def test_who_waits_for_the_stop_of_another_supervisor_goes_on_listening() -> None:
+    """Asked to settle meanwhile, it has its `shutdown` seconds: this is not its own end."""
+    record = Record()
+    b = Actor(record, "b", cleanup=5)
+    below = SystemSupervisor([b.child()])
+
+    async def waits(other: SystemHandle) -> None:
+        with cancel_on_settle():
+            await other.stop()
+            record("stopped the other")
+        try:
+            await trio.sleep(2)
+            record("finished")
+        finally:
+            record("left")
+
+    async def system(scope: Scope) -> None:
+        other = await scope.start(Child("other", below, restart="temporary"))
+        await scope.start(Child("waits", waits, other, shutdown=10))
+
+    async with open_system(system) as tree:
+        await trio.sleep(1)
+        record.take()
+    assert record.facts == [(3, "finished"), (3, "left"), (5, "-b1")]
+    report = tree.child("waits").last_report
+    assert report is not None
+    assert report.burden == "settling"

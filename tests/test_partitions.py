@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from decimal import Decimal
+from enum import IntEnum, StrEnum
+from typing import Any, NamedTuple
+from uuid import UUID
 
 import pytest
 import trio
@@ -78,7 +83,7 @@ async def test_e01_e02_paths_begin_with_the_name_or_the_key() -> None:
 async def test_e03_as_many_as_there_are_cpus_share_what_random_keys_bring() -> None:
     """None is lost: whoever asks for the key again finds what was started under it."""
     chance = random.Random(3)
-    drawn = [chance.choice([chance.randrange(1000), chance.random()]) for _ in range(100)]
+    drawn = [chance.choice([chance.randrange(1000), str(chance.random())]) for _ in range(100)]
     async with open_hall(lambda index: Child("any", DynamicSupervisor())) as hall:
         assert hall.partitions == os.cpu_count()
         for number, key in enumerate(drawn):
@@ -116,10 +121,135 @@ async def test_e05_each_child_is_made_for_its_index_and_ints_are_taken_modulo() 
 
 @story
 async def test_e05_other_keys_go_where_they_go_in_every_process() -> None:
-    drawn = ["a", "b", "key", "", "äöü", "\ud800", b"key", None, 1.5, ("a", 1), True]
+    drawn: list[Any] = ["a", "b", "key", "", "äöü", "\ud800", b"key", ("a", 1), True, UUID(int=5)]
     async with open_hall(partitions=8) as hall:
         found = [hall.partition(key).key for key in drawn]
-    assert found == ["3", "1", "1", "0", "7", "0", "3", "1", "2", "3", "1"]
+    assert found == ["3", "1", "1", "0", "7", "0", "3", "3", "1", "6"]
+
+
+class Loud(str):
+    """A `str` that says something else of itself."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "LOUD"
+
+    def __repr__(self) -> str:
+        return "LOUD"
+
+    def encode(self, *_: object) -> bytes:
+        return b"LOUD"
+
+
+class Folded(str):
+    """A `str` with an equality of its own, which no hash of the text follows."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, str) and self.casefold() == other.casefold()
+
+    def __hash__(self) -> int:
+        return hash(self.casefold())
+
+
+class Hue(StrEnum):
+    RED = "red"
+
+
+class Size(IntEnum):
+    BIG = 7
+
+
+class Point(NamedTuple):
+    x: int
+    y: Any
+
+
+class OwnUUID(UUID):
+    """Equal to the plain one, and of another name."""
+
+
+EQUAL: list[tuple[Any, Any]] = [
+    (True, 1),
+    (False, 0),
+    ((True, "a"), (1, "a")),
+    (Size.BIG, 7),
+    ((Size.BIG,), (7,)),
+    (Loud("quiet"), "quiet"),
+    ((Loud("quiet"),), ("quiet",)),
+    (Hue.RED, "red"),
+    (Point(1, b"y"), (1, b"y")),
+    (((Point(1, True),),), (((1, 1),),)),
+    (OwnUUID(int=9), UUID(int=9)),
+    ((OwnUUID(int=9),), (UUID(int=9),)),
+    (-3, -3),
+    ((10**5000,), (10**5000,)),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), EQUAL)
+@story
+async def test_equal_keys_lead_to_the_same_partition(one: Any, other: Any) -> None:
+    assert one == other
+    async with open_hall(partitions=97) as hall:
+        assert hall.partition(one).key == hall.partition(other).key
+
+
+@story
+async def test_keys_that_differ_are_spread() -> None:
+    drawn: list[Any] = [(number, text) for number in range(-20, 20) for text in ("a", b"a", "b")]
+    async with open_hall(partitions=97) as hall:
+        assert len({hall.partition(key).key for key in drawn}) > 50
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        3.0,
+        None,
+        3 + 0j,
+        Decimal(3),
+        frozenset("ab"),
+        bytearray(b"a"),
+        object(),
+        Folded("a"),
+        ("a", 3.0),
+        (("a", (None,)),),
+        [1],
+        int,
+    ],
+    ids=repr,
+)
+@story
+async def test_other_keys_are_refused(key: Any) -> None:
+    """They may be equal to a key that goes elsewhere, or say something else in each process."""
+    async with open_hall(partitions=2) as hall:
+        with pytest.raises(TypeError, match=r"must be a str, bytes, int or UUID.*use str\(key\)"):
+            hall.partition(key)
+        await hall.resize(0)
+        with pytest.raises(TypeError):
+            hall.partition(key)
+
+
+def test_a_key_leads_to_the_same_partition_in_another_process() -> None:
+    program = (
+        "from spry_py._partition import _number\n"
+        "from uuid import UUID\n"
+        "print([_number(key) for key in ('a', b'a', ('a', (1, b'b', UUID(int=3))), 'ä', -5)])"
+    )
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(said) == 1
 
 
 def make_nothing(index: int) -> Any:

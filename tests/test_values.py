@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 import pickle
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,19 +21,24 @@ from spry_py import (
     Backoff,
     Child,
     ChildFailure,
+    DynamicSupervisor,
     Escalation,
     Failed,
     NeverRestart,
     Normal,
+    PartitionSupervisor,
     RateLimited,
     ReusedKey,
     SpryError,
     StartupFailure,
+    Streak,
     SystemSupervisor,
     TerminationReport,
     TooManyRestarts,
     UnrecoverableFailure,
+    open_system,
 )
+from stories import story
 
 
 async def serve(*args: Any) -> None:
@@ -225,6 +233,7 @@ def test_errors_say_what_they_are_about() -> None:
     [
         TooManyRestarts("top/a", 3, ValueError("the cause")),
         UnrecoverableFailure("top/a", None),
+        UnrecoverableFailure("top/a", None, restarts=3),
         ChildFailure("a", "top/a"),
         SpryError("plain"),
     ],
@@ -288,3 +297,90 @@ def test_everything_of_the_public_face_is_importable() -> None:
     ]
     assert [name for name in names if not hasattr(spry_py, name)] == []
     assert set(names) <= set(spry_py.__all__)
+
+
+# Copies
+
+
+async def idle(*_: object) -> None:
+    """A start function that can be pickled, by its name."""
+
+
+def first_alone(error: BaseException) -> bool:
+    return True
+
+
+def nested() -> list[Child[Any]]:
+    """Children with all that can be said of them, and with supervisors as their parts."""
+    deep = SystemSupervisor([Child("x", idle, 1)], name="deep", strategy="rest_for_one")
+    made = PartitionSupervisor(partial(Child, "any", idle), partitions=2, name="hall")
+    return [
+        Child("plain", idle),
+        Child("args", idle, {"list": [1, 2]}, restart="transient", shutdown=2, heartbeat=3),
+        Child("policy", idle, breaker=RateLimited(1), recoverable=first_alone),
+        Child("partial", partial(idle, 1), backoff=Backoff(tenacity.wait_fixed(1))),
+        Child("system", SystemSupervisor(idle, defaults={"shutdown": 3})),
+        Child("deep", SystemSupervisor([Child("again", deep, restart="temporary")])),
+        Child("pool", DynamicSupervisor(max_running=2, max_queued=3, breaker=Streak(2))),
+        Child("hall", made),
+    ]
+
+
+WAYS: dict[str, Callable[[Any], Any]] = {
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    **{
+        f"pickle {protocol}": lambda it, protocol=protocol: pickle.loads(pickle.dumps(it, protocol))
+        for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1)
+    },
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("index", range(len(nested())))
+def test_a_child_can_be_copied_and_pickled(index: int, way: str) -> None:
+    one = nested()[index]
+    if "wait_fixed" in repr(one.backoff) and "pickle" not in way:
+        assert WAYS[way](one).backoff.wait.wait_fixed == 1  # no == of tenacity's own
+        return
+    other = WAYS[way](one)
+    if one.backoff is None:
+        assert (other, hash(other), repr(other)) == (one, hash(one), repr(one))
+    assert other is not one
+    assert (other.kind, other.takes_status) == (one.kind, one.takes_status)
+    defaults = {"shutdown": 9.0, "restart": "temporary"}
+    assert other.with_defaults(defaults).shutdown == one.with_defaults(defaults).shutdown
+    with pytest.raises(AttributeError, match="frozen"):
+        other.key = "another"
+
+
+def test_a_deep_copy_shares_no_argument_and_a_shallow_one_all() -> None:
+    argument = [1]
+    inner = Child("a", idle, argument)
+    one = Child("sub", SystemSupervisor([inner]))
+    assert copy.copy(inner).args[0] is argument
+    assert copy.deepcopy(inner).args[0] is not argument
+    shared = copy.deepcopy([inner, one])
+    shared[0].args[0].append(2)
+    assert argument == [1]
+
+
+def test_a_child_whose_parts_cannot_be_pickled_cannot_be_either() -> None:
+    with pytest.raises((pickle.PicklingError, AttributeError, TypeError)):
+        pickle.dumps(Child("a", lambda: idle(1)))
+
+
+@story
+async def test_a_copied_tree_starts_what_was_copied() -> None:
+    record: list[object] = []
+
+    async def writes(what: list[int]) -> None:
+        record.append(what)
+        await trio.sleep_forever()
+
+    one = Child("sub", SystemSupervisor([Child("a", writes, [1])]))
+    argument = one.start._said[0].args[0]  # type: ignore[union-attr]
+    other = copy.deepcopy(one)
+    argument.append(2)
+    async with open_system([other]):
+        assert record == [[1]]
