@@ -309,8 +309,22 @@ def _said(tell: Callable[[], str]) -> str:
 
 
 def _lines(frames: Iterable[tuple[FrameType, int]]) -> list[str]:
+    """The user's frames, and in one line the call of trio that they wait in."""
     theirs = [pair for pair in frames if not is_own(pair[0].f_code)]
-    return traceback.StackSummary.extract(theirs).format()
+    users = [pair for pair in theirs if not _is_trios(pair[0])]
+    waits = theirs[theirs.index(users[-1]) + 1 :] if users else theirs
+    lines = traceback.StackSummary.extract(users).format()
+    return [*lines, *(f"  waiting in {_name_of(frame)}\n" for frame, _ in waits[:1])]
+
+
+def _is_trios(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0] == "trio"
+
+
+def _name_of(frame: FrameType) -> str:
+    """What a user knows a function of trio by."""
+    name = frame.f_code.co_qualname
+    return f"trio.{name}" if hasattr(trio, name.partition(".")[0]) else f"trio: {name}"
 
 
 def _frames_of(steps: Any) -> Iterator[tuple[FrameType, int]]:

@@ -237,6 +237,10 @@ async def test_it_is_an_event_too() -> None:
     (slow,) = [event for event in heard.events if isinstance(event, ChildSlow)]
     assert (slow.path, slow.seconds, slow.at) == ("top/a", 10, 10)
     assert "the_slow_part" in slow.stack
+    # where it waits is one line, however many frames of trio that are
+    assert slow.stack.endswith("\n  waiting in trio.sleep\n")
+    assert slow.stack.count("waiting in") == 1
+    assert "site-packages" not in slow.stack
     assert "10 ChildSlow top/a 10 await the_slow_part(seconds)" in heard.take()
 
 
