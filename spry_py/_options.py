@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, fields
@@ -68,7 +69,8 @@ class Options:
         if self.breaker is not None:
             check_breaker(owner, self.breaker)
         check_no_class(owner, "backoff", self.backoff, "wait_exponential(...), with parentheses")
-        check_no_class(owner, "recoverable", self.recoverable, _RECOVERABLE)
+        if _is_mistaken(self.recoverable):
+            check_no_class(owner, "recoverable", self.recoverable, _RECOVERABLE)
         allowed = "a tenacity retry strategy or a predicate of the exception"
         check_callable(owner, "recoverable", self.recoverable, allowed)
         if self.on_termination is not None:
@@ -98,6 +100,16 @@ class Options:
 _RECOVERABLE: Final = (
     "retry_if_exception_type(OSError), or lambda error: isinstance(error, OSError)"
 )
+
+
+def _is_mistaken(predicate: object) -> bool:
+    """Whether it is a class that answers with one more exception, or with one more predicate."""
+    if not inspect.isclass(predicate):
+        return False
+    asks = any("__call__" in vars(base) for base in predicate.__mro__)
+    return asks or issubclass(predicate, BaseException)
+
+
 OPTION_NAMES: Final = tuple(option.name for option in fields(Options) if option.compare)
 
 

@@ -128,7 +128,9 @@ async def test_awaiting_something_foreign_fails_that_child() -> None:
 
 @story
 async def test_a_breaker_that_cannot_answer_fails_the_start() -> None:
-    factory: Any = dict
+    def factory() -> Any:
+        return {}
+
     with pytest.raises(NonChildFailure) as caught:
         async with open_system([Child("a", idle)], breaker=factory):
             pass
