@@ -19,6 +19,7 @@ from spry_py import (
     Scope,
     SystemHandle,
     SystemSupervisor,
+    current_context,
     open_system,
 )
 from spry_py._alarm import Timer
@@ -203,7 +204,7 @@ async def test_a_child_that_waits_for_the_start_of_a_tree_of_its_own_is_not_name
 async def test_what_is_being_stopped_is_not_starting_any_more() -> None:
     async def clinging(*, task_status: Status) -> None:
         with trio.CancelScope(shield=True):
-            await the_slow_part(40)
+            await the_slow_part(39)
 
     with warnings_of("top") as heard:
         async with open_system([], name="top") as tree, trio.open_nursery() as nursery:
@@ -212,6 +213,42 @@ async def test_what_is_being_stopped_is_not_starting_any_more() -> None:
             nursery.cancel_scope.cancel()
     assert told(heard) == [(10, "top.a")]
     assert [time for time, _, text in heard if "does not end" in text] == [12, 14, 18, 26]
+
+
+@story
+async def test_a_start_that_has_failed_or_was_asked_to_finish_is_none() -> None:
+    async def fails(*, task_status: Status) -> None:
+        await the_slow_part(5)
+        raise RuntimeError("no start")
+
+    async def finishes(*, task_status: Status) -> None:
+        await current_context().settled()
+        await the_slow_part(20)
+
+    with warnings_of("top") as heard:
+        async with open_system(DynamicSupervisor(name="top")) as pool:
+            with pytest.raises(ChildFailure):
+                await pool.start_child(Child("fails", fails))
+            with trio.move_on_after(5):
+                await pool.start_child(Child("finishes", finishes, shutdown=100))
+            assert trio.current_time() == 30
+            await trio.sleep(100)
+    assert [text for _, _, text in heard if "RuntimeError" not in text] == []
+
+
+@story
+async def test_the_system_function_of_a_supervisor_that_was_aborted_is_stuck_not_slow() -> None:
+    async def system(scope: Scope) -> None:
+        with trio.CancelScope(shield=True):
+            await the_slow_part(39)
+
+    with warnings_of("top") as heard:
+        async with open_system([], name="top") as tree:
+            with pytest.raises(ChildFailure):
+                sub = Child("sub", SystemSupervisor(system), start_timeout=9)
+                await tree.start_child(sub)
+    assert told(heard) == []
+    assert [time for time, _, text in heard if "does not end" in text] == [10, 12, 16, 24]
 
 
 @story

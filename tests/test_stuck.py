@@ -21,6 +21,7 @@ from spry_py import (
     SystemHandle,
     SystemSupervisor,
     TerminationReport,
+    cancel_on_settle,
     current_context,
     open_system,
 )
@@ -211,6 +212,19 @@ async def test_so_it_does_if_the_child_fails_itself_meanwhile() -> None:
         async with open_system([Child("sub", sub, shutdown=0)], name="top"):
             await trio.sleep(2)
     assert named(heard, "top/sub/stuck") == [3, 5, 9]
+
+
+@story
+async def test_a_stop_does_not_put_off_the_reports_of_a_child_that_was_cancelled() -> None:
+    async def listens() -> None:
+        with cancel_on_settle():
+            await clinging(9)
+
+    with warnings_of("top") as heard:
+        child = Child("stuck", listens, run_timeout=2, shutdown=100)
+        async with open_system([child], name="top"):
+            await trio.sleep(2.5)
+    assert named(heard, "top/stuck") == [3.5, 5.5, 9.5]
 
 
 async def takes_back(scope: Scope) -> None:
