@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import sys
 from pathlib import Path
 
@@ -29,6 +30,16 @@ hypothesis.settings.load_profile("steady")
 
 # What a root without a name is named after, however the tests are run.
 sys.argv[0] = "system"
+
+
+# Where signals are ignored from birth (under nohup, behind a shell's &), Ctrl-C would reach no
+# test, and no signal would reach a program that a test starts. A handler that does nothing ignores
+# them as well, but is not inherited.
+for number in (signal.SIGHUP, signal.SIGTERM):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, lambda *_: None)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # trio wakes the tasks of one tick in an order of its own choice, another each time. A test that
