@@ -18,7 +18,7 @@ from ._errors import ChildFailure, Interrupted, is_exit
 from ._here import refuse_elsewhere
 from ._incarnation import Incarnation
 from ._options import Kind
-from ._run_child import live
+from ._run_child import in_own_task
 from ._spans import clean_context, context_here
 from ._termination import Reason, TerminationReport
 
@@ -179,10 +179,10 @@ class Member:
         if child.takes_status and child.kind != "supervisor":
             tree.slow.begin(incarnation)
         if context_here() is tree.context:
-            nursery.start_soon(live, incarnation, name=child.key)
+            nursery.start_soon(in_own_task, incarnation, name=child.key)
         else:
             with clean_context():
-                nursery.start_soon(live, incarnation, name=child.key)
+                nursery.start_soon(in_own_task, incarnation, name=child.key)
         return incarnation
 
     def close(self, incarnation: Incarnation, reason: Reason) -> bool:

@@ -53,12 +53,33 @@ class LateStart(RuntimeError):
 
 
 @enable_ki_protection
-async def live(incarnation: Incarnation) -> None:
+def in_own_task(incarnation: Incarnation) -> Coroutine[Any, Any, None]:
+    """`live`, for a task of its own: it stands behind the first step already.
+
+    There Ctrl-C would end it before anybody could report that; later it counts as the child's.
+    """
+    life = live(incarnation, first_step=_first_step)
+    life.send(None)
+    return life
+
+
+@enable_ki_protection
+@types.coroutine
+def _first_step() -> Generator[None, None, None]:
+    yield
+
+
+async def live(
+    incarnation: Incarnation, first_step: Callable[[], Awaitable[None]] | None = None
+) -> None:
     """Run one incarnation to its end and report that; never raises.
 
     What user code does is caught outside the child's own cancel scope: inside, `Cancelled` could
-    not be told from a failure.
+    not be told from a failure. Ctrl-C may interrupt this frame as it may interrupt the user's code
+    that it awaits, and counts as raised there; all that decides happens in `_finish`.
     """
+    if first_step is not None:
+        await first_step()
     result: object = _NOTHING
     failure: BaseException | None = None
     try:
@@ -84,30 +105,32 @@ def _begin(incarnation: Incarnation) -> Awaitable[object]:
     incarnation.task = trio.lowlevel.current_task()
     enter_context(incarnation)
     child = member.child
+    start: Any = child.start
     if not child.takes_status:
         incarnation.steps = _call(incarnation, child)
         return _until_first_checkpoint(incarnation.steps, incarnation)
-    start: Any = child.start
     if isinstance(start, Supervisor):
         running: Awaitable[object] = start.live_as_child(incarnation)  # type: ignore[attr-defined]
         return running
-    return _call(incarnation, child)
+    return _checked(incarnation, start, start(*child.args, task_status=incarnation))
 
 
 @disable_ki_protection
 async def _call(incarnation: Incarnation, child: Child[Any]) -> object:
-    """Run the user's code: the one frame between it and ours, where Ctrl-C may land again."""
+    """Below what drives it the user's code is open to Ctrl-C again."""
     start: Any = child.start
-    if child.takes_status:
-        awaitable = start(*child.args, task_status=incarnation)
-    else:
-        awaitable = start(*child.args)
-    # no call comes before the await of a coroutine: Ctrl-C would land there, and leave it unawaited
+    return await _checked(incarnation, start, start(*child.args))
+
+
+def _checked(incarnation: Incarnation, start: object, awaitable: Any) -> Awaitable[object]:
+    # the name is made up only where it is wanted
     if awaitable.__class__ is not types.CoroutineType:
         check_awaitable(f"the start function of child {incarnation.path!r}", start, awaitable)
-    return await awaitable
+    checked: Awaitable[object] = awaitable
+    return checked
 
 
+@enable_ki_protection
 def _finish(
     incarnation: Incarnation, result: object, raised: BaseException | None
 ) -> Member | None:
@@ -121,6 +144,8 @@ def _finish(
     return member if wants_hook else None
 
 
+# Ctrl-C between two steps of the child would leave it behind half-way
+@enable_ki_protection
 @types.coroutine
 def _until_first_checkpoint(
     steps: Coroutine[Any, Any, object], incarnation: Incarnation
