@@ -71,7 +71,7 @@ def test_the_server_is_killed_and_those_that_use_it_get_the_new_one(
 
 def test_it_runs_from_the_command_line(tmp_path: Path) -> None:
     done = finished(
-        ["-m", "spry_py", "run", "examples.programs:programs", "--for", "0.8", "--", "0.1"],
+        ["-m", "spry_py", "run", "examples.programs:programs", "--for", "4", "--", "0.1"],
         tmp_path,
         PYTHONPATH=os.pathsep.join([*filter(None, sys.path), str(ROOT)]),
     )
