@@ -165,6 +165,7 @@ async def test_l6_a_budget_of_retries(retries: int) -> None:
         ]
     expected += [
         f"{retries + 1} ChildTerminated top/a #{retries + 1} Exit(42, 'again') none",
+        f"{retries + 1} RestartRefused top/a",
         f"{retries + 1} ChildDiscarded top/a",
     ]
     assert (facts, known, runs.count) == (expected, ["a done"], retries + 1)
@@ -258,6 +259,7 @@ async def test_t1_a_timeout_for_each_attempt() -> None:
         "0.05 ChildStarting top/a #2",
         "0.05 ChildStarted top/a #2",
         f"0.1 ChildTerminated top/a #2 {TIMED_OUT} none",
+        "0.1 RestartRefused top/a",
         "0.1 ChildDiscarded top/a",
     ]
     assert known == ["a done"]
