@@ -73,16 +73,20 @@ from ._events import (
     SystemTeardown,
 )
 from ._handle import SystemHandle
+from ._nursery import Status
+from ._options import ChildOptions, Kind, RestartType
 from ._partition import PartitionHandle, PartitionSupervisor
+from ._policy import AutoShutdown, Strategy
 from ._run import open_system, run
 from ._scope import Scope
 from ._snapshot import ChildCounts, ChildInfo, Snapshot
-from ._supervisor import SystemSupervisor
-from ._termination import Aborted, Burden, Failed, Normal, Occasion, TerminationReport
+from ._supervisor import System, SystemOptions, SystemSupervisor
+from ._termination import Aborted, Burden, Failed, Normal, Occasion, Reason, TerminationReport
 
 __all__ = [
     "Aborted",
     "AlwaysRestart",
+    "AutoShutdown",
     "Backoff",
     "Breaker",
     "Burden",
@@ -96,6 +100,7 @@ __all__ = [
     "ChildHandle",
     "ChildInfo",
     "ChildNotFound",
+    "ChildOptions",
     "ChildRestarting",
     "ChildRunning",
     "ChildSettling",
@@ -115,6 +120,7 @@ __all__ = [
     "Failed",
     "Ignore",
     "Interrupted",
+    "Kind",
     "MaxChildrenReached",
     "NeverRestart",
     "NonChildFailure",
@@ -123,8 +129,10 @@ __all__ = [
     "PartitionHandle",
     "PartitionSupervisor",
     "RateLimited",
+    "Reason",
     "RestartRefused",
     "RestartScheduled",
+    "RestartType",
     "ReusedKey",
     "RunTimeout",
     "Scope",
@@ -132,9 +140,13 @@ __all__ = [
     "SpryError",
     "StartTimeout",
     "StartupFailure",
+    "Status",
+    "Strategy",
     "Streak",
     "SupervisorStopped",
+    "System",
     "SystemHandle",
+    "SystemOptions",
     "SystemStarted",
     "SystemStopped",
     "SystemSupervisor",

@@ -12,7 +12,11 @@ from typing import (
     Any,
     Final,
     Generic,
-    get_overloads,
+    TypeAlias,
+    TypeVar,
+    TypeVarTuple,
+    Unpack,
+    cast,
     overload,
 )
 
@@ -22,17 +26,44 @@ from ._check import (
 )
 from ._errors import words
 from ._frozen import are_same, setter
-from ._options import OPTION_NAMES, Kind, OnUnrecoverable, Options, RestartType, Start, T_co
+from ._options import (
+    OPTION_NAMES,
+    ChildOptions,
+    Kind,
+    OnUnrecoverable,
+    Options,
+    RestartType,
+    Start0,
+    Start1,
+    Start2,
+    Start3,
+    Start4,
+    T_co,
+)
 
 if TYPE_CHECKING:
+    from trio import TaskStatus
+
     from ._breaker import BreakerFactory
     from ._termination import TerminationReport
+
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+D = TypeVar("D")
+Ts = TypeVarTuple("Ts")
+
+_Awaited: TypeAlias = Awaitable[object]
 
 
 class Supervisor(Generic[T_co]):
     """What runs a nursery of children of its own; its started value is a ``T_co``. Frozen."""
 
     __slots__ = ()
+
+    async def __call__(self, *, task_status: TaskStatus[T_co]) -> None:
+        """Run as a root until stopped, cancelled or failed."""
+        raise NotImplementedError
 
     def __setattr__(self, name: str, value: object) -> None:
         if hasattr(self, name):
@@ -90,65 +121,76 @@ class Child(Generic[T_co]):
 
     @overload
     def __init__(
-        self,
-        key: str,
-        start: Supervisor[T_co],
-        *,
-        restart: RestartType = "permanent",
-        shutdown: float = math.inf,
-        start_timeout: float = math.inf,
-        start_attempts: float = 1,
-        run_timeout: float = math.inf,
-        backoff: Callable[[Any], float] | None = None,
-        breaker: BreakerFactory | None = None,
-        recoverable: Callable[[Any], object] | None = None,
-        on_unrecoverable: OnUnrecoverable = "escalate",
-        on_termination: Callable[[TerminationReport], Awaitable[object]] | None = None,
-        heartbeat: float = math.inf,
-        significant: bool = False,
+        self, key: str, start: Start0[T_co, _Awaited], **options: Unpack[ChildOptions]
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self, key: str, start: Start1[A, T_co, _Awaited], a: A, /, **options: Unpack[ChildOptions]
     ) -> None: ...
 
     @overload
     def __init__(
         self,
         key: str,
-        start: Start[T_co],
-        *args: object,
-        restart: RestartType = "permanent",
-        shutdown: float = 5.0,
-        start_timeout: float = math.inf,
-        start_attempts: float = 1,
-        run_timeout: float = math.inf,
-        backoff: Callable[[Any], float] | None = None,
-        breaker: BreakerFactory | None = None,
-        recoverable: Callable[[Any], object] | None = None,
-        on_unrecoverable: OnUnrecoverable = "escalate",
-        on_termination: Callable[[TerminationReport], Awaitable[object]] | None = None,
-        heartbeat: float = math.inf,
-        significant: bool = False,
+        start: Start2[A, B, T_co, _Awaited],
+        a: A,
+        b: B,
+        /,
+        **options: Unpack[ChildOptions],
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self,
+        key: str,
+        start: Start3[A, B, C, T_co, _Awaited],
+        a: A,
+        b: B,
+        c: C,
+        /,
+        **options: Unpack[ChildOptions],
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self,
+        key: str,
+        start: Start4[A, B, C, D, T_co, _Awaited],
+        a: A,
+        b: B,
+        c: C,
+        d: D,
+        /,
+        **options: Unpack[ChildOptions],
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: Child[None],
+        key: str,
+        start: Callable[[*Ts], _Awaited],
+        *args: *Ts,
+        **options: Unpack[ChildOptions],
     ) -> None: ...
 
     @overload
     def __init__(
         self: Child[Any],
         key: str,
-        start: Callable[..., Awaitable[object]],
+        start: Callable[..., _Awaited],
+        a: object,
+        b: object,
+        c: object,
+        d: object,
+        e: object,
+        /,
         *args: object,
-        restart: RestartType = "permanent",
-        shutdown: float = 5.0,
-        start_timeout: float = math.inf,
-        start_attempts: float = 1,
-        run_timeout: float = math.inf,
-        backoff: Callable[[Any], float] | None = None,
-        breaker: BreakerFactory | None = None,
-        recoverable: Callable[[Any], object] | None = None,
-        on_unrecoverable: OnUnrecoverable = "escalate",
-        on_termination: Callable[[TerminationReport], Awaitable[object]] | None = None,
-        heartbeat: float = math.inf,
-        significant: bool = False,
+        **options: Unpack[ChildOptions],
     ) -> None: ...
 
-    def __init__(self, key: str, start: Any, *args: object, **options: Any) -> None:
+    # mypy does not see that any arguments include ``*Ts``
+    def __init__(self, key: str, start: Any, *args: Any, **options: Any) -> None:  # type: ignore[misc]
         check_key("Child", "key", key)
         _check_start(key, start, args)
         common = _SUPERVISOR if isinstance(start, Supervisor) else _WORKER
@@ -220,32 +262,52 @@ class Child(Generic[T_co]):
     def significant(self) -> bool:
         return self._options.significant
 
-    def with_defaults(self, defaults: Mapping[str, Any]) -> Child[Any]:
+    def with_defaults(self, defaults: ChildOptions) -> Child[T_co]:
         """This child, with values for those of its options that it was not given.
 
         What a supervisor does with its ``defaults``. A child that is a supervisor stays as it is:
         how a subsystem is restarted and stopped is said where it is declared.
         """
-        missing = {name: defaults[name] for name in defaults if name not in self._options.given}
+        missing = {name: value for name, value in defaults.items() if name not in self._given}
         if not missing or isinstance(self.start, Supervisor):
             return self
-        given = {name: getattr(self._options, name) for name in self._options.given}
-        return Child(self.key, self.start, *self.args, **(given | missing))
+        return self._with(missing)
+
+    @overload
+    def replace(
+        self, *, key: str = ..., args: tuple[Any, ...] = ..., **options: Unpack[ChildOptions]
+    ) -> Child[T_co]: ...
+
+    @overload
+    def replace(
+        self,
+        *,
+        key: str = ...,
+        start: Callable[..., _Awaited],
+        args: tuple[Any, ...] = ...,
+        **options: Unpack[ChildOptions],
+    ) -> Child[Any]: ...
 
     def replace(self, **changes: Any) -> Child[Any]:
         """A `Child` that differs in the fields given: ``child.replace(key="other", args=(1,))``.
 
         Raises as `Child` does, and `TypeError` for a field there is not.
         """
-        own: dict[str, Any] = {"key": self.key, "start": self.start, "args": self.args}
-        unknown = changes.keys() - set(OPTION_NAMES) - own.keys()
+        unknown = changes.keys() - {"key", "start", "args", *OPTION_NAMES}
         if unknown:
             raise TypeError(f"Child.replace: there is no field {', '.join(sorted(unknown))}")
-        given = {name: getattr(self._options, name) for name in self._options.given}
-        fields: dict[str, Any] = own | given | changes
+        return self._with(changes)
+
+    @property
+    def _given(self) -> frozenset[str]:
+        return self._options.given
+
+    def _with(self, changes: Mapping[str, Any]) -> Child[Any]:
+        own: dict[str, Any] = {"key": self.key, "start": self.start, "args": self.args}
+        given = {name: getattr(self._options, name) for name in self._given}
+        fields = own | given | dict(changes)
         key, start, args = fields.pop("key"), fields.pop("start"), fields.pop("args")
-        other: Child[Any] = Child(key, start, *args, **fields)
-        return other
+        return Child(key, start, *args, **fields)
 
     def __setstate__(self, state: tuple[dict[str, Any] | None, dict[str, Any]]) -> None:
         # for copies and pickles, which set attributes of an object that is new
@@ -282,11 +344,19 @@ _set_args = setter(Child, "args")
 _set_takes_status = setter(Child, "takes_status")
 _set_options = setter(Child, "_options")
 
-# What is said to type checkers is said to whoever asks at run time, too.
-_of_a_worker = inspect.signature(get_overloads(Child.__init__)[1])
-Child.__signature__ = _of_a_worker.replace(  # type: ignore[attr-defined]
-    parameters=[*_of_a_worker.parameters.values()][1:]
-)
+
+def _signature() -> inspect.Signature:
+    """All options with their defaults, for readers and tools at run time."""
+    kinds = inspect.Parameter
+    key = kinds("key", kinds.POSITIONAL_OR_KEYWORD)
+    start = kinds("start", kinds.POSITIONAL_OR_KEYWORD)
+    options = [
+        kinds(name, kinds.KEYWORD_ONLY, default=getattr(_WORKER, name)) for name in OPTION_NAMES
+    ]
+    return inspect.Signature([key, start, kinds("args", kinds.VAR_POSITIONAL), *options])
+
+
+Child.__signature__ = _signature()  # type: ignore[attr-defined]
 
 
 def _chosen(owner: str, common: Options, given: Mapping[str, Any]) -> Options:
@@ -302,11 +372,14 @@ def _chosen(owner: str, common: Options, given: Mapping[str, Any]) -> Options:
     return chosen
 
 
-def check_defaults(owner: str, defaults: object) -> None:
-    """Accept a mapping of options of `Child`."""
+def check_defaults(owner: str, defaults: object) -> ChildOptions:
+    """Accept a mapping of options of `Child`, or ``None``; returns a copy."""
+    if defaults is None:
+        return {}
     if not isinstance(defaults, Mapping):
         raise TypeError(f"{owner}: defaults must be a mapping of Child options, not {defaults!r}")
     _chosen(f"{owner}: defaults", _WORKER, defaults)
+    return cast(ChildOptions, dict(defaults))
 
 
 def _check_start(key: str, start: Any, args: tuple[Any, ...]) -> None:

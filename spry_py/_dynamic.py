@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import trio
@@ -21,6 +20,7 @@ from ._handle import SystemHandle
 from ._here import in_own_run
 from ._loop import Loop
 from ._naming import program_name
+from ._options import ChildOptions
 from ._policy import Verdict
 from ._restart import OneForOne
 from ._root import run_root
@@ -84,7 +84,7 @@ class DynamicSupervisor(Supervisor[DynamicHandle]):
         max_running: float = math.inf,
         max_queued: float = 1024,
         breaker: BreakerFactory = RateLimited(),  # noqa: B008 - frozen
-        defaults: Mapping[str, Any] | None = None,
+        defaults: ChildOptions | None = None,
     ) -> None:
         owner = "DynamicSupervisor"
         if name is not None:
@@ -95,14 +95,12 @@ class DynamicSupervisor(Supervisor[DynamicHandle]):
         if max_running < 1:
             raise ValueError(f"{owner}: max_running must be 1 or more, not {max_running!r}")
         check_breaker(owner, breaker)
-        if defaults is not None:
-            check_defaults(owner, defaults)
         self.name: str = name or program_name()
         self.max_children: float = max_children
         self.max_running: float = max_running
         self.max_queued: float = max_queued
         self.breaker: BreakerFactory = breaker
-        self.defaults: Mapping[str, Any] = dict(defaults or {})
+        self.defaults: ChildOptions = check_defaults(owner, defaults)
 
     @enable_ki_protection
     async def __call__(

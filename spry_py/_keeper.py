@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ._calls import Call
     from ._incarnation import Incarnation
     from ._nursery import Member
+    from ._options import ChildOptions
     from ._policy import Strategy
     from ._run_child import Hook
     from ._telemetry import Incident
@@ -49,7 +50,7 @@ class Keeper(Mailbox):
     nursery: trio.Nursery
     breaker: Breaker
     strategy: Strategy
-    defaults: Mapping[str, Any]
+    defaults: ChildOptions
 
     def __init__(self, own: Incarnation) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What may be said about a child beside its key and its start function's arguments."""
+"""What may be said about a child beside its key: its options, and what its start may look like."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import inspect
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, TypedDict, TypeVar
 
 from ._check import (
     check_async_function,
@@ -31,8 +31,34 @@ Kind: TypeAlias = Literal["worker", "supervisor", "thread", "process"]
 RESTART_TYPES: Final = ("permanent", "transient", "temporary")
 ON_UNRECOVERABLE: Final = ("escalate", "discard")
 
-T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
+R_co = TypeVar("R_co", covariant=True)
+A_contra = TypeVar("A_contra", contravariant=True)
+B_contra = TypeVar("B_contra", contravariant=True)
+C_contra = TypeVar("C_contra", contravariant=True)
+D_contra = TypeVar("D_contra", contravariant=True)
+
+
+class StageOptions(TypedDict, total=False):
+    """The options of `ChildOptions` but ``restart``: those of a stage of a pipeline."""
+
+    shutdown: float
+    start_timeout: float
+    start_attempts: float
+    run_timeout: float
+    backoff: Callable[[Any], float] | None
+    breaker: BreakerFactory | None
+    recoverable: Callable[[Any], object] | None
+    on_unrecoverable: OnUnrecoverable
+    on_termination: Callable[[TerminationReport], Awaitable[object]] | None
+    heartbeat: float
+    significant: bool
+
+
+class ChildOptions(StageOptions, total=False):
+    """The options of `Child`, which says what they mean, as keywords or in a dict of defaults."""
+
+    restart: RestartType
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,32 +139,47 @@ def _is_mistaken(predicate: object) -> bool:
 OPTION_NAMES: Final = tuple(option.name for option in fields(Options) if option.compare)
 
 
-class _Start0(Protocol[T_co]):
-    def __call__(self, *, task_status: TaskStatus[T_co]) -> Awaitable[object]: ...
+# A type checker reads the type of the started value off ``task_status``, and those of the arguments
+# off the rest. No notation says "these arguments and this keyword" to all of them, hence one
+# protocol for each count. What they return tells an async start function from a blocking one.
 
 
-class _Start1(Protocol[T_co]):
-    def __call__(self, a: Any, /, *, task_status: TaskStatus[T_co]) -> Awaitable[object]: ...
+class Start0(Protocol[T_co, R_co]):
+    """Takes no argument, and says when it is started."""
+
+    def __call__(self, *, task_status: TaskStatus[T_co]) -> R_co: ...
 
 
-class _Start2(Protocol[T_co]):
+class Start1(Protocol[A_contra, T_co, R_co]):
+    """Takes one argument, and says when it is started."""
+
+    def __call__(self, a: A_contra, /, *, task_status: TaskStatus[T_co]) -> R_co: ...
+
+
+class Start2(Protocol[A_contra, B_contra, T_co, R_co]):
+    """Takes two arguments, and says when it is started."""
+
+    def __call__(self, a: A_contra, b: B_contra, /, *, task_status: TaskStatus[T_co]) -> R_co: ...
+
+
+class Start3(Protocol[A_contra, B_contra, C_contra, T_co, R_co]):
+    """Takes three arguments, and says when it is started."""
+
     def __call__(
-        self, a: Any, b: Any, /, *, task_status: TaskStatus[T_co]
-    ) -> Awaitable[object]: ...
+        self, a: A_contra, b: B_contra, c: C_contra, /, *, task_status: TaskStatus[T_co]
+    ) -> R_co: ...
 
 
-class _Start3(Protocol[T_co]):
+class Start4(Protocol[A_contra, B_contra, C_contra, D_contra, T_co, R_co]):
+    """Takes four arguments, and says when it is started."""
+
     def __call__(
-        self, a: Any, b: Any, c: Any, /, *, task_status: TaskStatus[T_co]
-    ) -> Awaitable[object]: ...
-
-
-class _Start4(Protocol[T_co]):
-    def __call__(
-        self, a: Any, b: Any, c: Any, d: Any, /, *, task_status: TaskStatus[T_co]
-    ) -> Awaitable[object]: ...
-
-
-# A type checker reads the type of the started value off ``task_status``. No notation says "any
-# positional arguments and this keyword" to all of them, hence one protocol for each count.
-Start: TypeAlias = _Start0[T] | _Start1[T] | _Start2[T] | _Start3[T] | _Start4[T]
+        self,
+        a: A_contra,
+        b: B_contra,
+        c: C_contra,
+        d: D_contra,
+        /,
+        *,
+        task_status: TaskStatus[T_co],
+    ) -> R_co: ...

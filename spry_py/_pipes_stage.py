@@ -6,11 +6,12 @@ import enum
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Unpack
 
 from . import Child
 from ._check import check_async_function, check_callable, check_choice, check_count, check_key
 from ._frozen import are_same
+from ._options import StageOptions
 from ._pipes_hand import ON_CRASH, OnCrash
 from ._pipes_pipe import Pipe
 
@@ -69,7 +70,7 @@ class Stage:
         capacity: int = 0,
         on_crash: OnCrash = "redeliver",
         max_deliveries: float = 3,
-        **options: Any,
+        **options: Unpack[StageOptions],
     ) -> None:
         kind = type(self).__name__
         check_key(kind, "key", key)
@@ -170,7 +171,7 @@ class Worker(Stage):
         capacity: int = 0,
         on_crash: OnCrash = "redeliver",
         max_deliveries: float = 3,
-        **options: Any,
+        **options: Unpack[StageOptions],
     ) -> None:
         super().__init__(
             key,

@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack, overload
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -21,7 +21,7 @@ from ._here import refuse_without_trio
 from ._root import run_root
 from ._run_child import without_cancelled
 from ._shutdown import stuck_below
-from ._supervisor import System, SystemSupervisor
+from ._supervisor import System, SystemOptions, SystemSupervisor
 from ._termination import TerminationReport
 from ._tree import Tree
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from types import FrameType, TracebackType
 
     from .telemetry import Exporting
+
+H = TypeVar("H")
 
 
 def as_supervisor(
@@ -46,9 +48,19 @@ def as_supervisor(
     return system
 
 
+@overload
+def open_system(system: Supervisor[H]) -> AbstractAsyncContextManager[H]: ...
+
+
+@overload
 def open_system(
-    system: System | Sequence[Child[Any]] | Supervisor[Any], **options: Any
-) -> AbstractAsyncContextManager[SystemHandle]:
+    system: System | Sequence[Child[Any]], **options: Unpack[SystemOptions]
+) -> AbstractAsyncContextManager[SystemHandle]: ...
+
+
+def open_system(
+    system: System | Sequence[Child[Any]] | Supervisor[H], **options: Any
+) -> AbstractAsyncContextManager[Any]:
     """Run a tree for the duration of a block: ``async with open_system(shop) as handle:``.
 
     The block begins when the whole tree is started; leaving it stops the tree in reverse order. A
@@ -69,7 +81,7 @@ def _joined(block: BaseException | None, tree: BaseException | None) -> BaseExce
     return rest if tree is None else tree
 
 
-class _OpenSystem(Block[SystemHandle]):
+class _OpenSystem(Block[Any]):
     """A tree in a background task, for the duration of a block.
 
     A class, since the generators of `contextlib` assign to the exceptions that pass through them,
@@ -89,7 +101,7 @@ class _OpenSystem(Block[SystemHandle]):
         self._block = trio.CancelScope()
 
     @enable_ki_protection
-    async def __aenter__(self) -> SystemHandle:
+    async def __aenter__(self) -> Any:
         refuse_without_trio("open_system")
         self._manager = trio.open_nursery()
         nursery = await self._manager.__aenter__()
@@ -101,8 +113,7 @@ class _OpenSystem(Block[SystemHandle]):
         except BaseException as exception:
             failure = exception
         if failure is None and self._handle is not None:
-            handle: SystemHandle = self._handle
-            return handle
+            return self._handle
         nursery.cancel_scope.cancel()
         try:
             if not await self._leave(failure):
@@ -168,6 +179,21 @@ class _OpenSystem(Block[SystemHandle]):
             return failure is None
         finally:
             del failure, own, block
+
+
+@overload
+def run(
+    system: Supervisor[Any], *, traces: str | os.PathLike[str] | None = None
+) -> TerminationReport: ...
+
+
+@overload
+def run(
+    system: System | Sequence[Child[Any]],
+    *,
+    traces: str | os.PathLike[str] | None = None,
+    **options: Unpack[SystemOptions],
+) -> TerminationReport: ...
 
 
 def run(

@@ -18,6 +18,8 @@ T = TypeVar("T")
 T1 = TypeVar("T1")
 T2 = TypeVar("T2")
 T3 = TypeVar("T3")
+T4 = TypeVar("T4")
+T5 = TypeVar("T5")
 
 
 class Scope:
@@ -80,6 +82,16 @@ class Scope:
     def start_together(
         self, a: Child[T1], b: Child[T2], c: Child[T3], /
     ) -> Coroutine[Any, Any, tuple[T1, T2, T3]]: ...
+
+    @overload
+    def start_together(
+        self, a: Child[T1], b: Child[T2], c: Child[T3], d: Child[T4], /
+    ) -> Coroutine[Any, Any, tuple[T1, T2, T3, T4]]: ...
+
+    @overload
+    def start_together(
+        self, a: Child[T1], b: Child[T2], c: Child[T3], d: Child[T4], e: Child[T5], /
+    ) -> Coroutine[Any, Any, tuple[T1, T2, T3, T4, T5]]: ...
 
     @overload
     def start_together(self, *children: Child[T]) -> Coroutine[Any, Any, tuple[T, ...]]: ...

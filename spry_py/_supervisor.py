@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, cast
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -17,6 +17,7 @@ from ._frozen import are_same
 from ._handle import SystemHandle
 from ._loop import Loop
 from ._naming import name_of
+from ._options import ChildOptions
 from ._policy import AUTO_SHUTDOWN, STRATEGIES, AutoShutdown, Strategy
 from ._replay import GroupRestart
 from ._restart import OneForOne, is_up
@@ -34,6 +35,16 @@ if TYPE_CHECKING:
 
 System: TypeAlias = Callable[[Scope], Awaitable[None]]
 """An async function that declares children."""
+
+
+class SystemOptions(TypedDict, total=False):
+    """The options of `SystemSupervisor`, which says what they mean."""
+
+    name: str | None
+    strategy: Strategy
+    breaker: BreakerFactory
+    auto_shutdown: AutoShutdown
+    defaults: ChildOptions | None
 
 
 class SystemSupervisor(Supervisor[SystemHandle]):
@@ -63,7 +74,7 @@ class SystemSupervisor(Supervisor[SystemHandle]):
         strategy: Strategy = "one_for_all",
         breaker: BreakerFactory = RateLimited(),  # noqa: B008 - frozen
         auto_shutdown: AutoShutdown = "never",
-        defaults: Mapping[str, Any] | None = None,
+        defaults: ChildOptions | None = None,
     ) -> None:
         owner = "SystemSupervisor"
         if name is not None:
@@ -71,15 +82,13 @@ class SystemSupervisor(Supervisor[SystemHandle]):
         check_choice(owner, "strategy", strategy, STRATEGIES)
         check_choice(owner, "auto_shutdown", auto_shutdown, AUTO_SHUTDOWN)
         check_breaker(owner, breaker)
-        if defaults is not None:
-            check_defaults(owner, defaults)
         self.name: str = name or name_of(system)
         self.system: System = _as_function(owner, system, auto_shutdown)
         self._said = tuple(system) if isinstance(system, Sequence) else system
         self.strategy: Strategy = strategy
         self.breaker: BreakerFactory = breaker
         self.auto_shutdown: AutoShutdown = auto_shutdown
-        self.defaults: Mapping[str, Any] = {} if defaults is None else dict(defaults)
+        self.defaults: ChildOptions = check_defaults(owner, defaults)
 
     @enable_ki_protection
     async def __call__(

@@ -10,7 +10,7 @@ import tenacity
 import trio
 import trio.lowlevel
 
-from spry_py import AlwaysRestart, Backoff, Child, SystemSupervisor, open_system
+from spry_py import AlwaysRestart, Backoff, Child, Strategy, SystemSupervisor, open_system
 from stories import Actor, Boom, Ledger, Record, cast, story
 
 TWO = tenacity.wait_fixed(2)
@@ -126,7 +126,7 @@ async def test_siblings_under_one_for_one_are_served_meanwhile() -> None:
 
 @pytest.mark.parametrize("strategy", ["one_for_one", "rest_for_one", "one_for_all"])
 @story
-async def test_stopping_the_tree_cancels_the_wait_at_once(strategy: str) -> None:
+async def test_stopping_the_tree_cancels_the_wait_at_once(strategy: Strategy) -> None:
     record = Record()
     a, b, c = cast(record, "abc")
     children = [a.child(), b.child(backoff=tenacity.wait_fixed(50)), c.child()]
@@ -158,7 +158,9 @@ async def test_a_stop_during_the_backoff_of_a_nested_child_keeps_the_order() -> 
 
 @pytest.mark.parametrize("strategy", ["rest_for_one", "one_for_all"])
 @story
-async def test_siblings_go_down_at_once_then_comes_the_wait_then_the_replay(strategy: str) -> None:
+async def test_siblings_go_down_at_once_then_comes_the_wait_then_the_replay(
+    strategy: Strategy,
+) -> None:
     record = Record()
     a, b, c = cast(record, "abc", cleanup=1)
     children = [a.child(), b.child(backoff=TWO), c.child()]

@@ -13,7 +13,16 @@ import pytest
 import tenacity
 import trio
 
-from spry_py import Backoff, Child, ChildFailure, RateLimited, Scope, SystemSupervisor, open_system
+from spry_py import (
+    Backoff,
+    Child,
+    ChildFailure,
+    RateLimited,
+    Scope,
+    Strategy,
+    SystemSupervisor,
+    open_system,
+)
 from stories import Actor, Boom, Record, cast, story, told_by
 
 
@@ -170,7 +179,7 @@ async def test_wrong_arguments_fail_the_start_with_the_error_of_python() -> None
     record = Record()
     (a,) = cast(record, "a")
     with pytest.raises(Exception, match=r".") as caught:
-        async with open_system([a.child(), Child("b", fine, 1, 2, 3)]):
+        async with open_system([a.child(), Child("b", fine, 1, 2, 3)]):  # type: ignore[call-arg, arg-type]
             record("never")
     told = [error for error in told_by(caught.value) if isinstance(error, TypeError)]
     assert any("positional argument" in str(error) for error in told)
@@ -341,7 +350,7 @@ def broken_predicate(error: BaseException) -> bool:
 @pytest.mark.parametrize("strategy", ["one_for_one", "rest_for_one", "one_for_all"])
 @story
 async def test_policy_that_raises_takes_the_tree_down_in_order(
-    strategy: str, options: Any, supervisor: Any
+    strategy: Strategy, options: Any, supervisor: Any
 ) -> None:
     record = Record()
     a, b = cast(record, "ab")

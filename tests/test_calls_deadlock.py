@@ -370,7 +370,7 @@ async def test_one_that_is_starting_again_and_is_being_stopped_can_call(
             await tree.terminate_child("n")
             begin = tree.start_child if above == "dynamic" else tree.restart_child
             with trio.move_on_after(1):
-                await begin(child if above == "dynamic" else "n")  # type: ignore[arg-type]
+                await begin(child if above == "dynamic" else "n")
         else:
             await trio.sleep(2)
             assert tree.child("n").status == "starting"

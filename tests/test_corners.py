@@ -14,6 +14,7 @@ from spry_py import (
     ReusedKey,
     RunTimeout,
     Scope,
+    Strategy,
     SystemSupervisor,
     open_system,
 )
@@ -143,7 +144,7 @@ async def test_an_end_during_a_sweep_brings_its_own_wait_along() -> None:
 
 @pytest.mark.parametrize("strategy", ["one_for_one", "rest_for_one", "one_for_all"])
 @story
-async def test_one_that_fails_in_the_moment_it_has_started_had_started(strategy: str) -> None:
+async def test_one_that_fails_in_the_moment_it_has_started_had_started(strategy: Strategy) -> None:
     record = Record()
     (a,) = cast(record, "a")
     runs = 0
@@ -173,7 +174,7 @@ async def test_one_that_fails_in_the_moment_it_has_started_had_started(strategy:
 
 @pytest.mark.parametrize("strategy", ["one_for_one", "rest_for_one", "one_for_all"])
 @story
-async def test_ignore_in_a_restart_leaves_the_child_out(strategy: str) -> None:
+async def test_ignore_in_a_restart_leaves_the_child_out(strategy: Strategy) -> None:
     record = Record()
     a, b = cast(record, "ab")
     runs = 0
@@ -220,7 +221,7 @@ async def test_a_child_that_ends_at_once_over_and_over_can_be_stopped() -> None:
 
 @pytest.mark.parametrize("strategy", ["rest_for_one", "one_for_all"])
 @story
-async def test_a_replay_that_fails_over_and_over_can_be_stopped(strategy: str) -> None:
+async def test_a_replay_that_fails_over_and_over_can_be_stopped(strategy: Strategy) -> None:
     record = Record()
     a = Actor(record, "a")
     b = Actor(record, "b", fails_starts=range(2, 100_000))
@@ -238,7 +239,7 @@ async def test_a_replay_that_fails_over_and_over_can_be_stopped(strategy: str) -
 
 @pytest.mark.parametrize("strategy", ["rest_for_one", "one_for_all"])
 @story
-async def test_a_system_may_catch_a_failed_start_in_a_replay_too(strategy: str) -> None:
+async def test_a_system_may_catch_a_failed_start_in_a_replay_too(strategy: Strategy) -> None:
     record = Record()
     a, c = cast(record, "ac")
     b = Actor(record, "b", fails_starts=(2,))

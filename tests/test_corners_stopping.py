@@ -14,6 +14,7 @@ from spry_py import (
     ChildFailure,
     NeverRestart,
     Scope,
+    Strategy,
     SystemHandle,
     SystemSupervisor,
     TerminationReport,
@@ -222,7 +223,7 @@ async def test_an_exit_during_a_startup_interrupts_it(nested: bool) -> None:
 
 @pytest.mark.parametrize("strategy", ["rest_for_one", "one_for_all"])
 @story
-async def test_an_exit_during_a_sweep_restarts_nothing(strategy: str) -> None:
+async def test_an_exit_during_a_sweep_restarts_nothing(strategy: Strategy) -> None:
     record = Record()
     error = SystemExit(3)
     a, b = cast(record, "ab")

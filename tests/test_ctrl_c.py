@@ -8,7 +8,7 @@ import pytest
 import tenacity
 import trio
 
-from spry_py import Child, Scope, SystemSupervisor, open_system
+from spry_py import Child, Scope, Strategy, SystemSupervisor, open_system
 from stories import Actor, Boom, Record, cast, story, told_by
 
 
@@ -77,7 +77,7 @@ async def test_ctrl_c_delivered_during_the_teardown() -> None:
 
 @pytest.mark.parametrize("strategy", ["one_for_one", "rest_for_one", "one_for_all"])
 @story
-async def test_ctrl_c_delivered_during_a_restart(strategy: str) -> None:
+async def test_ctrl_c_delivered_during_a_restart(strategy: Strategy) -> None:
     record = Record()
     a = Actor(record, "a")
     b = Actor(record, "b", start_takes=4)

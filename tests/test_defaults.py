@@ -13,6 +13,7 @@ import trio.testing
 from spry_py import (
     AlwaysRestart,
     Child,
+    ChildOptions,
     DynamicSupervisor,
     RateLimited,
     RunTimeout,
@@ -23,7 +24,7 @@ from spry_py import (
 )
 from stories import story
 
-SHORT = {"run_timeout": 0.05, "restart": "temporary"}
+SHORT: ChildOptions = {"run_timeout": 0.05, "restart": "temporary"}
 
 
 async def idle() -> None:
@@ -103,7 +104,7 @@ async def test_d6_a_budget_for_all_and_one_without() -> None:
         if runs.count(name) < good:
             raise ValueError("boom")
 
-    budget = {
+    budget: ChildOptions = {
         "restart": "transient",
         "breaker": RateLimited(1, math.inf),
         "on_unrecoverable": "discard",
@@ -126,7 +127,7 @@ async def test_those_started_together_and_those_of_a_replay_have_them() -> None:
     async def system(scope: Scope) -> None:
         await scope.start_together(Child("a", idle), Child("b", idle))
 
-    limits = {"run_timeout": 0.4}
+    limits: ChildOptions = {"run_timeout": 0.4}
     tree = SystemSupervisor(system, breaker=AlwaysRestart(), defaults=limits)
     ends = await ends_of(tree)
     assert {name for _, name in ends} <= {"RunTimeout", "NoneType"}

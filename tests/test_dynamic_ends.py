@@ -264,7 +264,7 @@ def test_it_has_neither_a_strategy_nor_an_auto_shutdown(option: str) -> None:
 @story
 async def test_options_do_not_belong_to_a_supervisor() -> None:
     with pytest.raises(TypeError, match="max_children"):
-        async with open_system(DynamicSupervisor(), max_children=3):
+        async with open_system(DynamicSupervisor(), max_children=3):  # type: ignore[call-overload]
             raise AssertionError("options belong to a bare system")
 
 

@@ -38,7 +38,7 @@ def test_a_worker_that_becomes_a_supervisor_gets_the_shutdown_of_one() -> None:
 
 def test_replace_names_the_fields_there_are_not() -> None:
     with pytest.raises(TypeError, match="no field color, size"):
-        Child("a", idle).replace(size=1, color="red")
+        Child("a", idle).replace(size=1, color="red")  # type: ignore[call-overload]
 
 
 def test_a_supervisor_takes_no_arguments() -> None:

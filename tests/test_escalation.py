@@ -16,6 +16,7 @@ from spry_py import (
     NeverRestart,
     RateLimited,
     Scope,
+    Strategy,
     SystemSupervisor,
     TooManyRestarts,
     open_system,
@@ -25,7 +26,7 @@ from stories import Actor, Boom, Ledger, Record, Restart, cast, story, told_by
 
 @pytest.mark.parametrize("strategy", ["one_for_one", "rest_for_one", "one_for_all"])
 @story
-async def test_children_are_torn_down_in_reverse_before_it_raises(strategy: str) -> None:
+async def test_children_are_torn_down_in_reverse_before_it_raises(strategy: Strategy) -> None:
     record = Record()
     error = Boom("the cause")
     a, b, c = cast(record, "abc", cleanup=1)

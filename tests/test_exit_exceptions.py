@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import trio
 
-from spry_py import Child, Scope, SystemSupervisor, TerminationReport, open_system
+from spry_py import Child, Scope, Strategy, SystemSupervisor, TerminationReport, open_system
 from stories import Actor, Boom, Ledger, Record, cast, story
 
 
@@ -27,7 +27,7 @@ EXITS: dict[str, Callable[[], BaseException]] = {
 @pytest.mark.parametrize("strategy", ["one_for_one", "rest_for_one", "one_for_all"])
 @story
 async def test_raised_in_a_child_it_stops_the_root_and_surfaces_unchanged(
-    strategy: str, which: str
+    strategy: Strategy, which: str
 ) -> None:
     record = Record()
     error = EXITS[which]()
@@ -155,7 +155,7 @@ async def test_raised_by_a_system_function_it_surfaces_unchanged(nested: bool) -
 
 @pytest.mark.parametrize("strategy", ["one_for_one", "rest_for_one", "one_for_all"])
 @story
-async def test_raised_in_a_restart_it_surfaces_unchanged(strategy: str) -> None:
+async def test_raised_in_a_restart_it_surfaces_unchanged(strategy: Strategy) -> None:
     record = Record()
     error = KeyboardInterrupt()
     (a,) = cast(record, "a")

@@ -14,6 +14,7 @@ from spry_py import (
     Child,
     Interrupted,
     Scope,
+    Strategy,
     SupervisorStopped,
     SystemHandle,
     SystemSupervisor,
@@ -30,7 +31,7 @@ class Big:
 @pytest.mark.parametrize("ends", ["normal", "failed"])
 @pytest.mark.parametrize("strategy", ["one_for_one", "rest_for_one", "one_for_all"])
 @story
-async def test_the_value_of_an_ended_incarnation_is_not_kept(strategy: str, ends: str) -> None:
+async def test_the_value_of_an_ended_incarnation_is_not_kept(strategy: Strategy, ends: str) -> None:
     values: list[Callable[[], Big | None]] = []
     again = trio.Event()
 

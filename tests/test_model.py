@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from callers import answer
 from models import Alone, Cast, Group, Model, Op, Pool, seen
 from pools import open_pool
-from spry_py import AlwaysRestart, Scope, SystemHandle, open_system
+from spry_py import AlwaysRestart, Scope, Strategy, SystemHandle, open_system
 from stories import story
 from workers import RESTARTS
 
@@ -166,7 +166,7 @@ def test_groups(takes_all: bool, declared: list[Op], ops: list[Op]) -> None:
             for op in declared:
                 await scope.start(cast.child(op))
 
-        strategy = "one_for_all" if takes_all else "rest_for_one"
+        strategy: Strategy = "one_for_all" if takes_all else "rest_for_one"
         async with open_system(system, strategy=strategy, breaker=AlwaysRestart) as handle:
             assert isinstance(handle, SystemHandle)
             await Bench(handle, model, cast).play(ops)

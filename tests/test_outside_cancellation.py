@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trio
 
-from spry_py import Child, Scope, SystemSupervisor, current_context, open_system
+from spry_py import Child, Scope, Strategy, SystemSupervisor, current_context, open_system
 from stories import Actor, Boom, Record, cast, story
 
 
@@ -128,7 +128,7 @@ async def test_a_cancellation_while_the_tree_is_stopping_changes_nothing() -> No
 
 @pytest.mark.parametrize("strategy", ["one_for_one", "rest_for_one", "one_for_all"])
 @story
-async def test_a_cancellation_during_a_restart(strategy: str) -> None:
+async def test_a_cancellation_during_a_restart(strategy: Strategy) -> None:
     record = Record()
     a, c = cast(record, "ac")
     b = Actor(record, "b", start_takes=10)

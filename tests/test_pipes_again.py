@@ -18,6 +18,7 @@ from spry_py import (
     DynamicSupervisor,
     Normal,
     Scope,
+    Strategy,
     SupervisorStopped,
     SystemHandle,
     SystemSupervisor,
@@ -44,11 +45,11 @@ def _text(record: Any) -> str:
 class Plan:
     """A system that declares a pipeline with the value of another child in it, made each time."""
 
-    def __init__(self, make: Make, strategy: str = "rest_for_one") -> None:
+    def __init__(self, make: Make, strategy: Strategy = "rest_for_one") -> None:
         self.make = make
         self.values = 0
         self.crash = trio.Event()
-        self.tree = SystemSupervisor(self, name="shop", strategy=strategy)  # type: ignore[arg-type]
+        self.tree = SystemSupervisor(self, name="shop", strategy=strategy)
 
     async def __call__(self, scope: Scope) -> None:
         value = await scope.start(Child("db", self.db))
@@ -67,7 +68,7 @@ class Plan:
 
 @pytest.mark.parametrize("strategy", ["rest_for_one", "one_for_all"])
 @story
-async def test_made_in_its_system_it_goes_on_with_the_new_values(strategy: str) -> None:
+async def test_made_in_its_system_it_goes_on_with_the_new_values(strategy: Strategy) -> None:
     stored: list[tuple[str, int]] = []
 
     async def store(connection: str, item: int) -> None:
@@ -328,7 +329,7 @@ async def test_a_temporary_one_begins_anew(pool: bool, caplog: pytest.LogCapture
     taken: list[int] = []
     child = Child("job", slow(taken), restart="temporary")
     tree = DynamicSupervisor(name="root") if pool else SystemSupervisor([], name="root")
-    async with open_system(tree) as root:  # type: ignore[call-overload]
+    async with open_system(tree) as root:
         await root.start_child(child)
         await trio.sleep(1.5)
         await root.terminate_child("job")
@@ -387,7 +388,7 @@ async def test_one_whose_key_is_forgotten_begins_anew(
     taken: list[int] = []
     child = Child("job", slow(taken), restart="transient")
     tree = DynamicSupervisor(name="root") if pool else SystemSupervisor([], name="root")
-    async with open_system(tree) as root:  # type: ignore[call-overload]
+    async with open_system(tree) as root:
         await root.start_child(child)
         await trio.sleep(1.5)
         await act(root)

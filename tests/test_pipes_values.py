@@ -57,7 +57,7 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
         "ValueError: Stage 'a': max_deliveries must be an int, 1 or more, or inf, not 0",
     ),
     (
-        lambda: Stage("a", same, restart="permanent"),
+        lambda: Stage("a", same, restart="permanent"),  # type: ignore[call-arg]
         "TypeError: Stage 'a': restart is always 'transient', and must not be given",
     ),
     (lambda: Stage("a", same, shutdown=-1), "ValueError: Child 'a': shutdown must be 0 or more"),

@@ -8,13 +8,21 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
-from spry_py import Child, RateLimited, Scope, SystemSupervisor, TooManyRestarts, open_system
+from spry_py import (
+    Child,
+    RateLimited,
+    Scope,
+    Strategy,
+    SystemSupervisor,
+    TooManyRestarts,
+    open_system,
+)
 from stories import Actor, Boom, Ledger, Record, cast, story
 
 
 @pytest.mark.parametrize("strategy", ["rest_for_one", "one_for_all"])
 @story
-async def test_a_new_value_reaches_every_later_sibling(strategy: str) -> None:
+async def test_a_new_value_reaches_every_later_sibling(strategy: Strategy) -> None:
     record = Record()
     a, b, c, d = cast(record, "abcd")
 
@@ -57,7 +65,7 @@ async def _connected() -> AsyncIterator[Connection]:
 
 @pytest.mark.parametrize("strategy", ["rest_for_one", "one_for_all"])
 @story
-async def test_nobody_is_left_with_a_value_whose_owner_is_dead(strategy: str) -> None:
+async def test_nobody_is_left_with_a_value_whose_owner_is_dead(strategy: Strategy) -> None:
     asked: list[int] = []
 
     async def owner(*, task_status: trio.TaskStatus[Connection]) -> None:
@@ -106,7 +114,7 @@ async def test_one_for_one_does_not_run_the_system_again() -> None:
 @pytest.mark.parametrize("strategy", ["one_for_one", "rest_for_one", "one_for_all"])
 @pytest.mark.parametrize("key", ["a", "b", "c"])
 @story
-async def test_one_termination_asks_the_breaker_once(key: str, strategy: str) -> None:
+async def test_one_termination_asks_the_breaker_once(key: str, strategy: Strategy) -> None:
     record = Record()
     actors = {actor.key: actor for actor in cast(record, "abc")}
     children = [actor.child() for actor in actors.values()]
@@ -342,7 +350,7 @@ async def test_an_end_during_a_replay_is_decided_after_it() -> None:
 
 @pytest.mark.parametrize("strategy", ["one_for_one", "rest_for_one", "one_for_all"])
 @story
-async def test_a_subsystem_is_replayed_like_any_other_child(strategy: str) -> None:
+async def test_a_subsystem_is_replayed_like_any_other_child(strategy: Strategy) -> None:
     record = Record()
     a, b, c, d = cast(record, "abcd")
 

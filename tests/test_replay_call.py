@@ -277,13 +277,13 @@ async def test_what_cannot_be_compared_has_changed_unless_it_is_the_very_same(
         await trio.sleep_forever()
 
     def factory_of(column: Column) -> Any:
-        column.__class__.__call__ = lambda self: AlwaysRestart()  # type: ignore[attr-defined]
+        setattr(type(column), "__call__", lambda self: AlwaysRestart())  # noqa: B010 - of any class
         return column
 
     async def system(scope: Scope) -> None:
         await scope.start(before.child())
         column = kept[-1]
-        children = {
+        children: dict[str, Callable[[], Child[Any]]] = {
             "argument": lambda: Child("work", work, 1, column),
             "inside": lambda: Child("work", work, 1, [column]),
             "option": lambda: Child("work", work, breaker=factory_of(column)),

@@ -13,6 +13,7 @@ from spry_py import (
     Child,
     NeverRestart,
     Scope,
+    Strategy,
     Unrecoverable,
     UnrecoverableFailure,
     open_system,
@@ -38,7 +39,9 @@ WANTED = {
 @pytest.mark.parametrize("strategy", AFTER)
 @pytest.mark.parametrize(("restart", "reason"), WANTED)
 @story
-async def test_restart_type_and_reason_decide(restart: str, reason: str, strategy: str) -> None:
+async def test_restart_type_and_reason_decide(
+    restart: str, reason: str, strategy: Strategy
+) -> None:
     record = Record()
     ledger = Ledger(record)
     a, b, c = cast(record, "abc")

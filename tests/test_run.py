@@ -105,7 +105,7 @@ def test_run_takes_a_bare_system_with_options() -> None:
     assert run(shop).path == "shop"
     assert run(shop, strategy="one_for_one", name="corner").path == "corner"
     with pytest.raises(TypeError, match="name"):
-        run(SystemSupervisor(shop), name="corner")
+        run(SystemSupervisor(shop), name="corner")  # type: ignore[arg-type]
 
 
 @pytest.mark.usefixtures("handlers")

@@ -259,7 +259,7 @@ async def test_a26_the_key_of_a_start_that_failed_and_was_caught_is_free() -> No
 @story
 async def test_a28_options_belong_to_a_bare_system() -> None:
     with pytest.raises(TypeError, match="strategy"):
-        async with open_system(SystemSupervisor([]), strategy="one_for_one"):
+        async with open_system(SystemSupervisor([]), strategy="one_for_one"):  # type: ignore[call-overload]
             raise AssertionError("options of a supervisor were not refused")
 
 

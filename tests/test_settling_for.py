@@ -148,7 +148,7 @@ async def test_a_start_that_its_caller_takes_back_is_ended_by_the_call() -> None
             await pool.start_child(Child("slow", slow))
         assert asked.record.take_order() == "pool/slow aborted, call"
         await pool.start_child(asked.child("a"))
-        await pool.start_child(asked.child("a"), "replace")  # type: ignore[call-arg]
+        await pool.start_child(asked.child("a"), "replace")
         assert asked.record.take_order() == "pool/a call"
     assert asked.record.take_order() == "pool/a stop"
 

@@ -197,7 +197,7 @@ async def test_shutdown_zero_of_a_subtree_aborts_all_of_it_at_once() -> None:
 
 @pytest.mark.parametrize("strategy", ["rest_for_one", "one_for_all"])
 @story
-async def test_a_restart_shuts_siblings_down_in_order_with_their_time(strategy: str) -> None:
+async def test_a_restart_shuts_siblings_down_in_order_with_their_time(strategy: Strategy) -> None:
     record = Record()
     a = Actor(record, "a")
     leaves = [Child(key, stubborn(record, key), shutdown=2) for key in "bc"]
@@ -219,7 +219,7 @@ async def test_a_restart_shuts_siblings_down_in_order_with_their_time(strategy: 
 
 @pytest.mark.parametrize("strategy", ["rest_for_one", "one_for_all"])
 @story
-async def test_a_stop_during_the_sweep_of_a_restart_goes_on_in_order(strategy: str) -> None:
+async def test_a_stop_during_the_sweep_of_a_restart_goes_on_in_order(strategy: Strategy) -> None:
     record = Record()
     a, b, c, d = cast(record, "abcd", listens=True, cleanup=2)
     children = [a.child(), b.child(), c.child(), d.child()]
@@ -244,7 +244,7 @@ async def test_a_stop_during_a_restart_interrupts_the_start() -> None:
 
 @pytest.mark.parametrize("strategy", ["rest_for_one", "one_for_all"])
 @story
-async def test_a_stop_during_a_replay_interrupts_it(strategy: str) -> None:
+async def test_a_stop_during_a_replay_interrupts_it(strategy: Strategy) -> None:
     record = Record()
     a, c = cast(record, "ac", cleanup=1)
     b = Actor(record, "b", start_takes=10)
@@ -289,7 +289,7 @@ class Endless:
 @pytest.mark.parametrize("strategy", ["one_for_one", "rest_for_one", "one_for_all"])
 @pytest.mark.parametrize("options", [{"run_timeout": 2}, {}])
 @story
-async def test_no_two_incarnations_of_a_key_overlap(strategy: str, options: Any) -> None:
+async def test_no_two_incarnations_of_a_key_overlap(strategy: Strategy, options: Any) -> None:
     record = Record()
     a = Actor(record, "a", cleanup=3)
     b = Actor(record, "b", cleanup=5, start_takes=1)

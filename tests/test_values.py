@@ -21,6 +21,7 @@ from spry_py import (
     Backoff,
     Child,
     ChildFailure,
+    ChildOptions,
     DynamicSupervisor,
     Escalation,
     Failed,
@@ -348,7 +349,7 @@ def test_a_child_can_be_copied_and_pickled(index: int, way: str) -> None:
         assert (other, hash(other), repr(other)) == (one, hash(one), repr(one))
     assert other is not one
     assert (other.kind, other.takes_status) == (one.kind, one.takes_status)
-    defaults = {"shutdown": 9.0, "restart": "temporary"}
+    defaults: ChildOptions = {"shutdown": 9.0, "restart": "temporary"}
     assert other.with_defaults(defaults).shutdown == one.with_defaults(defaults).shutdown
     with pytest.raises(AttributeError, match="frozen"):
         other.key = "another"
@@ -379,7 +380,7 @@ async def test_a_copied_tree_starts_what_was_copied() -> None:
         await trio.sleep_forever()
 
     one = Child("sub", SystemSupervisor([Child("a", writes, [1])]))
-    argument = one.start._said[0].args[0]  # type: ignore[union-attr]
+    argument = one.start._said[0].args[0]  # type: ignore[attr-defined]
     other = copy.deepcopy(one)
     argument.append(2)
     async with open_system([other]):
