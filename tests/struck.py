@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import sys
@@ -99,6 +100,7 @@ def strike_everywhere(program: Program, known: AbstractSet[Place] = frozenset())
         ended = _run(program, striker)
         if not striker.struck:
             assert ended is None, f"not struck at all, it ended with {ended!r}"
+            gc.collect()  # what was thrown away half-way is this test's, and no later one's
             return wrong
         if type(ended) is not KeyboardInterrupt:
             wrong.append(f"{striker.struck}: {ended!r}")
