@@ -19,8 +19,8 @@ from unittest.mock import patch
 
 import trio
 
-import spry_py._telemetry
-import spry_py._tree
+import spry_py._kernel.tree
+import spry_py._telemetry.listener
 from spry_py import Child, Event, RateLimited, SystemHandle, SystemSupervisor, open_system
 
 from . import flat, restart
@@ -137,17 +137,17 @@ class _WithoutEvents(ast.NodeTransformer):
 def silent_teller() -> Any:
     """The class `Teller` without a trace of events."""
     compiler = _WithoutEvents()
-    tree = compiler.visit(ast.parse(inspect.getsource(spry_py._telemetry)))
+    tree = compiler.visit(ast.parse(inspect.getsource(spry_py._telemetry.listener)))
     assert compiler.left_out > 10
-    module = ModuleType(spry_py._telemetry.__name__)
+    module = ModuleType(spry_py._telemetry.listener.__name__)
     module.__package__ = "spry_py"
-    exec(compile(tree, str(spry_py._telemetry.__file__), "exec"), vars(module))
+    exec(compile(tree, str(spry_py._telemetry.listener.__file__), "exec"), vars(module))
     return module.Teller
 
 
 async def silently(work: Callable[[int], Awaitable[float]], count: int) -> float:
     """The same work in trees without events."""
-    with patch.object(spry_py._tree, "Teller", silent_teller()):
+    with patch.object(spry_py._kernel.tree, "Teller", silent_teller()):
         return await work(count)
 
 

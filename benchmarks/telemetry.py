@@ -42,7 +42,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
 
 from spry_py import Child, open_system
-from spry_py._log_bridge import LogBridge
+from spry_py._export.log_bridge import LogBridge
 
 from . import restart
 from .harness import (

@@ -1,35 +1,61 @@
 """Supervision trees for trio, after Erlang/OTP.
 
-The layers, each importing only from those above it::
+The rooms, each importing only from those above it::
 
-    _frozen _check _errors _naming _options _child _termination       what is said
-    _breaker _backoff _policy                                          what is decided
-    _here _attributes _tracebacks _guard _events _subscription         what is told
-    _logs _spans _metrics _telemetry                                   and in which ways
-    _alarm _kept _context _run_child _incarnation _nursery _deadlock   what lives
-    _snapshot _child_handle _tasks _handle                             what is seen from outside
-    _shutdown _calls _slow _tree _mailbox _keeper _loop                the loop
-    _scope _before _restart _startup _replay _root _supervisor         the supervisors
-    _dynamic _partition                                                and of children on demand
-    _otlp_lines _span_lines _incidents _incident_rows                  incidents, told again
-    _timeline _account _retell                                         in words
-    _threads_stack _threads_worker threads watchdog                    blocking code
-    _components_status _components_life components periodic            ways of working
-    _processes_call _processes_failed _processes_output _processes_birth   what a process is
-    _processes_run _processes_ready _processes_order processes         and as a child
-    _pipes_letters _pipes_hand _pipes_spans _pipes_pipe                items in hand
-    _pipes_stage _pipes_plumbing pipes                                 and whole chains
-    _log_bridge _otlp telemetry _run                                   entry points
-    _printer _story _finding _cli                                      and the command line
+    _spec/        what is written: frozen values, refused where they are wrong
+    _policy/      what is decided: pure functions; time is passed in
+    _kernel/      what runs: one child, the loop of one supervisor, the tree
+    _telemetry/   what is emitted about it: spans, metrics, log records
+    _handles/     what is seen of it from outside
+    _incidents/   incidents told again from recorded spans
+    _export/      the OpenTelemetry SDK
+    telemetry     export in one line
+    _program/     whole programs: run, signals, the command line
+
+Beside them, on the public face, as a user's own code is::
+
+    components/   objects as children
+    periodic      functions that run again and again
+    pipes/        hand-over that loses nothing
+    processes/    programs and functions in processes of their own
+    threads/      blocking functions
+    watchdog      who blocks the event loop
 """
 
-from ._backoff import Backoff
-from ._breaker import AlwaysRestart, Breaker, NeverRestart, RateLimited, Streak
-from ._child import Child
-from ._child_handle import ChildHandle
-from ._context import Context, cancel_on_settle, context_of, current_context
-from ._dynamic import DynamicHandle, DynamicSupervisor
-from ._errors import (
+from spry_py._handles.child import ChildHandle
+from spry_py._handles.snapshot import ChildCounts, ChildInfo, Snapshot
+from spry_py._handles.system import SystemHandle
+from spry_py._kernel.context import Context, cancel_on_settle, context_of, current_context
+from spry_py._kernel.dynamic import DynamicHandle, DynamicSupervisor
+from spry_py._kernel.facts import (
+    ChildAborted,
+    ChildDiscarded,
+    ChildSettling,
+    ChildSlow,
+    ChildStarted,
+    ChildStartFailed,
+    ChildStarting,
+    ChildStuck,
+    ChildTerminated,
+    Escalated,
+    Event,
+    EventsLost,
+    RestartRefused,
+    RestartScheduled,
+    SystemStarted,
+    SystemStopped,
+    SystemTeardown,
+)
+from spry_py._kernel.member import Status
+from spry_py._kernel.partition import PartitionHandle, PartitionSupervisor
+from spry_py._kernel.scope import Scope
+from spry_py._kernel.system import System, SystemOptions, SystemSupervisor
+from spry_py._policy.backoff import Backoff
+from spry_py._policy.breaker import AlwaysRestart, Breaker, NeverRestart, RateLimited, Streak
+from spry_py._policy.restart import AutoShutdown, Strategy
+from spry_py._program.run import open_system, run
+from spry_py._spec.child import Child
+from spry_py._spec.errors import (
     ChildAlreadyPresent,
     ChildAlreadyStarted,
     ChildFailure,
@@ -53,35 +79,16 @@ from ._errors import (
     Unresponsive,
     WouldDeadlock,
 )
-from ._events import (
-    ChildAborted,
-    ChildDiscarded,
-    ChildSettling,
-    ChildSlow,
-    ChildStarted,
-    ChildStartFailed,
-    ChildStarting,
-    ChildStuck,
-    ChildTerminated,
-    Escalated,
-    Event,
-    EventsLost,
-    RestartRefused,
-    RestartScheduled,
-    SystemStarted,
-    SystemStopped,
-    SystemTeardown,
+from spry_py._spec.options import ChildOptions, Kind, RestartType
+from spry_py._spec.termination import (
+    Aborted,
+    Burden,
+    Failed,
+    Normal,
+    Occasion,
+    Reason,
+    TerminationReport,
 )
-from ._handle import SystemHandle
-from ._nursery import Status
-from ._options import ChildOptions, Kind, RestartType
-from ._partition import PartitionHandle, PartitionSupervisor
-from ._policy import AutoShutdown, Strategy
-from ._run import open_system, run
-from ._scope import Scope
-from ._snapshot import ChildCounts, ChildInfo, Snapshot
-from ._supervisor import System, SystemOptions, SystemSupervisor
-from ._termination import Aborted, Burden, Failed, Normal, Occasion, Reason, TerminationReport
 
 __all__ = [
     "Aborted",

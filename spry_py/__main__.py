@@ -2,6 +2,6 @@
 
 import sys
 
-from ._cli import main
+from spry_py._program.cli import main
 
 sys.exit(main())

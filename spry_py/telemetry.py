@@ -34,11 +34,11 @@ from opentelemetry.sdk.trace.export import (
     SpanExportResult,
 )
 
-from ._attributes import SCOPE
-from ._check import check_seconds
-from ._guard import guarded
-from ._log_bridge import LogBridge
-from ._otlp import otlp_exporters
+from spry_py._export.log_bridge import LogBridge
+from spry_py._export.otlp import otlp_exporters
+from spry_py._kernel.guard import guarded
+from spry_py._spec.check import check_seconds
+from spry_py._telemetry.attributes import SCOPE
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan

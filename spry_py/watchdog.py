@@ -24,11 +24,11 @@ from typing import Final, TypeAlias
 
 import trio
 
-from . import context_of
-from ._check import check_seconds
-from ._logs import write
-from ._threads_stack import stack_of_thread
-from ._threads_worker import Worker
+from spry_py import context_of
+from spry_py._spec.check import check_seconds
+from spry_py._telemetry.logs import write
+from spry_py.threads.stack import stack_of_thread
+from spry_py.threads.worker import Worker
 
 __all__ = ["watch_loop"]
 

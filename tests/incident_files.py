@@ -13,9 +13,9 @@ import trio
 
 from spans import Recorder, id_of, play, recording
 from spry_py import SpryError, SystemSupervisor, current_context, open_system
-from spry_py._account import page
-from spry_py._incidents import Story, stories_of
-from spry_py._span_lines import read_spans
+from spry_py._incidents.model import Story, stories_of
+from spry_py._incidents.prose import page
+from spry_py._incidents.reading import read_spans
 
 # 2026-03-01 12:00:00 UTC
 NOON = 1_772_366_400_000_000_000

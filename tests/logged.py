@@ -12,7 +12,7 @@ import pytest
 from opentelemetry import _logs as logs_api
 from opentelemetry.trace import TraceFlags
 
-from spry_py._log_bridge import LogBridge
+from spry_py._export.log_bridge import LogBridge
 
 Told = tuple[str, str]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from programs import SECONDS, environment, finished
-from spry_py._printer import MOST_WAITING, Printer
+from spry_py._program.printer import MOST_WAITING, Printer
 
 MODULE = """
 import logging, logging.config

@@ -11,10 +11,10 @@ import pytest
 
 from programs import finished
 from spry_py import Burden, Occasion
-from spry_py._nursery import Status
-from spry_py._options import Kind, RestartType
-from spry_py._policy import AutoShutdown, Strategy, Verdict
-from spry_py._termination import Reason
+from spry_py._kernel.member import Status
+from spry_py._policy.restart import AutoShutdown, Strategy, Verdict
+from spry_py._spec.options import Kind, RestartType
+from spry_py._spec.termination import Reason
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [*sorted((ROOT / "docs").glob("**/*.md")), ROOT / "CONTRIBUTING.md"]

@@ -26,8 +26,8 @@ from spry_py import (
     current_context,
     open_system,
 )
-from spry_py._errors import sole_leaf_of
-from spry_py._run import Signals, run_tree
+from spry_py._program.run import Signals, run_tree
+from spry_py._spec.errors import sole_leaf_of
 from stories import Actor, Boom, Record, cast, story, warnings_of
 
 

@@ -17,9 +17,9 @@ from logged import kept
 from metered import meters
 from spans import play
 from spry_py import Child, current_context, open_system
-from spry_py._guard import MOST_REPORTED, Guard
-from spry_py._logs import write
-from spry_py._run_child import _until_first_checkpoint
+from spry_py._kernel.guard import MOST_REPORTED, Guard
+from spry_py._kernel.life import _until_first_checkpoint
+from spry_py._telemetry.logs import write
 from spry_py.pipes import Pipe, Worker, pipeline
 from stories import Boom, story, warnings_of
 from trapped import unraisable

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from incident_files import changed, lasts, life_of, sheet, starts, steady, stories, told
 from spry_py import AlwaysRestart, Child, NeverRestart, RateLimited
-from spry_py._span_lines import read_spans
-from spry_py._timeline import columns_of, fit
+from spry_py._incidents.reading import read_spans
+from spry_py._incidents.timeline import columns_of, fit
 from traced import idle, shop, supervisor
 
 # Many lines

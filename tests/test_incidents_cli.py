@@ -17,8 +17,9 @@ import pytest
 
 from incident_files import changed, lasts, life_of, sheet, told
 from programs import SECONDS, environment, finished
-from spry_py import AlwaysRestart, Child, _retell
-from spry_py._cli import main
+from spry_py import AlwaysRestart, Child
+from spry_py._incidents import command
+from spry_py._program.cli import main
 from traced import idle, shop
 
 LINES = life_of(shop(Child("db", idle), Child("api", lasts(5.0, takes=0.3))))
@@ -185,7 +186,7 @@ def test_spans_from_a_server(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_server_that_does_not_give_them(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, path: str, reason: str
 ) -> None:
-    monkeypatch.setattr(_retell, "PATIENCE", 0.1 if path == "/silent" else SECONDS)
+    monkeypatch.setattr(command, "PATIENCE", 0.1 if path == "/silent" else SECONDS)
     with serving() as url:
         said = f"spry-py: cannot read {url}{path}: {reason}\n"
         assert incidents(capsys, f"{url}{path}") == (2, "", said)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from incident_files import NOON, changed
-from spry_py._incident_rows import duration
-from spry_py._span_lines import Raised, Reading, Span, read_spans
+from spry_py._incidents.reading import Raised, Reading, Span, read_spans
+from spry_py._incidents.rows import duration
 
 START = {"trace_id": "0xa", "span_id": "0x1", "trace_state": "[]"}
 TERM: dict[str, Any] = {

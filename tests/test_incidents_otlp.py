@@ -16,8 +16,8 @@ import pytest
 from incident_files import lasts, life_of, told
 from programs import SECONDS, environment
 from spry_py import Child
-from spry_py._cli import main
-from spry_py._span_lines import EPOCH, read_spans
+from spry_py._incidents.reading import EPOCH, read_spans
+from spry_py._program.cli import main
 from traced import idle, shop
 
 LINES = life_of(shop(Child("db", idle), Child("api", lasts(5.0, takes=0.3))))

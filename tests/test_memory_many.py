@@ -33,7 +33,7 @@ from spry_py import (
     current_context,
     open_system,
 )
-from spry_py._dynamic import OnConflict
+from spry_py._kernel.dynamic import OnConflict
 from stories import Boom, Strategy, story
 
 MANY = 10_000

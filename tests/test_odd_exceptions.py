@@ -34,11 +34,11 @@ from spry_py import (
     current_context,
     open_system,
 )
-from spry_py import _processes_call as call
-from spry_py._tracebacks import traceback_of
+from spry_py._telemetry.tracebacks import traceback_of
 from spry_py.components import component
 from spry_py.periodic import periodic
 from spry_py.pipes import DeadLetter, Pipe, Stage, Worker, pipeline
+from spry_py.processes import call
 from spry_py.threads import thread
 from stories import Boom, Facts, Record, story, story_with_threads
 from workers import STRATEGIES, Strategy

@@ -39,8 +39,8 @@ from spry_py import (
     Unresponsive,
     open_system,
 )
-from spry_py._processes_order import PROGRAM
 from spry_py.processes import Function, Process, ProcessFailed, RemoteFailure, process
+from spry_py.processes.order import PROGRAM
 from stories import story_with_threads
 
 

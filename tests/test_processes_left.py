@@ -18,8 +18,8 @@ from living import FOREVER, Holdings, gone, is_alive, is_running
 from logged import kept
 from programs import SECONDS, environment, running
 from spry_py import AlwaysRestart, Child, SystemSupervisor, open_system
-from spry_py._processes_birth import Birth
 from spry_py.processes import Command, command, line, notify, process
+from spry_py.processes.birth import Birth
 from stories import story_with_threads
 
 ROUNDS = 60

@@ -18,8 +18,8 @@ from living import FOREVER, Holdings, is_running
 from logged import Book, kept
 from spans import recording
 from spry_py import Child, DynamicSupervisor, Normal, TerminationReport, open_system
-from spry_py._processes_output import LINES_AT_ONCE, LONGEST_LINE, MOST_BYTES, MOST_LINES, Lines
 from spry_py.processes import Command, ProcessFailed, command, line
+from spry_py.processes.output import LINES_AT_ONCE, LONGEST_LINE, MOST_BYTES, MOST_LINES, Lines
 from stories import story_with_threads
 
 ENOUGH = 300_000

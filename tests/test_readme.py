@@ -21,7 +21,7 @@ FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 VIRTUAL = """
 import functools, json, sys, trio, trio.testing
 import opentelemetry.sdk.trace
-from spry_py._cli import main
+from spry_py._program.cli import main
 run = trio.run
 trio.run = lambda *args: run(*args, clock=trio.testing.MockClock(autojump_threshold=0))
 readings = iter(range(0, 10**9, 1000))

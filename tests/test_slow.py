@@ -22,7 +22,7 @@ from spry_py import (
     current_context,
     open_system,
 )
-from spry_py._alarm import Timer
+from spry_py._kernel.timers import Timer
 from stories import Actor, Record, story, warnings_of
 
 Status = trio.TaskStatus[None]

@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from fresh import Fresh, crashes_once
-from spry_py import _otlp
+from spry_py._export import otlp as _otlp
 from spry_py.telemetry import configure
 
 

@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
-from spry_py import _tracebacks
-from spry_py._tracebacks import traceback_of
+from spry_py._telemetry import tracebacks as _tracebacks
+from spry_py._telemetry.tracebacks import traceback_of
 
 
 def caught(function: Callable[[], object]) -> BaseException:

@@ -1,0 +1,1 @@
+"""Export through the OpenTelemetry SDK, never imported by the kernel."""

@@ -1,0 +1,169 @@
+"""Handles: a path of a tree seen from outside, over all its incarnations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
+
+import trio
+from trio.lowlevel import TrioToken, enable_ki_protection
+
+from spry_py._kernel.callers import caller_below, calls_of, listening_not
+from spry_py._kernel.here import in_own_run
+from spry_py._kernel.member import Member, Status
+from spry_py._spec.errors import SupervisorStopped
+from spry_py._spec.options import Kind
+from spry_py._spec.termination import TerminationReport
+
+if TYPE_CHECKING:
+    from spry_py._kernel.tree import Tree
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+class Handle:
+    """A path of a tree. Queries answer at once, between incarnations from the last one."""
+
+    __slots__ = ("_keys", "_last", "_tree")
+
+    def __init__(self, tree: Any, keys: tuple[str, ...], member: Any) -> None:
+        self._tree: Tree = tree
+        self._keys = keys
+        self._last: Member = member
+
+    @property
+    def path(self) -> str:
+        """The keys from the root on, joined by ``/``."""
+        return "/".join((self._tree.root.key, *self._keys))
+
+    @property
+    def key(self) -> str:
+        """The last part of the path."""
+        return self._keys[-1] if self._keys else self._tree.root.key
+
+    @property
+    def kind(self) -> Kind:
+        """``"supervisor"`` or ``"worker"``."""
+        return self._member().kind
+
+    @property
+    def status(self) -> Status:
+        """What it is doing, in one word."""
+        return self._member().status
+
+    @property
+    def value(self) -> Any:
+        """The started value of the present incarnation; ``None`` while there is none."""
+        return self._member().value
+
+    @property
+    def incarnation(self) -> int:
+        """The number of the present incarnation, else of the last: 1, 2, …"""
+        return self._member().number
+
+    @property
+    def restarts(self) -> int:
+        """How often its supervisor has started it again, in the supervisor's own incarnation."""
+        return self._member().restarts
+
+    @property
+    def last_report(self) -> TerminationReport | None:
+        """The report of the last incarnation that has ended."""
+        return self._member().last_report
+
+    @in_own_run
+    @enable_ki_protection
+    async def wait_started(self) -> Any:
+        """Wait until it is running, and return the started value of that incarnation.
+
+        ``None`` if its start raised `Ignore`. Raises `SupervisorStopped` if it has ended for good
+        instead. Cancelling this only stops the waiting.
+        """
+        # none between seeing that it runs and returning its value: it could end meanwhile
+        await trio.lowlevel.checkpoint()
+        while True:
+            member = self._member()
+            status = member.status
+            if status == "running":
+                return member.value
+            if member.is_final:
+                if status == "ignored":
+                    return None
+                raise SupervisorStopped(f"{self.path!r} is {status} and will not be started again")
+            await member.watch()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.path!r}, {self.status}>"
+
+    @property
+    def _token(self) -> TrioToken:
+        return self._tree.token
+
+    def _chain(self) -> list[Member]:
+        """The members on the way from the root to this path, as far as they are known."""
+        member = self._tree.root
+        chain = [member]
+        for key in self._keys:
+            inner = member.inner
+            below = inner.members.get(key) if inner is not None else None
+            if below is None:
+                break
+            member = below
+            chain.append(member)
+        return chain
+
+    def _member(self) -> Member:
+        chain = self._chain()
+        if len(chain) > len(self._keys):
+            self._last = chain[-1]
+            return chain[-1]
+        return self._last
+
+
+class ChildHandle(Handle):
+    """A child seen from outside, by its path."""
+
+    __slots__ = ()
+
+    @in_own_run
+    @enable_ki_protection
+    async def wait(self) -> TerminationReport:
+        """Wait for its end for good and return the report of that.
+
+        It comes when the child will not be restarted, at the latest when this incarnation of its
+        supervisor has ended. Cancelling this only stops the waiting.
+        """
+        member = self._member()
+        await trio.lowlevel.checkpoint()
+        while not member.is_final:
+            await member.watch()
+        if member.last_report is None:
+            raise SupervisorStopped(f"{self.path!r} was never started and will not be any more")
+        return member.last_report
+
+    @in_own_run
+    @enable_ki_protection
+    async def terminate(self) -> None:
+        """Stop it, as its supervisor's ``terminate_child`` does."""
+        calls = calls_of(self._above(), self.path)
+        with listening_not(caller_below(calls.loop, self.key)):
+            await calls.ask(calls.terminate, self.key)
+
+    @in_own_run
+    @enable_ki_protection
+    async def restart(self) -> None:
+        """Stop it and restart it by its supervisor's strategy; no breaker is asked.
+
+        Returns when it is started again. Raises as ``restart_child``, and `SupervisorStopped` if it
+        ends for good instead.
+        """
+        calls = calls_of(self._above(), self.path)
+        with listening_not(caller_below(calls.loop, self.key)):
+            await calls.ask(calls.restart_by_strategy, self.key)
+            await self.wait_started()
+
+    def _above(self) -> Member:
+        above = self._chain()[: len(self._keys)]
+        if len(above) < len(self._keys):
+            raise SupervisorStopped(f"the supervisor of {self.path!r} is not running")
+        return above[-1]

@@ -1,0 +1,139 @@
+"""Frozen pictures of a tree: what it looked like at one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from spry_py._kernel.member import Status
+from spry_py._spec.options import Kind, RestartType
+from spry_py._spec.termination import TerminationReport
+
+if TYPE_CHECKING:
+    from spry_py._kernel.member import Member
+
+
+# how often to look at a child that changes while it is looked at
+_LOOKS: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ChildInfo:
+    """One child at one moment. ``restart`` is its restart type, ``value`` its started value.
+
+    ``queued`` is how many calls of ``start_child(..., on_conflict="queue")`` wait for its key.
+    """
+
+    key: str
+    path: str
+    kind: Kind
+    status: Status
+    incarnation: int
+    restarts: int
+    restart: RestartType
+    value: Any
+    last_report: TerminationReport | None
+    queued: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot(ChildInfo):
+    """One child at one moment, with all that was below it, in start order."""
+
+    children: tuple[Snapshot, ...] = field(default=(), repr=False)
+
+    def walk(self) -> Iterator[tuple[int, Snapshot]]:
+        """This node and all below it with their depth below it, depth first."""
+        pending: list[tuple[int, Snapshot]] = [(0, self)]
+        while pending:
+            depth, node = pending.pop()
+            yield depth, node
+            pending.extend((depth + 1, child) for child in reversed(node.children))
+
+
+@dataclass(frozen=True, slots=True)
+class ChildCounts:
+    """How many children are known, alive, and of which kind."""
+
+    specs: int
+    active: int
+    supervisors: int
+    workers: int
+
+
+def info_of(member: Member) -> ChildInfo:
+    """The present state of one member."""
+    return ChildInfo(**_fields_of(member))
+
+
+def _fields_of(member: Member) -> dict[str, Any]:
+    """All about one member, of one moment, although another thread may go on with it meanwhile."""
+    for _ in range(_LOOKS):
+        before = _mark_of(member)
+        fields = _read(member)
+        if before == _mark_of(member):
+            return fields
+    return _read(member)
+
+
+def _mark_of(member: Member) -> tuple[int, str, int]:
+    return member.number, member.status, id(member.last_report)
+
+
+def _read(member: Member) -> dict[str, Any]:
+    return {
+        "key": member.key,
+        "path": member.path,
+        "kind": member.kind,
+        "status": member.status,
+        "incarnation": member.number,
+        "restarts": member.restarts,
+        "restart": member.child.restart,
+        "value": member.value,
+        "last_report": member.last_report,
+        "queued": member.loop.queued(member.key),
+    }
+
+
+def snapshot_of(root: Member) -> Snapshot:
+    """The present state of a subtree. No recursion: trees may be deeper than Python's stack."""
+    order = [(root, members_below(root))]
+    for _, below in order:
+        order.extend((member, members_below(member)) for member in below)
+    done: dict[Member, Snapshot] = {}
+    for member, below in reversed(order):
+        children = tuple(done.pop(child) for child in below)
+        done[member] = Snapshot(**_fields_of(member), children=children)
+    return done[root]
+
+
+def members_below(member: Member) -> list[Member]:
+    """The direct children that are known now, in start order. May be called from any thread."""
+    inner = member.inner
+    return inner.members.seen() if inner is not None else []
+
+
+def render(snapshot: Snapshot) -> str:
+    """A tree as text, a line for each child."""
+    return "\n".join(_line(depth, node) for depth, node in snapshot.walk())
+
+
+def _line(depth: int, node: Snapshot) -> str:
+    notes: list[str] = [node.status]
+    if node.restarts:
+        notes.append("1 restart" if node.restarts == 1 else f"{node.restarts} restarts")
+    name = node.key + ("/" if node.kind == "supervisor" else "")
+    return f"{'  ' * depth}{name}  [{', '.join(notes)}]"
+
+
+def counts_of(member: Member) -> ChildCounts:
+    """How many children a supervisor has."""
+    members = members_below(member)
+    supervisors = sum(child.kind == "supervisor" for child in members)
+    return ChildCounts(
+        specs=len(members),
+        active=sum(child.is_alive for child in members),
+        supervisors=supervisors,
+        workers=len(members) - supervisors,
+    )

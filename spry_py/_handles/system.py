@@ -1,0 +1,297 @@
+"""`SystemHandle`: a supervisor and all that lives below it, seen from outside."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Self, TypeVar, TypeVarTuple
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from spry_py._kernel.callers import caller_below, caller_inside, calls_of, listening_not
+from spry_py._kernel.facts import Event
+from spry_py._kernel.here import in_own_run, refuse_elsewhere
+from spry_py._kernel.member import Member
+from spry_py._spec.check import check_key
+from spry_py._spec.child import Child
+from spry_py._spec.errors import ChildNotFound
+from spry_py._spec.termination import TerminationReport
+
+from .child import ChildHandle, Handle
+from .snapshot import (
+    ChildCounts,
+    ChildInfo,
+    Snapshot,
+    counts_of,
+    info_of,
+    members_below,
+    render,
+    snapshot_of,
+)
+from .subscription import subscribe
+from .tasks import Items, Results, map_tasks, run_task
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+class SystemHandle(Handle):
+    """A supervisor seen from outside, by its path; the started value of a supervisor."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, member: Any) -> Self:
+        """The handle of the supervisor that runs as ``member``."""
+        keys: list[str] = []
+        above: Any = member
+        tree = member.loop.tree
+        while above is not tree.root:
+            keys.append(above.key)
+            above = above.loop.own.member
+        return cls(tree, tuple(reversed(keys)), member)
+
+    # Looking
+
+    def child(self, key: str) -> ChildHandle:
+        """The handle of a direct child. Raises `ChildNotFound`."""
+        return self._find([key])
+
+    def find(self, path: str) -> ChildHandle:
+        """The handle of a child further down: ``find("a/b/c")``. Raises `ChildNotFound`."""
+        return self._find(path.split("/"))
+
+    def _find(self, keys: list[str]) -> ChildHandle:
+        member = self._member()
+        for key in keys:
+            inner = member.inner
+            found = inner.members.get(key) if inner is not None else None
+            if found is None:
+                known = [child.key for child in members_below(member)]
+                raise ChildNotFound(
+                    f"{member.path!r} has no child {key!r}; it has {', '.join(known) or 'none'}"
+                )
+            member = found
+        return ChildHandle(self._tree, (*self._keys, *keys), member)
+
+    def which_children(self) -> list[ChildInfo]:
+        """The direct children in start order."""
+        return [info_of(member) for member in members_below(self._member())]
+
+    def count_children(self) -> ChildCounts:
+        """How many direct children are known and alive."""
+        return counts_of(self._member())
+
+    def snapshot(self) -> Snapshot:
+        """The whole subtree, frozen."""
+        return snapshot_of(self._member())
+
+    def render(self) -> str:
+        """The whole subtree as text, a line for each child."""
+        return render(self.snapshot())
+
+    @in_own_run
+    def events(self, capacity: float = 1024) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
+        """The events at and below this path, from entering on::
+
+            async with handle.events() as events:
+                async for event in events:
+                    print(event)
+
+        They come in exact order, over all incarnations, until the root of the whole tree has ended.
+        While they are not read, up to ``capacity`` of them are kept (``inf``: all); beyond that the
+        oldest are lost, and an `EventsLost` in their place says how many. Nobody in the tree ever
+        waits for a subscriber. Raises `TypeError` or `ValueError` for a bad ``capacity``.
+        """
+        return subscribe(self._tree.teller.stream, self.path, capacity, self._token)
+
+    # Changing
+
+    @in_own_run
+    @enable_ki_protection
+    async def start_child(self, child: Child[Any]) -> ChildHandle:
+        """Add a child behind all others and start it; returns its handle once it is started.
+
+        Raises `ChildAlreadyStarted` or `ChildAlreadyPresent` for a key that is known,
+        `ChildFailure` if the start fails (the child is not kept), `Interrupted` or
+        `SupervisorStopped` if the supervisor is being stopped, `WouldDeadlock` if the call could
+        only be served after its caller has started. Cancelling it takes the start back. After
+        Erlang's ``supervisor:start_child``.
+        """
+        calls = self._calls()
+        return self._handle_of(await calls.ask(calls.start, child))
+
+    @in_own_run
+    @enable_ki_protection
+    async def terminate_child(self, key: str) -> None:
+        """Stop a child in its ``shutdown`` seconds; it stays known, unless it is temporary.
+
+        One that waits to be restarted stays down. Raises `ChildNotFound`, `SupervisorStopped`,
+        `WouldDeadlock`. Cancelling it stops the waiting, not the termination.
+        """
+        calls = self._calls()
+        with listening_not(caller_below(calls.loop, key)):
+            await calls.ask(calls.terminate, key)
+
+    @in_own_run
+    @enable_ki_protection
+    async def restart_child(self, key: str) -> ChildHandle:
+        """Start a child that is known but down, alone; returns its handle once it is started.
+
+        Raises `ChildNotFound`, `ChildRunning`, `ChildRestarting`, `ChildFailure` (it stays known),
+        otherwise as `start_child`.
+        """
+        calls = self._calls()
+        return self._handle_of(await calls.ask(calls.restart, key))
+
+    @in_own_run
+    @enable_ki_protection
+    async def delete_child(self, key: str) -> None:
+        """Forget a child that is down. Raises as `restart_child`."""
+        calls = self._calls()
+        await calls.ask(calls.delete, key)
+
+    @in_own_run
+    @enable_ki_protection
+    async def replay(self) -> None:
+        """Run the system function again, and make the children what it declares now.
+
+        New keys are started, those that are missing are stopped in reverse, a child whose `Child`
+        has changed is stopped and started anew, equal ones stay untouched. Returns when that is
+        done. What goes wrong before anything was changed (a living child stopped, or a child
+        started) is raised here alone, as `NonChildFailure` or `ChildFailure`, and leaves the tree
+        as it is; waiting restarts keep their time. What goes wrong later is raised here, too, and
+        followed by the supervisor as that of a restart: it asks the breaker and tries again.
+        Cancelling this stops the waiting, not the replay. What code change is to OTP.
+        """
+        calls = self._calls()
+        with listening_not(caller_inside(calls.loop)):
+            await calls.ask(calls.loop.replay, None)
+
+    @in_own_run
+    @enable_ki_protection
+    def new_key(self, prefix: str = "child") -> str:
+        """A key that nothing in this tree was given before: ``prefix-1``, ``prefix-2``, …"""
+        check_key("new_key", "prefix", prefix)
+        self._tree.last_key += 1
+        return f"{prefix}-{self._tree.last_key}"
+
+    def _calls(self) -> Any:
+        return calls_of(self._member(), self.path)
+
+    def _handle_of(self, member: Member) -> ChildHandle:
+        return ChildHandle(self._tree, (*self._keys, member.key), member)
+
+    # Tasks
+
+    @in_own_run
+    @enable_ki_protection
+    async def run(self, fn: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
+        """Run ``fn(*args)`` as a temporary child under a generated key, and return its value.
+
+        What it raises is raised here, the very exception, and touches nobody else. Cancelling this
+        terminates the task and waits until it has ended. Raises `Interrupted` if the task is
+        stopped before it has a value, otherwise as `start_child`. After Elixir's
+        ``Task.Supervisor.async_nolink``.
+        """
+        return await run_task(self, fn, args)
+
+    @in_own_run
+    def map(
+        self,
+        fn: Callable[[T], Awaitable[object]],
+        items: Items[T],
+        *,
+        limit: int | None = None,
+        ordered: bool = True,
+        timeout: float = math.inf,
+    ) -> Results:
+        """Run ``fn(item)`` as a task for each item, and iterate over how they ended.
+
+        ``async with handle.map(fetch, urls) as results: async for reason in results: ...``. Each
+        result is the termination reason: `Normal`, `Failed` (with `RunTimeout` after ``timeout``
+        seconds from the start of that task), or `Aborted` if somebody else has stopped it. At most
+        ``limit`` tasks (the number of CPUs unless given) are not consumed yet at any time.
+        ``ordered``: in the order of the items, otherwise as they finish. ``items`` may be any
+        iterable or async iterable; an async generator is closed at the end.
+
+        Leaving the block, however that happens, terminates all tasks that are left and waits for
+        them. What ``items`` raises, and `MaxChildrenReached`, `SupervisorStopped`, come out of the
+        iteration, or of the block if nobody iterates. After Elixir's ``async_stream_nolink``.
+        """
+        return map_tasks(self, fn, items, limit, ordered, timeout)
+
+    # Ending
+
+    @in_own_run
+    @enable_ki_protection
+    async def stop(self) -> None:
+        """Stop the present incarnation in reverse start order, and wait until it has ended.
+
+        For the parent of a nested supervisor this is an end by itself. Called from inside the
+        tree, the caller counts as not listening while it waits, and is aborted in its turn.
+        Cancelling this stops the waiting, not the stop.
+        """
+        refuse_elsewhere(self._token, "SystemHandle.stop")
+        member = self._member()
+        loop = member.inner
+        if loop is None or loop.has_ended:
+            await trio.lowlevel.checkpoint()
+            return
+        loop.stop_span = loop.teller.callers_span()
+        caller = caller_inside(loop)
+        if caller is None:
+            loop.stop_by_handle()
+            await self._until_ended(member)
+            return
+        with listening_not(caller):
+            loop.stop_by_handle()
+            await self._until_ended(member)
+
+    async def _until_ended(self, member: Member) -> None:
+        loop = member.inner
+        assert loop is not None
+        await trio.lowlevel.checkpoint()
+        while not loop.has_ended or loop.own.member is not None:
+            await member.watch()
+
+    @in_own_run
+    @enable_ki_protection
+    def abort(self) -> None:
+        """Cancel the present incarnation with all that lives below it; returns at once."""
+        loop = self._member().inner
+        if loop is not None and not loop.has_ended:
+            loop.abort_by_handle()
+
+    @in_own_run
+    @enable_ki_protection
+    async def wait(self) -> TerminationReport:
+        """Wait for its end for good, over all its incarnations, and return the report of that.
+
+        Cancelling this only stops the waiting.
+        """
+        await trio.lowlevel.checkpoint()
+        while (change := self._next_change()) is not None:
+            await change.watch()
+        report = self._member().last_report
+        assert report is not None
+        return report
+
+    def _next_change(self) -> Member | None:
+        """The member whose change could bring this path back, or ``None`` if nothing can."""
+        above: Member | None = None
+        own = self._member()
+        for member in [*self._chain()[: len(self._keys)], own]:
+            if member.loop.has_ended and above is not None:
+                return None if _is_up_without(above) else above
+            if member.is_final:
+                return None
+            above = member
+        return above
+
+
+def _is_up_without(member: Member) -> bool:
+    inner = member.inner
+    return inner is not None and not inner.has_ended and inner.is_ready

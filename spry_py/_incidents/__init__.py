@@ -1,0 +1,1 @@
+"""Incidents told again from recorded spans; imports nothing of the rest."""

@@ -1,0 +1,119 @@
+"""What a supervisor does about an end when each child is restarted alone: begin, and go on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from spry_py._policy import restart as policy
+from spry_py._policy.restart import Verdict
+from spry_py._spec.errors import (
+    Ignore,
+    sole_leaf_of,
+)
+
+from .keeper import check_finite
+
+if TYPE_CHECKING:
+    from spry_py._telemetry.listener import Incident
+
+    from .calls import Call
+    from .loop import Loop
+    from .member import Member
+
+
+class OneForOne:
+    """Each child is restarted alone."""
+
+    __slots__ = ("_loop",)
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+
+    async def decide(self, member: Member) -> None:
+        """Act on the end of a child, or on a restart that has failed to start it."""
+        loop = self._loop
+        report = member.last_report
+        assert report is not None
+        was_started = report.started_at is not None
+        if not was_started:
+            if was_ignored(member):
+                loop.teller.incident_closed(member.incident)
+                member.incident = None
+                loop.leave_out(member)
+                return
+            member.incident = loop.teller.restart_failed(member.incident, report.exception)
+        verdict = loop.judge(member)
+        incident = loop.teller.terminated(member, verdict) if was_started else member.incident
+        assert incident is not None
+        if verdict is Verdict.RESTART:
+            self._restart(member, incident, at_once=was_started)
+        else:
+            loop.conclude(member, verdict, incident)
+
+    def _restart(self, member: Member, incident: Incident, at_once: bool) -> None:
+        loop = self._loop
+        member.undecided = False
+        member.state = "restarting"
+        member.incident = incident
+        report = member.last_report
+        assert report is not None
+        now = trio.current_time()
+        delay = next_delay(member)
+        allowed = loop.may_restart(member.key, member)
+        loop.teller.restart_decided(loop, member, incident, allowed, delay)
+        if not allowed:
+            loop.refuse(member, report.exception, incident)
+        elif delay > 0:
+            due = now + delay
+            loop.waits[member] = loop.tree.alarm.at(due, lambda: loop.post(self._over, member))
+        elif at_once:
+            self._begin(member)
+        else:
+            loop.post(self._again, member)
+        member.tell_watchers()
+
+    async def _over(self, member: Member) -> None:
+        if self._loop.waits.pop(member, None) is not None:
+            self._begin(member)
+
+    async def _again(self, member: Member) -> None:
+        # a replay may have started it meanwhile, and that one may have ended
+        if member.state == "restarting" and not is_up(member):
+            self._begin(member)
+
+    async def restart_by_hand(self, member: Member, calls: list[Call]) -> None:
+        """A caller has it restarted, now; the answer comes as soon as that has begun."""
+        self._loop.shut(member)
+        member.state = "restarting"
+        with self._loop.on_behalf_of(calls[0].span):
+            self._begin(member)
+        for call in calls:
+            call.give()
+
+    def _begin(self, member: Member) -> None:
+        member.count_restart()
+        self._loop.begin(member)
+
+
+def next_delay(member: Member) -> float:
+    """Count one more restart in a row, and say how long to wait before it."""
+    report = member.last_report
+    assert report is not None
+    member.loop.about = member
+    member.in_a_row = policy.in_a_row(member.child, member.in_a_row, report)
+    delay = policy.delay(member.child, member.in_a_row, report.exception)
+    check_finite(delay, member)
+    return delay
+
+
+def was_ignored(member: Member) -> bool:
+    """Whether the last start answered `Ignore`."""
+    exception = member.last_report.exception if member.last_report is not None else None
+    return exception is not None and isinstance(sole_leaf_of(exception), Ignore)
+
+
+def is_up(member: Member) -> bool:
+    """Whether something of it has to be shut down."""
+    return member.is_alive or member.undecided

@@ -1,0 +1,104 @@
+"""Callers that stand inside the tree they call: which child, and would it wait for ever?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from spry_py._spec.errors import SupervisorStopped, WouldDeadlock
+
+from .context import current_incarnation, deciding
+from .here import refuse_elsewhere
+
+if TYPE_CHECKING:
+    from .incarnation import Incarnation
+    from .member import Member
+
+
+def caller_inside(loop: Any) -> Incarnation | None:
+    """The calling child, if it lives below ``loop``."""
+    incarnation = caller = current_incarnation()
+    while incarnation is not None and incarnation.member is not None:
+        above = incarnation.member.loop
+        if above is loop:
+            return caller
+        incarnation = above.own
+    return None
+
+
+def caller_below(loop: Any, key: str) -> Incarnation | None:
+    """The calling child, if it is the child ``key`` of ``loop`` or lives below that."""
+    member = loop.members.get(key)
+    incarnation = caller = current_incarnation()
+    while incarnation is not None and incarnation.member is not None:
+        if incarnation.member is member:
+            return caller
+        incarnation = incarnation.member.loop.own
+    return None
+
+
+def is_awaited(caller: Incarnation | None, loop: Any) -> bool:
+    """Whether ``loop`` waits for the calling child to start, or for what waits for that."""
+    while caller is not None and caller.member is not None:
+        above: Any = caller.member.loop
+        if caller.started_at is not None or not above.waits_for(caller):
+            return False
+        if above is loop:
+            return True
+        caller = above.own
+    return False
+
+
+class listening_not:  # noqa: N801 - read as a word: ``with listening_not(caller):``
+    """Inside, a caller waits for something that may be its own end: it cannot listen meanwhile.
+
+    Asked to settle, it is aborted in its turn; if it has been asked already, now.
+    """
+
+    __slots__ = ("_caller", "_listener")
+
+    def __init__(self, caller: Incarnation | None) -> None:
+        self._caller = caller
+        self._listener = caller.listen() if caller is not None else None
+
+    def __enter__(self) -> None:
+        if self._caller is not None and self._listener is not None:
+            self._listener.stopping += 1
+            if self._caller.burden == "settling":
+                self._caller.abort()
+
+    def __exit__(self, *_: object) -> None:
+        if self._listener is not None:
+            self._listener.stopping -= 1
+
+
+def would_deadlock(loop: Any) -> bool:
+    """Whether ``loop`` waits, now, for the code that calls this."""
+    if deciding.get() is loop:
+        return True
+    incarnation = current_incarnation()
+    if incarnation is not None and incarnation.inner is not None:
+        # the supervisor's own code: its system function
+        if _is_starting_up(incarnation.inner) is None:
+            return False
+        if incarnation.inner is loop:
+            return True
+    return is_awaited(incarnation, loop)
+
+
+def _is_starting_up(loop: Any) -> Any:
+    return getattr(loop, "startup", None)
+
+
+def calls_of(member: Member, path: str) -> Any:
+    """Where calls to a supervisor are served; raises if it serves none now or could not."""
+    refuse_elsewhere(member.loop.tree.token, f"a call to the supervisor for {path!r}")
+    loop = member.inner
+    incarnation = member.incarnation
+    if loop is None or incarnation is None or incarnation.inner is not loop or loop.is_stopping:
+        raise SupervisorStopped(f"the supervisor for {path!r} is {member.status}")
+    if would_deadlock(loop):
+        raise WouldDeadlock(
+            f"{loop.path!r} waits for the very code that makes this call, and could serve it only "
+            "afterwards; make the call from a task that nobody waits for"
+        )
+    return loop.calls

@@ -1,0 +1,420 @@
+"""Calls from outside that change a running tree: served by the loop, one after the other.
+
+A call is a message. What it begins (a start, a shutdown) is not waited for by the loop: the answer
+comes when the child has started or ended. A call is answered exactly once; from the moment the
+supervisor begins to stop with `SupervisorStopped`, or `Interrupted` if its start had begun.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from spry_py._spec.child import Child
+from spry_py._spec.errors import (
+    ChildAlreadyPresent,
+    ChildAlreadyStarted,
+    ChildNotFound,
+    ChildRestarting,
+    ChildRunning,
+    Ignore,
+    Interrupted,
+    SupervisorStopped,
+    WouldDeadlock,
+    sole_leaf_of,
+)
+
+from .callers import is_awaited
+from .context import current_incarnation
+from .member import Member
+
+if TYPE_CHECKING:
+    from .incarnation import Incarnation
+    from .keeper import Keeper
+
+
+class Call:
+    """A question from outside and the task that waits for its answer."""
+
+    __slots__ = (
+        "_task",
+        "answer",
+        "argument",
+        "caller",
+        "error",
+        "is_answered",
+        "is_first",
+        "keeps",
+        "member",
+        "span",
+    )
+
+    def __init__(self, argument: Any, span: Any) -> None:
+        self.argument = argument
+        self.span = span
+        # the child whose code asks, if it is one
+        self.caller = current_incarnation()
+        # whether a start that fails leaves the child known
+        self.keeps = False
+        # whether it waits for the first start of a child
+        self.is_first = False
+        # the child whose start it waits for
+        self.member: Member | None = None
+        self.is_answered = False
+        self.answer: Any = None
+        self.error: BaseException | None = None
+        self._task: trio.lowlevel.Task | None = None
+
+    def give(self, answer: Any = None) -> None:
+        if not self.is_answered:
+            self.is_answered = True
+            self.answer = answer
+            self._wake()
+
+    def refuse(self, error: BaseException) -> None:
+        if not self.is_answered:
+            self.is_answered = True
+            self.error = error
+            self._wake()
+
+    def _wake(self) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            trio.lowlevel.reschedule(task)
+
+    async def wait(self) -> Any:
+        """Wait for the answer."""
+        assert not self.is_answered, "nobody could have served it yet"
+        self._task = trio.lowlevel.current_task()
+        # for those who ask what a task is waiting for
+        self._task.custom_sleep_data = self
+        await trio.lowlevel.wait_task_rescheduled(self._give_up)
+        if self.error is not None:
+            raise self.error
+        return self.answer
+
+    def _give_up(self, _: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+        self._task = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+
+class Calls:
+    """The calls that one supervisor incarnation has to answer."""
+
+    __slots__ = ("_again", "_ends", "_loop", "_open", "_passing", "_to_stop", "starts")
+
+    def __init__(self, loop: Keeper) -> None:
+        self._loop = loop
+        # not served yet, and by key those of them that are going to stop a child
+        self._open: dict[Call, None] = {}
+        self._to_stop: dict[str, Call] = {}
+        self.starts: dict[Member, Call] = {}  # those that wait for a start, by child
+        self._ends: dict[Member, list[Call]] = {}
+        # to be restarted as soon as they are down
+        self._again: dict[Member, list[Call]] = {}
+        # to be forgotten as soon as they are down
+        self._passing: set[Member] = set()
+
+    @property
+    def loop(self) -> Keeper:
+        """The supervisor incarnation that is called."""
+        return self._loop
+
+    # The caller's side
+
+    async def ask(self, handler: Callable[[Call], Awaitable[None]], argument: Any) -> Any:
+        """Have a call served, and return its answer.
+
+        A cancelled caller takes a start back, and waits until nothing is left of it; a termination
+        goes on without its caller.
+        """
+        loop = self._loop
+        await trio.lowlevel.checkpoint_if_cancelled()
+        call = Call(loop.completed(argument), loop.teller.callers_span())
+        self._open[call] = None
+        if isinstance(argument, str) and handler in (self.terminate, self.restart_by_strategy):
+            self._to_stop[argument] = call
+        loop.post(self._serve, (handler, call))
+        try:
+            return await call.wait()
+        except (trio.Cancelled, KeyboardInterrupt):
+            await self._take_back(call)
+            raise
+
+    async def _take_back(self, call: Call) -> None:
+        member = call.member
+        if call in self._open:
+            self._close(call)
+            call.give()
+        elif member is None:
+            self._loop.withdraw(call)
+        elif member.is_alive and (member in self.starts or call.error is None):
+            # it may have started in the very moment in which its caller was cancelled
+            await self._take_start_back(member, call)
+        elif self.starts.pop(member, None) is not None:
+            self._loop.down(member, forget=not call.keeps)
+
+    async def _take_start_back(self, member: Member, call: Call) -> None:
+        incarnation = member.incarnation
+        assert incarnation is not None
+        if member not in self.starts:
+            self.end_with(member)
+            if not call.keeps:
+                self._passing.add(member)
+        with self._loop.on_behalf_of(call.span):
+            self._loop.shutdowns.ask(member, incarnation, "call")
+        with trio.CancelScope(shield=True):
+            while not incarnation.ended:
+                await member.watch()
+
+    # The loop's side
+
+    async def _serve(self, message: tuple[Callable[[Call], Awaitable[None]], Call]) -> None:
+        handler, call = message
+        if call.is_answered:
+            return
+        self._close(call)
+        try:
+            await handler(call)
+        except Exception as error:
+            call.refuse(error)
+
+    def _close(self, call: Call) -> None:
+        """Nobody has to serve it any more."""
+        del self._open[call]
+        if isinstance(call.argument, str) and self._to_stop.get(call.argument) is call:
+            del self._to_stop[call.argument]
+
+    def is_to_stop(self, member: Member) -> bool:
+        """Whether there is a call, not served yet, that is going to stop this child."""
+        return member.key in self._to_stop
+
+    def refuse_all(self) -> None:
+        """The supervisor begins to stop: nothing more is going to be begun."""
+        error = f"{self._loop.path!r} is being stopped"
+        for call in list(self._open):
+            call.refuse(SupervisorStopped(error))
+        self._open.clear()
+        self._to_stop.clear()
+        for member in [member for member in self.starts if not member.is_alive]:
+            was_begun = member.state == "starting"
+            call = self.starts.pop(member)
+            call.refuse(_interrupted(member) if was_begun else SupervisorStopped(error))
+
+    def refuse_awaited(self) -> None:
+        """The loop begins to wait for a start: it cannot serve what that start itself waits for."""
+        for call in [call for call in self._open if is_awaited(call.caller, self._loop)]:
+            self._close(call)
+            call.refuse(WouldDeadlock(f"{self._loop.path!r} waits for the start of its caller"))
+
+    def keep(self, member: Member) -> None:
+        """It is declared now: its key stays, whatever becomes of a start by a call."""
+        self._passing.discard(member)
+        if member in self.starts:
+            self.starts[member].keeps = True
+
+    def close(self) -> None:
+        """The supervisor has ended."""
+        self.refuse_all()
+        assert not self.starts, "a start is still awaited, but nothing is alive"
+        assert not self._ends, "an end is still awaited, but nothing is alive"
+        for calls in self._again.values():
+            for call in calls:
+                call.refuse(SupervisorStopped(f"{self._loop.path!r} has been stopped"))
+
+    def has_start_of(self, member: Member) -> bool:
+        """Whether a call waits for this child to start."""
+        return member in self.starts
+
+    def on_started(self, member: Member) -> None:
+        if member in self.starts:
+            self.starts.pop(member).give(member)
+
+    def on_ended(self, member: Member, incarnation: Incarnation) -> None:
+        """Somebody waited for this end: a start that came to nothing, or a termination."""
+        if member in self.starts:
+            self._start_over(member, self.starts.pop(member), incarnation)
+        if member in self._ends:
+            for call in self._again.pop(member, ()):
+                call.give()
+            self._loop.down(member, forget=member in self._passing)
+            self._passing.discard(member)
+            for call in self._ends.pop(member):
+                call.give()
+        elif member in self._again:
+            member.state = "restarting"
+            self._loop.post(self._restart_down, member)
+
+    def _start_over(self, member: Member, call: Call, incarnation: Incarnation) -> None:
+        loop = self._loop
+        report = member.last_report
+        error = report.exception if report is not None else None
+        if incarnation.burden != "none":
+            if member not in self._again:
+                loop.down(member, forget=not call.keeps)
+            call.refuse(_interrupted(member))
+        elif error is not None and isinstance(sole_leaf_of(error), Ignore):
+            loop.leave_out(member)
+            call.give(member)
+        elif call.is_first and member.child.start_attempts > 1:
+            self._keep_for_another_try(member, call)
+        else:
+            loop.down(member, forget=not call.keeps)
+            call.refuse(member.start_error())
+
+    # First starts that are tried several times
+
+    def _keep_for_another_try(self, member: Member, call: Call) -> None:
+        self.starts[member] = call
+        member.state = "starting"
+        self._loop.keep_place(member)
+        self._loop.post(self._try_again, member)
+
+    def is_between_tries(self, member: Member) -> bool:
+        """Whether it has failed to start, and is to be started once more."""
+        return member.state == "starting" and member in self.starts and not member.is_alive
+
+    async def _try_again(self, member: Member) -> None:
+        loop = self._loop
+        if not self.is_between_tries(member) or member in loop.waits:
+            return
+        problem: Exception | None = None
+        try:
+            if loop.try_again(member, lambda: loop.post(self._begin_again, member)):
+                return
+        except Exception as error:
+            problem = error
+        call = self.starts.pop(member)
+        loop.down(member, forget=not call.keeps)
+        call.refuse(member.start_error(problem))
+
+    async def _begin_again(self, member: Member) -> None:
+        if self.is_between_tries(member) and self._loop.waits.pop(member, None) is not None:
+            self._loop.begin_again(member)
+
+    # What can be asked
+
+    async def start(self, call: Call) -> None:
+        """Add a child and start it."""
+        loop = self._loop
+        child: Child[Any] = call.argument
+        loop.check_child(child)
+        known = loop.members.get(child.key)
+        if known is not None:
+            self.refuse_known(known)
+        self.begin_new(child, call)
+
+    def refuse_known(self, member: Member) -> None:
+        if member.is_alive or self.is_between_tries(member):
+            raise ChildAlreadyStarted(
+                f"{member.path!r} is {member.status} already; terminate it first, or use its handle"
+            )
+        raise ChildAlreadyPresent(
+            f"{member.path!r} is known and {member.status}; restart_child it, or delete_child it "
+            "first"
+        )
+
+    def begin_new(self, child: Child[Any], call: Call) -> None:
+        """Make a member and start it for ``call``."""
+        loop = self._loop
+        member = Member(loop, child)
+        loop.members.add(member)
+        call.is_first = True
+        self._begin(member, call)
+
+    def _begin(self, member: Member, call: Call) -> None:
+        self.starts[member] = call
+        call.member = member
+        self._loop.begin(member)
+
+    async def restart(self, call: Call) -> None:
+        """Start a child again that is known, but down."""
+        member = self._known(call.argument)
+        self._refuse_up(member)
+        call.keeps = True
+        self._begin(member, call)
+
+    async def delete(self, call: Call) -> None:
+        """Forget a child that is down."""
+        member = self._known(call.argument)
+        self._refuse_up(member)
+        self._loop.members.drop(member)
+        self._loop.forget(member)
+        call.give()
+
+    async def terminate(self, call: Call) -> None:
+        """Stop a child, whatever it is doing; it stays known."""
+        member = self._known(call.argument)
+        if member.is_alive:
+            self._end(member, call)
+            return
+        await self.take_down(member)
+        call.give()
+
+    async def take_down(self, member: Member) -> None:
+        """Keep a child down that is not alive, but may be about to come back."""
+        await self._loop.shutdowns.one(member, "call")
+        self._loop.call_off(member)
+        call = self.starts.pop(member, None)
+        if call is not None:
+            call.refuse(_interrupted(member))
+        if member.state != "done":
+            self._loop.down(member, forget=call is not None and call.is_first)
+
+    def end_with(self, member: Member) -> None:
+        """A living child has been asked to end, and is to be down afterwards."""
+        self._ends.setdefault(member, [])
+
+    def _end(self, member: Member, call: Call) -> None:
+        assert member.incarnation is not None
+        self.end_with(member)
+        self._ends[member].append(call)
+        with self._loop.on_behalf_of(call.span):
+            self._loop.shutdowns.ask(member, member.incarnation, "call")
+
+    def _known(self, key: str) -> Member:
+        member = self._loop.members.get(key)
+        if member is None:
+            known = ", ".join(repr(other.key) for other in list(self._loop.members)[:10])
+            raise ChildNotFound(
+                f"{self._loop.path!r} has no child {key!r}; it has {known or 'none'}"
+            )
+        return member
+
+    def _refuse_up(self, member: Member) -> None:
+        if member.is_alive or self.is_between_tries(member):
+            raise ChildRunning(f"{member.path!r} is {member.status}; terminate_child it first")
+        if member.undecided or member.state in ("restarting", "waiting"):
+            raise ChildRestarting(
+                f"{member.path!r} is {member.status}; terminate_child it to keep it down first"
+            )
+
+    async def restart_by_strategy(self, call: Call) -> None:
+        """Stop a child, and restart it as if it had ended; no breaker is asked."""
+        self._loop.refuse_leaving()
+        member = self._known(call.argument)
+        if not member.is_alive:
+            await self._loop.shutdowns.one(member, "call")
+            await self._loop.restart_by_hand(member, [call])
+            return
+        self._again.setdefault(member, []).append(call)
+        assert member.incarnation is not None
+        with self._loop.on_behalf_of(call.span):
+            self._loop.shutdowns.ask(member, member.incarnation, "call")
+
+    async def _restart_down(self, member: Member) -> None:
+        calls = self._again.pop(member, [])
+        if self._loop.is_leaving:
+            self._loop.stay_down()
+        elif calls and member.state == "restarting" and not member.is_alive:
+            await self._loop.restart_by_hand(member, calls)
+            return
+        # somebody else has started it meanwhile, or keeps it down
+        for call in calls:
+            call.give()
+
+
+def _interrupted(member: Member) -> Interrupted:
+    return Interrupted(f"the start of {member.path!r} was interrupted: it is being stopped")

@@ -1,0 +1,372 @@
+"""`DynamicSupervisor`: children that come and go, each on its own."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from spry_py._handles.child import ChildHandle
+from spry_py._handles.system import SystemHandle
+from spry_py._policy.breaker import BreakerFactory, RateLimited
+from spry_py._policy.restart import Verdict
+from spry_py._spec.check import check_breaker, check_choice, check_count, check_key
+from spry_py._spec.child import Child, Supervisor, check_defaults
+from spry_py._spec.errors import Interrupted, MaxChildrenReached, SupervisorStopped
+from spry_py._spec.frozen import are_same
+from spry_py._spec.naming import program_name
+from spry_py._spec.options import ChildOptions
+
+from .alone import OneForOne
+from .calls import Call, Calls
+from .here import in_own_run
+from .loop import Loop
+from .root import run_root
+
+if TYPE_CHECKING:
+    from trio import TaskStatus
+
+    from spry_py._spec.termination import TerminationReport
+
+    from .incarnation import Incarnation
+    from .member import Member
+
+OnConflict: TypeAlias = Literal["raise", "replace", "queue", "ignore"]
+ON_CONFLICT: Final = ("raise", "replace", "queue", "ignore")
+
+
+class DynamicHandle(SystemHandle):
+    """A dynamic supervisor seen from outside; its started value."""
+
+    __slots__ = ()
+
+    @in_own_run
+    @enable_ki_protection
+    async def start_child(
+        self, child: Child[Any], on_conflict: OnConflict = "raise"
+    ) -> ChildHandle:
+        """Start a child; returns its handle once it is started.
+
+        Where ``max_running`` children run already it waits for its turn, first come first served.
+        ``on_conflict`` says what to do if its key is taken: ``"raise"`` `ChildAlreadyStarted` (or
+        `ChildAlreadyPresent` while that one waits), ``"replace"`` it (stop it first; whoever
+        queued for the key is turned away), ``"queue"`` up until it has ended for good (at most
+        ``max_queued`` for a key), or ``"ignore"`` the call and return the handle of the present
+        one.
+
+        Raises `MaxChildrenReached`, otherwise as `SystemHandle.start_child`. Cancelling it takes
+        the start back, queued or begun.
+        """
+        check_choice("start_child", "on_conflict", on_conflict, ON_CONFLICT)
+        calls = self._calls()
+        return self._handle_of(await calls.ask(calls.admissions[on_conflict], child))
+
+
+class DynamicSupervisor(Supervisor[DynamicHandle]):
+    """A supervisor whose children are started and stopped while it runs, through its handle.
+
+    Each child is restarted alone, and forgotten when it has ended for good. ``max_children`` limits
+    the children known, those that wait to be restarted included; ``max_running`` those that run at
+    the same time: further ones wait for their turn and hold nothing; ``max_queued`` the starts that
+    wait for one key (``on_conflict="queue"``). All are stopped at the same time, each in its own
+    ``shutdown`` seconds. ``name``, ``breaker`` and ``defaults`` as for
+    `SystemSupervisor`. After Elixir's ``DynamicSupervisor``.
+    """
+
+    __slots__ = ("breaker", "defaults", "max_children", "max_queued", "max_running", "name")
+
+    def __init__(
+        self,
+        *,
+        name: str | None = None,
+        max_children: float = math.inf,
+        max_running: float = math.inf,
+        max_queued: float = 1024,
+        breaker: BreakerFactory = RateLimited(),  # noqa: B008 - frozen
+        defaults: ChildOptions | None = None,
+    ) -> None:
+        owner = "DynamicSupervisor"
+        if name is not None:
+            check_key(owner, "name", name)
+        check_count(owner, "max_children", max_children, infinite=True)
+        check_count(owner, "max_running", max_running, infinite=True)
+        check_count(owner, "max_queued", max_queued, infinite=True)
+        if max_running < 1:
+            raise ValueError(f"{owner}: max_running must be 1 or more, not {max_running!r}")
+        check_breaker(owner, breaker)
+        self.name: str = name or program_name()
+        self.max_children: float = max_children
+        self.max_running: float = max_running
+        self.max_queued: float = max_queued
+        self.breaker: BreakerFactory = breaker
+        self.defaults: ChildOptions = check_defaults(owner, defaults)
+
+    @enable_ki_protection
+    async def __call__(
+        self, *, task_status: TaskStatus[DynamicHandle] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Run as a root until stopped, cancelled or failed, as a `SystemSupervisor` does."""
+        await run_root(self, self.name, task_status.started)
+
+    async def live_as_child(self, incarnation: Any) -> None:
+        """Run as one incarnation of a child of another supervisor, or of a root."""
+        member = incarnation.member
+        assert member is not None
+        loop = DynamicLoop(self, incarnation)
+        member.inner = loop
+        await loop.run(lambda: incarnation.started(DynamicHandle.of(member)))
+
+    def _fields(self) -> tuple[object, ...]:
+        limits = self.max_children, self.max_running, self.max_queued
+        return self.name, *limits, self.breaker, self.defaults
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, DynamicSupervisor):
+            return NotImplemented
+        return are_same(self._fields(), other._fields())
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.max_children, self.max_running))
+
+    def __repr__(self) -> str:
+        return (
+            f"DynamicSupervisor(name={self.name!r}, max_children={self.max_children!r}, "
+            f"max_running={self.max_running!r})"
+        )
+
+
+class DynamicLoop(Loop):
+    """One incarnation of a `DynamicSupervisor`."""
+
+    strategy = "one_for_one"
+
+    def __init__(self, supervisor: DynamicSupervisor, own: Incarnation) -> None:
+        super().__init__(own)
+        self.breaker_factory = supervisor.breaker
+        self.defaults = supervisor.defaults
+        self.max_children = supervisor.max_children
+        self.max_queued = supervisor.max_queued
+        self.calls = self._admission = Admission(self)
+        self._max_running = supervisor.max_running
+        self._running = 0
+        self._line: dict[Member, None] = {}
+        # those that have failed to start, and keep their place for another try
+        self._kept: set[Member] = set()
+        self._restart = OneForOne(self)
+
+    async def boot(self) -> None:
+        """Nothing is declared."""
+
+    async def replay(self, call: Call) -> None:
+        raise TypeError(
+            f"{self.path!r} is a DynamicSupervisor: it has no system that could declare its "
+            "children again; start and terminate them one by one"
+        )
+
+    async def decide(self, member: Member) -> None:
+        await self._restart.decide(member)
+
+    async def restart_by_hand(self, member: Member, calls: list[Call]) -> None:
+        await self._restart.restart_by_hand(member, calls)
+
+    def check_child(self, child: Child[Any]) -> None:
+        super().check_child(child)
+        if child.significant:
+            raise ValueError(
+                f"{self.path}: significant must be False for child {child.key!r}: the end of a "
+                "child never ends a DynamicSupervisor"
+            )
+
+    # Who may run
+
+    def begin(self, member: Member) -> None:
+        """Begin the next incarnation, or let it wait for its turn."""
+        if self._running < self._max_running and not self._line:
+            self._begin_now(member)
+        else:
+            member.state = "waiting"
+            self._line[member] = None
+
+    def begin_again(self, member: Member) -> None:
+        self._kept.discard(member)
+        super().begin(member)
+
+    def keep_place(self, member: Member) -> None:
+        self._kept.add(member)
+
+    def _begin_now(self, member: Member) -> None:
+        self._running += 1
+        super().begin(member)
+
+    def on_ended(self, member: Member, incarnation: Incarnation, report: TerminationReport) -> bool:
+        wants_hook = super().on_ended(member, incarnation, report)
+        if member not in self._kept:
+            self._running -= 1
+            self._let_in()
+        return wants_hook
+
+    def _let_in(self) -> None:
+        while self._line and self._running < self._max_running and not self.is_stopping:
+            member = next(iter(self._line))
+            del self._line[member]
+            self._begin_now(member)
+
+    # Who is forgotten
+
+    def shut(self, member: Member) -> None:
+        self._line.pop(member, None)
+        super().shut(member)
+        if member in self._kept:
+            self._kept.discard(member)
+            self._running -= 1
+            self._let_in()
+
+    def conclude(self, member: Member, verdict: Verdict, incident: Any) -> None:
+        super().conclude(member, verdict, incident)
+        self._forget(member)
+
+    def down(self, member: Member, forget: bool) -> None:
+        super().down(member, forget=True)
+        self._forget(member)
+
+    def leave_out(self, member: Member) -> None:
+        super().leave_out(member)
+        self._forget(member)
+
+    def _forget(self, member: Member) -> None:
+        self.members.remove(member)
+        self.forget(member)
+        self._admission.next_for(member.key)
+
+    # Stopping
+
+    async def stop_children(self) -> None:
+        """All at the same time, each in its own time."""
+        members = list(self.members)
+        for member in members:
+            incarnation = member.incarnation
+            if incarnation is not None and incarnation.member is not None:
+                self.shutdowns.ask(member, incarnation, self.ending_for)
+            if member in self.hooks:
+                self.shutdowns.cancel_hook(self.hooks[member])
+        for member in members:
+            await self.shutdowns.one(member, self.ending_for)
+            self.shut(member)
+
+    def withdraw(self, call: Call) -> None:
+        self._admission.withdraw(call)
+
+    def queued(self, key: str) -> int:
+        return self._admission.queued(key)
+
+
+class Admission(Calls):
+    """The calls of a dynamic supervisor: who is admitted under a key that is taken."""
+
+    __slots__ = ("_queues", "admissions")
+
+    def __init__(self, loop: DynamicLoop) -> None:
+        super().__init__(loop)
+        self._queues: dict[str, deque[Call]] = {}
+        self.admissions = {
+            "raise": self.start,
+            "replace": self._replace,
+            "queue": self._queue,
+            "ignore": self._ignore,
+        }
+
+    @property
+    def _dynamic(self) -> DynamicLoop:
+        loop = self.loop
+        assert isinstance(loop, DynamicLoop)
+        return loop
+
+    async def start(self, call: Call) -> None:
+        loop = self._dynamic
+        loop.check_child(call.argument)
+        known = loop.members.get(call.argument.key)
+        if known is not None:
+            self.refuse_known(known)
+        self._admit(call)
+
+    async def _ignore(self, call: Call) -> None:
+        known = self._known_for(call)
+        if known is None:
+            self._admit(call)
+        else:
+            call.give(known)
+
+    async def _queue(self, call: Call) -> None:
+        if self._known_for(call) is None:
+            self._admit(call)
+            return
+        queue = self._queues.setdefault(call.argument.key, deque())
+        most = self._dynamic.max_queued
+        if len(queue) >= most:
+            raise MaxChildrenReached(
+                f"{self.loop.path!r}: {len(queue)} starts wait for the key {call.argument.key!r} "
+                f"already (max_queued={most})"
+            )
+        queue.append(call)
+
+    async def _replace(self, call: Call) -> None:
+        known = self._known_for(call)
+        if known is None:
+            self._admit(call)
+            return
+        for other in self._queues.pop(call.argument.key, ()):
+            other.refuse(Interrupted(f"{known.path!r} was replaced by another call"))
+        self._queues[call.argument.key] = deque([call])
+        if known.is_alive:
+            assert known.incarnation is not None
+            with self.loop.on_behalf_of(call.span):
+                self.loop.shutdowns.ask(known, known.incarnation, "call")
+            self.end_with(known)
+        else:
+            await self.take_down(known)
+
+    def _known_for(self, call: Call) -> Member | None:
+        self._dynamic.check_child(call.argument)
+        return self._dynamic.members.get(call.argument.key)
+
+    def _admit(self, call: Call) -> None:
+        loop = self._dynamic
+        if len(loop.members) >= loop.max_children:
+            raise MaxChildrenReached(
+                f"{loop.path!r} has {len(loop.members)} children and may not have more "
+                f"(max_children={loop.max_children})"
+            )
+        self.begin_new(call.argument, call)
+
+    def next_for(self, key: str) -> None:
+        """A key is free: admit the next call that has queued for it."""
+        loop = self._dynamic
+        queue = self._queues.get(key)
+        while queue and not loop.is_stopping and loop.members.get(key) is None:
+            # the one that is gone has left room: max_children needs no second look
+            call = queue.popleft()
+            self.begin_new(call.argument, call)
+        if not queue:
+            self._queues.pop(key, None)
+
+    def withdraw(self, call: Call) -> None:
+        """Its caller has gone."""
+        call.give()
+        queue = self._queues.get(call.argument.key) if isinstance(call.argument, Child) else None
+        if queue is not None and call in queue:
+            queue.remove(call)
+
+    def queued(self, key: str) -> int:
+        """How many starts wait for a key. May be called from any thread."""
+        queue = self._queues.get(key)
+        return len(queue) if queue is not None else 0
+
+    def refuse_all(self) -> None:
+        super().refuse_all()
+        for queue in self._queues.values():
+            for call in queue:
+                call.refuse(SupervisorStopped(f"{self.loop.path!r} is being stopped"))
+        self._queues.clear()

@@ -1,0 +1,410 @@
+"""What a supervisor does about an end when siblings are restarted together.
+
+`GroupRestart` shuts down those that go along, waits out the backoff, and replays the system. A
+failed attempt is tried again through the mailbox, so that stops and other ends are served in
+between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from spry_py._policy.breaker import tell_breaker
+from spry_py._policy.restart import Verdict
+from spry_py._spec.errors import (
+    ChildFailure,
+    Interrupted,
+    StartupFailure,
+    SupervisorStopped,
+)
+from spry_py._telemetry.spans import attempt_span
+
+from .alone import is_up, next_delay
+from .before import Before
+
+if TYPE_CHECKING:
+    from spry_py._telemetry.listener import Incident
+
+    from .calls import Call
+    from .member import Member
+    from .system import SystemLoop
+    from .timers import Timer
+
+
+class _Pending:
+    """A replay to come: from which child on, not before when, and whose incident it cures."""
+
+    __slots__ = (
+        "calls",
+        "changes",
+        "due",
+        "failures",
+        "incident",
+        "pivot",
+        "replays",
+        "resume",
+        "timer",
+    )
+
+    def __init__(self, pivot: Member | None, incident: Incident | None) -> None:
+        self.pivot = pivot
+        self.incident = incident
+        # whether what has changed is started anew; the replays that were asked for and hear of the
+        # next attempt, however that goes
+        self.changes = False
+        self.replays: list[Call] = []
+        # how it was before the last of those replays was asked for; ``None`` if that began it
+        self.resume: tuple[bool, float] | None = None
+        # the attempts that have failed, all of them in a row
+        self.failures = 0
+        self.due = 0.0
+        # of those who wait for it to be done
+        self.calls: list[Call] = []
+        self.timer: Timer | None = None
+
+    @property
+    def span(self) -> Any:
+        """What the restart is a part of: an attempt to cure an incident, or what a caller does."""
+        callers = [call.span for call in (*self.replays, *self.calls) if call.span is not None]
+        return attempt_span(self.incident) or next(iter(callers), None)
+
+    def postpone(self, due: float) -> None:
+        """The later end of two waits counts."""
+        self.due = max(self.due, due)
+
+
+class GroupRestart:
+    """A child is restarted together with its siblings: the later ones, or all."""
+
+    __slots__ = ("_all", "_joined", "_loop", "_pending")
+
+    def __init__(self, loop: SystemLoop) -> None:
+        self._loop = loop
+        self._all = loop.strategy == "one_for_all"
+        self._pending: _Pending | None = None
+        # those that ended by themselves while a sweep was on its way to them
+        self._joined: list[Member] = []
+
+    async def decide(self, member: Member) -> None:
+        """Act on an end, and on all others that have been seen with it."""
+        loop = self._loop
+        down = self._judge_all([member, *self._others_undecided(member)])
+        if not down or loop.is_leaving:
+            return
+        first = down[0]
+        report = first.last_report
+        assert report is not None
+        delay = max(next_delay(other) for other in down)
+        allowed = loop.may_restart(first.key, first)
+        incident, first.incident = first.incident, None
+        assert incident is not None
+        loop.teller.restart_decided(loop, first, incident, allowed, delay)
+        if not allowed:
+            loop.refuse(first, report.exception, incident)
+            return
+        pending = self._join(self._earliest(down), incident)
+        self._only_one_incident(down)
+        delay = max(delay, await self._sweep(pending))
+        pending.postpone(trio.current_time() + delay)
+        self._schedule(pending)
+
+    # Who is down
+
+    def _others_undecided(self, member: Member) -> list[Member]:
+        loop = self._loop
+        others = [
+            other
+            for handler, other in loop.messages
+            if handler == loop.on_undecided and other.undecided and other not in loop.hooks
+        ]
+        others = [other for other in others if not loop.calls.is_to_stop(other)]
+        return [other for other in dict.fromkeys(others) if other is not member]
+
+    def _judge_all(self, members: Iterable[Member]) -> list[Member]:
+        """Classify each by its own restart type; answers those that want to be restarted."""
+        return [member for member in members if self._wants_restart(member)]
+
+    def _wants_restart(self, member: Member) -> bool:
+        loop = self._loop
+        verdict = loop.judge(member)
+        incident = loop.teller.terminated(member, verdict)
+        if verdict is not Verdict.RESTART:
+            loop.conclude(member, verdict, incident)
+            return False
+        member.undecided = False
+        member.state = "restarting"
+        member.incident = incident
+        member.tell_watchers()
+        return True
+
+    def _only_one_incident(self, members: Iterable[Member]) -> None:
+        """The restart is told by the incident of one of them; those of the others are over."""
+        for member in members:
+            self._loop.teller.incident_closed(member.incident)
+            member.incident = None
+
+    def _earliest(self, members: Iterable[Member | None]) -> Member:
+        wanted = set(members)
+        return next(member for member in self._loop.members if member in wanted)
+
+    # Shutting down who goes along
+
+    def _join(self, pivot: Member, incident: Incident | None) -> _Pending:
+        """One replay cures all that is down: from the earliest, after the longest wait."""
+        pending = self._pending
+        if pending is None:
+            self._pending = pending = _Pending(pivot, incident)
+            return pending
+        if pending.timer is not None:
+            pending.timer.cancel()
+        pending.pivot = self._earliest([pivot, pending.pivot])
+        self._loop.teller.incident_closed(incident)
+        return pending
+
+    async def _sweep(self, pending: _Pending) -> float:
+        """Shut down in reverse all that goes along, and all that proves to go along meanwhile.
+
+        Answers the longest wait that those want which have ended by themselves meanwhile.
+        """
+        loop = self._loop
+        delay = 0.0
+        while True:
+            targets = [member for member in self._after(pending.pivot) if is_up(member)]
+            if targets:
+                loop.teller.teardown_began(loop, pending.span)
+                rest = self._as_long_as_it_goes_on(targets)
+                await loop.shutdowns.each(rest, self._swept, "restart")
+                loop.teller.teardown_ended(loop)
+            more = [*self._judge_all(self._undecided()), *self._joined]
+            self._joined.clear()
+            if loop.is_leaving:
+                loop.stay_down()
+                return delay
+            if not more:
+                return delay
+            delay = max(delay, *(next_delay(member) for member in more))
+            self._only_one_incident(more)
+            pending.pivot = self._earliest([pending.pivot, *more])
+
+    def _as_long_as_it_goes_on(self, members: Iterable[Member]) -> Iterator[Member]:
+        """Abandoned because the program is ending, a sweep leaves the rest to their turn."""
+        for member in members:
+            if self._loop.is_leaving and not self._loop.is_stopping:
+                return
+            yield member
+
+    def _after(self, pivot: Member | None) -> list[Member]:
+        """Those that go along with ``pivot``, the latest first."""
+        later = []
+        for member in reversed(self._loop.members):
+            if member is not pivot or member.is_alive:
+                later.append(member)
+            if member.key in self._loop.members.added and member.state in ("stopped", "ignored"):
+                member.state = "restarting"  # tried again with those it goes along with
+            if member is pivot and not self._all:
+                break
+        return later
+
+    def _undecided(self) -> list[Member]:
+        loop = self._loop
+        return [member for member in loop.members if member.undecided and member not in loop.hooks]
+
+    def _swept(self, member: Member) -> None:
+        if member.undecided:
+            if self._wants_restart(member):
+                self._joined.append(member)
+        elif member.state == "stopping":
+            if member.child.restart == "temporary":
+                self._loop.conclude(member, Verdict.SPENT, None)
+            else:
+                member.state = "restarting"
+                member.tell_watchers()
+
+    # Replaying
+
+    def _schedule(self, pending: _Pending) -> None:
+        loop = self._loop
+        if loop.is_leaving:
+            return
+        if pending.due <= trio.current_time():
+            loop.post(self._due, pending)
+        else:
+            pending.timer = loop.tree.alarm.at(pending.due, lambda: loop.post(self._due, pending))
+
+    async def _due(self, pending: _Pending) -> None:
+        if pending is self._pending and trio.current_time() >= pending.due:
+            await self._replay(pending)
+
+    async def _replay(self, pending: _Pending) -> None:
+        """Start what is down; raises nothing: a failure is the next attempt's beginning."""
+        loop = self._loop
+        before = Before(loop) if pending.replays else None
+        try:
+            await self._attempt(pending, before)
+        except Interrupted as interrupted:
+            _let_go(before)
+            _refuse(pending.replays, interrupted)  # the teardown that follows tells the rest
+            loop.stay_down()
+        except StartupFailure as failure:
+            _refuse(pending.replays, failure)
+            if before is None or before.has_changed:
+                _let_go(before)
+                await self._failed(pending, failure)
+            else:
+                before.put_back()
+                self._resume(pending)
+        else:
+            _let_go(before)
+            self._pending = None
+            loop.teller.incident_closed(pending.incident)
+            for call in (*pending.replays, *pending.calls):
+                call.give()
+            if pending.failures:
+                tell_breaker(loop.breaker, "forget", loop.own.key)
+
+    def _resume(self, pending: _Pending) -> None:
+        """A caller's replay has gone wrong and cost nothing: go on with what was there before."""
+        if pending.resume is None:
+            self._pending = None
+        else:
+            pending.changes, pending.due = pending.resume
+            self._schedule(pending)
+
+    async def _attempt(self, pending: _Pending, before: Before | None) -> None:
+        loop, changes = self._loop, pending.changes
+        extra: list[Member] = []
+        declared = loop.members.declared.values()
+        down = any(not member.is_alive and member.state != "done" for member in declared)
+        if down or changes or not loop.members.added:
+            startup = await loop.run_system(pending.span, changes, before)
+            extra = await self._shut_down_undeclared(pending, startup.declared, before)
+            loop.members.gone.intersection_update(startup.declared)
+        await loop.start_added(pending.span, before)
+        for member in extra:
+            self._forget(member)
+        loop.forget_unknown()
+
+    # What callers ask for
+
+    async def restart_by_hand(self, member: Member, calls: list[Call]) -> None:
+        """A caller has it restarted, now, as if it had ended: without a breaker, or a wait."""
+        loop = self._loop
+        loop.shut(member)
+        member.state = "restarting"
+        pending = self._join(member, None)
+        pending.calls.extend(calls)
+        delay = await self._sweep(pending)
+        pending.due = trio.current_time() + delay
+        self._schedule(pending)
+
+    def call_off(self, member: Member) -> None:
+        """A caller keeps down what a restart began with: those that went along stay down."""
+        pending = self._pending
+        if pending is not None and pending.pivot is member:
+            self.give_up()
+            for other in self._loop.members:
+                if other.state == "restarting":
+                    self._loop.shut(other)
+
+    def give_up(self) -> None:
+        """Nothing comes of the restart that was to be."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            error = SupervisorStopped(f"nothing came of a restart in {self._loop.path!r}")
+            _refuse([*pending.replays, *pending.calls], error)
+            if pending.timer is not None:
+                pending.timer.cancel()
+            if pending.incident is not self._loop.incident:
+                self._loop.teller.incident_closed(pending.incident)
+
+    async def reconcile(self, call: Call) -> None:
+        """Replay because the system says something else now, and cure what waits to be cured."""
+        loop = self._loop
+        pending = self._pending
+        if pending is None:
+            pending = self._pending = _Pending(next(iter(loop.members), None), None)
+        else:
+            pending.resume = pending.changes, pending.due
+            if pending.timer is not None:
+                pending.timer.cancel()
+        pending.changes = True
+        pending.replays.append(call)
+        pending.due = trio.current_time()
+        # a message of its own, but the next: what user code raises there is no answer to the call
+        loop.messages.appendleft((self._due, pending))
+
+    async def _shut_down_undeclared(
+        self, pending: _Pending, declared: Collection[str], before: Before | None
+    ) -> list[Member]:
+        """Stop what is left of those that the system does not declare any more; answers them."""
+        loop = self._loop
+        members = loop.members.declared
+        extra = [member for key, member in reversed(members.items()) if key not in declared]
+        extra = [member for member in extra if not loop.calls.has_start_of(member)]
+        up = [member for member in extra if is_up(member)]
+        if up:
+            if before is not None:
+                before.has_changed = True
+            loop.teller.teardown_began(loop, pending.span)
+            await loop.shutdowns.each(self._as_long_as_it_goes_on(up), loop.shut, "replay")
+            loop.teller.teardown_ended(loop)
+        if loop.is_leaving:
+            raise Interrupted(f"a replay of {loop.path!r} was interrupted: it is being stopped")
+        return extra
+
+    def _forget(self, member: Member) -> None:
+        """It is not declared any more, and may wait for a restart of its own."""
+        self._loop.shut(member)
+        self._loop.members.remove(member)
+
+    async def _failed(self, pending: _Pending, failure: StartupFailure) -> None:
+        """An attempt has failed: it asks the breaker again, with the key that failed."""
+        loop = self._loop
+        pending.failures += 1
+        culprit = loop.failed.get(failure.path) if isinstance(failure, ChildFailure) else None
+        delay = await self._sweep(pending) if self._all else 0.0
+        pending.incident = incident = loop.teller.restart_failed(pending.incident, failure)
+        if culprit is not None:
+            self._judge_culprit(culprit, incident)
+        if loop.is_leaving:
+            return
+        if culprit is not None:
+            delay = max(delay, next_delay(culprit))
+        # its own key stands for the system function
+        key = loop.own.key if culprit is None else culprit.key
+        allowed = loop.may_restart(key, culprit)
+        loop.teller.restart_decided(loop, culprit, incident, allowed, delay)
+        if allowed:
+            pending.due = trio.current_time() + delay
+            self._schedule(pending)
+        elif culprit is None:
+            loop.refuse_system(pending.failures, failure, incident)
+        else:
+            loop.refuse(culprit, failure.__cause__, incident)
+
+    def _judge_culprit(self, culprit: Member, incident: Incident | None) -> None:
+        loop = self._loop
+        verdict = loop.judge(culprit)
+        if verdict is Verdict.ESCALATE:
+            loop.conclude(culprit, verdict, incident)
+        elif verdict is Verdict.DISCARD:
+            self._bring_back(culprit)
+            loop.conclude(culprit, verdict, None)
+
+    def _bring_back(self, member: Member) -> None:
+        """A newly declared key that failed was free again; keep in mind what became of it."""
+        self._loop.members.declared.setdefault(member.key, member)
+
+
+def _let_go(before: Before | None) -> None:
+    if before is not None:
+        before.let_go()
+
+
+def _refuse(calls: list[Call], error: Exception) -> None:
+    for call in calls:
+        call.refuse(error)
+    calls.clear()

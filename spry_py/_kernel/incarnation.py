@@ -1,0 +1,336 @@
+"""One run of a key: what its own code says, and what its supervisor does to it.
+
+An incarnation hands its end to its member and then lets go of it, so that a traceback kept by a
+report never keeps the tree alive.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+import trio
+
+from spry_py._spec.termination import Burden, Occasion
+
+from .here import is_here, refuse_elsewhere
+from .life import LateStart, limit_passed
+
+if TYPE_CHECKING:
+    from .keeper import Keeper
+    from .loop import Loop
+    from .member import Member
+
+
+class Listener:
+    """What an incarnation has that wants to be asked before it is aborted."""
+
+    __slots__ = ("asked", "roots", "scopes", "stopping")
+
+    def __init__(self) -> None:
+        self.asked = trio.Event()
+        self.scopes: WeakSet[trio.CancelScope] = WeakSet()
+        # trees opened in the child's own code
+        self.roots: list[Incarnation] = []
+        # calls of stop() that this very child is waiting in: it cannot listen meanwhile
+        self.stopping = 0
+
+    def tell_roots(
+        self, ask: Callable[[Incarnation, Occasion | None], object], occasion: Occasion | None
+    ) -> None:
+        """Stop or abort the trees opened in the child's code, perhaps in runs of other threads."""
+        for root in list(self.roots):
+            root.call_soon(ask, root, occasion)
+
+
+class Incarnation:
+    """One run of a key; also the ``task_status`` that its start function is given."""
+
+    __slots__ = (
+        "asked_at",
+        "awaited",
+        "beat_by",
+        "begun_at",
+        "burden",
+        "cause",
+        "is_cancelled",
+        "listener",
+        "member",
+        "more_stacks",
+        "number",
+        "occasion",
+        "run_until",
+        "scope",
+        "span",
+        "started_at",
+        "steps",
+        "task",
+        "value",
+        "wait_span",
+        "where",
+    )
+
+    def __init__(self, member: Member, deadline: float) -> None:
+        self.member: Member | None = member
+        self.number = member.number
+        self.scope = trio.CancelScope(deadline=deadline)
+        self.started_at: float | None = None
+        self.value: Any = None
+        self.burden: Burden = "none"
+        # what it was asked to end for, by whoever asked first
+        self.occasion: Occasion | None = None
+        # why it was cancelled, when that makes it failed
+        self.cause: Exception | None = None
+        # its scope was cancelled by us; readers in other threads may not ask the scope itself
+        self.is_cancelled = False
+        # somebody waits for the next thing to happen and will decide about it; the loop must not
+        self.awaited = False
+        self.listener: Listener | None = None
+        self.task: trio.lowlevel.Task | None = None
+        # the coroutine of a child that takes no task_status: its task does not show it
+        self.steps: Any = None
+        self.run_until = self.beat_by = math.inf
+        self.where: tuple[str, str] | None = None
+        # of what runs for it elsewhere, as in a thread: what tells where that stands
+        self.more_stacks: tuple[Callable[[], str], ...] = ()
+        # telemetry's: the operation under way with it; when it was begun, and asked to end
+        self.span: Any = None
+        self.wait_span: Any = None
+        self.begun_at: float | None = None
+        self.asked_at: float | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.member is None
+
+    @property
+    def limit_is_over(self) -> bool:
+        """Whether a time limit has struck; readers in other threads may ask."""
+        deadline, member = self.scope.deadline, self.member
+        if deadline == math.inf or member is None:
+            return False
+        return deadline <= member.loop.tree.clock.current_time()
+
+    @property
+    def key(self) -> str:
+        member = self.member
+        return member.key if member is not None else self.where[0]  # type: ignore[index]
+
+    @property
+    def path(self) -> str:
+        member = self.member
+        return member.path if member is not None else self.where[1]  # type: ignore[index]
+
+    @property
+    def inner(self) -> Loop | None:
+        """The loop of a child supervisor, while this is the incarnation that runs it."""
+        member = self.member
+        inner = member.inner if member is not None else None
+        return inner if inner is not None and inner.own is self else None
+
+    # What the child's own code says
+
+    @trio.lowlevel.enable_ki_protection
+    def started(self, value: Any = None) -> None:
+        """Say that the child is up; ``value`` goes to whoever started it.
+
+        Raises `RuntimeError` if the child has said so before, or after its start was cancelled.
+        """
+        member = self.member
+        if member is not None:
+            refuse_elsewhere(member.loop.tree.token, "task_status.started", is_async=False)
+        if self.started_at is not None:
+            raise RuntimeError(f"child {self.path!r} called task_status.started() twice")
+        if member is None:
+            raise RuntimeError(f"child {self.path!r} called task_status.started() after its end")
+        if self.scope.cancel_called:
+            raise LateStart(
+                f"child {self.path!r} called task_status.started() after its start was cancelled; "
+                "let trio.Cancelled pass (clean up in a finally block) instead of going on"
+            )
+        self.value = value
+        self.started_at = now = trio.current_time()
+        child = member.child
+        if self.scope.deadline < math.inf or child.run_timeout < math.inf:
+            self.run_until = now + child.run_timeout
+            self._set_deadline(min(self.run_until, self.beat_by))
+        elif self.beat_by < math.inf:
+            self._set_deadline(self.beat_by)
+        member.loop.on_started(member, self)
+
+    def listen(self) -> Listener:
+        """From now on the child is asked to settle before it is aborted."""
+        if self.listener is None:
+            self.listener = Listener()
+            if self.burden != "none":
+                self.listener.asked.set()
+        return self.listener
+
+    @property
+    def is_listening(self) -> bool:
+        return self.inner is not None or self._would_hear
+
+    @property
+    def _would_hear(self) -> bool:
+        return self.listener is not None and not self.listener.stopping
+
+    def beat(self) -> None:
+        member = self.member
+        if member is None or member.child.heartbeat == math.inf or self.burden != "none":
+            return
+        self.beat_by = trio.current_time() + member.child.heartbeat
+        if self.started_at is not None:
+            self._set_deadline(min(self.run_until, self.beat_by))
+
+    def _set_deadline(self, deadline: float) -> None:
+        if self.burden == "none":
+            assert self.member is not None
+            self.scope.deadline = deadline
+            self.member.loop.shutdowns.guard(self)
+
+    def fail(self, cause: Exception) -> None:
+        """Cancel the child; it ends failed with ``cause`` whatever it makes of that."""
+        if self.member is not None and self.cause is None:
+            self.cause = cause
+            self.cancel()
+            self.watch_over()
+
+    def watch_over(self) -> None:
+        """It has been cancelled: see to it that somebody hears if it does not end."""
+        assert self.member is not None
+        self.member.loop.shutdowns.watch(self)
+
+    def note_limit(self) -> None:
+        """If a time limit has struck already, that is why it ends, whatever comes now."""
+        if self.scope.deadline < math.inf and self.cause is None and self.burden == "none":
+            self.cause = limit_passed(self)
+
+    def unasked(self) -> None:
+        """It has ended by a cancellation that nobody had announced."""
+        assert self.member is not None, "an end was noticed twice"
+        note_limit_above(self.member.loop)
+        self.burden = "aborted"
+
+    def call_soon(self, function: Callable[..., object], *args: object) -> None:
+        """Call now if this is trio's thread, soon if it is another one, never after the end."""
+        member = self.member
+        if member is None:
+            return
+        token = member.loop.tree.token
+        if is_here(token):
+            function(*args)
+        else:
+            with suppress(trio.RunFinishedError):
+                # at most once at a time: a thread may beat more often than a busy loop hears it
+                token.run_sync_soon(function, *args, idempotent=not args)
+
+    # What its supervisor does to it
+
+    @property
+    def settling_for(self) -> Occasion | None:
+        """What it is ending for; a limit cancels without a word, or by `fail`."""
+        if self.burden != "none":
+            return self.occasion
+        return "limit" if self.is_cancelled or self.scope.cancel_called else None
+
+    def note_occasion(self, occasion: Occasion) -> None:
+        """It is about to be asked to end; the first occasion counts."""
+        if self.occasion is None:
+            self.occasion = "limit" if self.scope.cancel_called else occasion
+
+    def settle(self) -> None:
+        """Ask the child to finish; its own time limits no longer count."""
+        if self.member is not None:
+            self.member.loop.teller.child_settling(self.member, self)
+        self.note_limit()
+        self.burden = "settling"
+        if self.scope.deadline < math.inf:
+            self.scope.deadline = math.inf
+        if self.inner is not None:
+            self.inner.request_stop()
+        if self.listener is not None:
+            self.listener.asked.set()
+            for scope in list(self.listener.scopes):
+                scope.cancel(reason="the child is settling")
+            self.listener.tell_roots(Incarnation.stop, self.occasion)
+
+    def stop(self, occasion: Occasion | None = "stop") -> None:
+        """Ask it to finish, unless that has been done."""
+        if self.burden == "none":
+            self.note_occasion(occasion or "stop")
+            self.settle()
+
+    def abort(self, occasion: Occasion | None = "stop") -> None:
+        """Cancel the child, and with it all that lives below it."""
+        self.note_occasion(occasion or "stop")
+        if self.member is not None and self.burden != "aborted":
+            self.member.loop.teller.child_aborted(self.member, self)
+        self.note_limit()
+        self.burden = "aborted"
+        self.cancel()
+
+    def cancel(self) -> None:
+        """Cancel the child's scope, and with it all that lives below it."""
+        if self.inner is not None:
+            abort_below(self.inner)
+        if self.listener is not None:
+            self.listener.tell_roots(Incarnation.abort, self.settling_for or "limit")
+        self.scope.cancel()
+        self.is_cancelled = True
+
+
+def living_below(loop: Keeper) -> Iterator[Incarnation]:
+    """All living incarnations of a supervisor's subtree; a loop, for trees may be deep."""
+    pending = [loop]
+    while pending:
+        for member in pending.pop().members:
+            incarnation = member.incarnation
+            if incarnation is not None and not incarnation.ended:
+                yield incarnation
+                if incarnation.inner is not None:
+                    pending.append(incarnation.inner)
+
+
+def note_limit_above(loop: Keeper) -> None:
+    """Something below ``loop`` was cancelled unasked: a time limit of a supervisor has struck.
+
+    Nobody has been told, since trio cancels by itself; so tell it now, for the whole subtree.
+    """
+    top: Keeper | None = None
+    while loop.path:
+        if loop.own.burden == "none" and loop.own.scope.cancel_called:
+            top = loop
+        assert loop.own.member is not None, "a supervisor ends after its children"
+        loop = loop.own.member.loop
+    if top is not None:
+        abort_below(top)
+
+
+def abort_below(loop: Keeper) -> None:
+    """Mark a subtree that is being cancelled whole, and abort the trees opened in its children."""
+    occasion = loop.own.settling_for or "limit"
+    _abort_loop(loop)
+    for incarnation in living_below(loop):
+        member = incarnation.member
+        assert member is not None
+        loop.teller.child_asked(member, incarnation)
+        if incarnation.burden != "aborted":
+            loop.teller.child_aborted(member, incarnation)
+        incarnation.note_occasion(occasion)
+        incarnation.note_limit()
+        incarnation.burden = "aborted"
+        if incarnation.inner is not None:
+            _abort_loop(incarnation.inner)
+        if incarnation.listener is not None:
+            incarnation.listener.tell_roots(Incarnation.abort, occasion)
+
+
+def _abort_loop(loop: Keeper) -> None:
+    loop.teller.subtree_aborted(loop)
+    loop.shutdowns.close()
+    if loop.is_ready and not loop.is_stopping:
+        # what lies in its mailbox is not begun any more, even if it comes to that
+        loop.begin_to_stop()

@@ -1,0 +1,455 @@
+"""What a supervisor knows of its children: who has started, who has ended, what becomes of whom.
+
+Facts are written down where they happen; decisions are left to the loop, as messages.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from spry_py._policy.breaker import allows, live_breaker, tell_breaker
+from spry_py._policy.restart import Verdict, judge, judge_last, pause_before_try, unrecoverable
+from spry_py._spec.child import Child
+from spry_py._spec.errors import (
+    SupervisorStopped,
+    TooManyRestarts,
+    UnrecoverableFailure,
+    add_context,
+    cause_of,
+    is_exit,
+    root_cause_of,
+)
+
+from .calls import Calls
+from .mailbox import Mailbox
+from .member import Members
+from .shutdown import Shutdowns
+
+if TYPE_CHECKING:
+    from spry_py._policy.breaker import Breaker
+    from spry_py._policy.restart import Strategy
+    from spry_py._spec.options import ChildOptions
+    from spry_py._spec.termination import Occasion, TerminationReport
+    from spry_py._telemetry.listener import Incident
+
+    from .calls import Call
+    from .incarnation import Incarnation
+    from .life import Hook
+    from .member import Member
+    from .timers import Timer
+    from .tree import Tree
+
+
+class Keeper(Mailbox):
+    """The children of one supervisor incarnation, and the books about them."""
+
+    nursery: trio.Nursery
+    breaker: Breaker
+    strategy: Strategy
+    defaults: ChildOptions
+
+    def __init__(self, own: Incarnation) -> None:
+        super().__init__()
+        assert own.member is not None
+        self.tree: Tree = own.member.loop.tree
+        self.teller = self.tree.teller
+        self.path = own.path
+        # the supervisor's own incarnation, a child of the loop above
+        self.own = own
+        self.members = Members(self._forgotten)
+        self.shutdowns = Shutdowns(self)
+        self.calls = Calls(self)
+        self.hooks: dict[Member, Hook] = {}
+        # the ends of backoffs
+        self.waits: dict[Member, Timer] = {}
+        self.hook_errors: dict[Member, Exception] = {}
+        self.is_ready = False
+        self.is_stopping = False
+        # nothing is restarted or replayed any more: it stops, or is going to since the program ends
+        self.is_leaving = False
+        self.has_ended = False
+        self.was_aborted = False
+        self.failure: BaseException | None = None
+        # the child that user code is asked about, for errors of that code; the loop's, in a message
+        self.about: Member | None = None
+        # the child whose own breaker has just refused to have it restarted, until it is concluded
+        self._refused: Member | None = None
+        # telemetry's: the incident that made it give up, the span its teardown belongs to, and
+        # what is under way, and since when
+        self.incident: Incident | None = None
+        self.stop_span: Any = None
+        self.startup_span: Any = None
+        self.teardown_span: Any = None
+        self.last_startup: Any = None
+        self.startup_since: float | None = None
+        self.teardown_since: float | None = None
+
+    def interrupted_by(self, exception: BaseException) -> None:
+        self.tree.exit(exception, self)
+
+    # To be said by subclasses
+
+    @abstractmethod
+    async def decide(self, member: Member) -> None:
+        """Say what becomes of a child that has ended, and do that."""
+
+    # What calls and startups need
+
+    @property
+    def ending_for(self) -> Occasion:
+        """What its children are stopped for when it ends: what it was told itself."""
+        return self.own.settling_for or "stop"
+
+    def begin_to_stop(self) -> None:
+        """From now on nothing more is begun."""
+        self.is_leaving = self.is_stopping = True
+        self.calls.refuse_all()
+
+    def leave(self) -> None:
+        """The program is ending because of a child below: give up what was begun for restarts.
+
+        What runs goes on, and calls are served, until its turn comes to stop.
+        """
+        if self.is_leaving:
+            return
+        self.is_leaving = True
+        self.interrupt()
+        self.give_up_restarts()
+        for member in list(self.members):
+            incarnation = member.incarnation
+            if incarnation is not None and _is_starting_again(member, incarnation):
+                self.calls.end_with(member)
+                self.shutdowns.ask(member, incarnation, self.ending_for)
+        self.stay_down()
+        self.ring()
+
+    def refuse_leaving(self) -> None:
+        """Raise to a caller who wants something restarted."""
+        if self.is_leaving:
+            raise SupervisorStopped(f"{self.path!r} restarts nothing any more: the program ends")
+
+    def interrupt(self) -> None:
+        """Break off what occupies the loop, if a stop may do that."""
+
+    def give_up_restarts(self) -> None:
+        """No restart that was begun goes on."""
+
+    def stay_down(self) -> None:
+        """Nobody who waits to be restarted comes back; a stop says so to each in its turn."""
+        if self.is_stopping:
+            return
+        for member in list(self.members):
+            waits = member.state in ("restarting", "waiting") and not self.calls.has_start_of(
+                member
+            )
+            if waits and not member.is_alive and not member.undecided:
+                self.down(member, forget=False)
+
+    def call_off(self, member: Member) -> None:
+        """A child that waits to be restarted shall stay down."""
+
+    def withdraw(self, call: Call) -> None:
+        """The caller has gone; nothing has been begun for it."""
+
+    def queued(self, key: str) -> int:
+        """How many starts wait for a key. May be called from any thread."""
+        return 0
+
+    @abstractmethod
+    async def restart_by_hand(self, member: Member, calls: list[Call]) -> None:
+        """Restart a child as if it had ended, without asking a breaker."""
+
+    def check_child(self, child: Child[Any]) -> None:
+        """Refuse what may not be a child of this supervisor."""
+        if not isinstance(child, Child):
+            raise TypeError(f"a supervisor starts a Child, not {child!r}")
+
+    def completed(self, child: Any) -> Any:
+        """A child with this supervisor's defaults; anything else is for others to judge."""
+        if self.defaults and isinstance(child, Child):
+            return child.with_defaults(self.defaults)
+        return child
+
+    def waits_for(self, incarnation: Incarnation) -> bool:
+        """Whether a startup waits for this start; a call that does so waits outside the loop."""
+        return False
+
+    def begin(self, member: Member) -> None:
+        """Begin the next incarnation of a child, without waiting for it."""
+        call = self.calls.starts.get(member)
+        if call is None or call.span is None:
+            incarnation = self._spawn(member)
+        else:
+            with self.on_behalf_of(call.span):
+                incarnation = self._spawn(member)
+        incarnation.awaited = call is not None
+
+    def begin_again(self, member: Member) -> None:
+        """Begin another try of a first start, in the place that was kept for it."""
+        self.begin(member)
+
+    def keep_place(self, member: Member) -> None:
+        """A first start has failed and may be tried again."""
+
+    def try_again(self, member: Member, begin: Callable[[], object]) -> bool:
+        """Call ``begin()`` when a first start that has failed may be tried again, if it may.
+
+        Runs the user's ``recoverable`` and ``backoff``; what they raise comes out.
+        """
+        report = member.last_report
+        assert report is not None
+        pause = pause_before_try(member.child, member.number, report)
+        if pause is None:
+            return False
+        check_finite(pause, member)
+        member.state = "starting"
+        self.waits[member] = self.tree.alarm.at(trio.current_time() + pause, begin)
+        return True
+
+    def _spawn(self, member: Member) -> Incarnation:
+        """Children are born in the context of their supervisor, in whatever task that comes."""
+        task = self.own.task
+        if task is None or task is trio.lowlevel.current_task():
+            return member.spawn(self.nursery)
+        return task.context.run(member.spawn, self.nursery)
+
+    def down(self, member: Member, forget: bool) -> None:
+        """A call has taken it down; keep it known, unless it is temporary or to be forgotten."""
+        self.shut(member)
+        if forget:
+            self.members.remove(member)
+            self.forget(member)
+        elif member.child.restart == "temporary":
+            self.members.drop(member)
+        self.member_ended(member)
+
+    def forget(self, member: Member) -> None:
+        """Its key is known no more, or it begins anew: let go of what is kept for its path."""
+        kept = self.tree.kept
+        if kept.below:
+            kept.forget(member.path)
+
+    def forget_unknown(self) -> None:
+        """The system has come up: what is kept for other keys is not going to be wanted."""
+        kept = self.tree.kept
+        if kept.below:
+            kept.forget_others(self.path, {member.key for member in self.members})
+
+    def leave_out(self, member: Member) -> None:
+        """Its start raised `Ignore`."""
+        member.undecided = False
+        if member.child.restart == "temporary":
+            self.conclude(member, Verdict.SPENT, None)
+        member.state = "ignored"
+        self.teller.start_ignored(member)
+        member.tell_watchers()
+
+    @contextmanager
+    def on_behalf_of(self, span: Any) -> Iterator[None]:
+        """What is begun inside is told as a part of the caller's ``span``."""
+        before, self.startup_span = self.startup_span, span
+        try:
+            yield
+        finally:
+            self.startup_span = before
+
+    # What the children tell it
+
+    def on_started(self, member: Member, incarnation: Incarnation) -> None:
+        """A child is up. From here on its end is an end by itself."""
+        if member.child.takes_status:
+            self.tree.slow.end(incarnation)
+        self.teller.child_started(member, incarnation)
+        if self.calls.starts:
+            self.calls.on_started(member)
+        if incarnation.awaited and incarnation.burden == "none":
+            incarnation.awaited = False
+            self.ring()
+        if member.incident is not None:
+            self.teller.incident_closed(member.incident)
+            member.incident = None
+        if member.watchers is not None:
+            member.tell_watchers()
+
+    def on_ended(self, member: Member, incarnation: Incarnation, report: TerminationReport) -> bool:
+        """A child has ended; answers whether its ``on_termination`` is to run first."""
+        self.shutdowns.forget(incarnation)
+        if report.started_at is None:
+            self.tree.slow.end(incarnation)
+        self.teller.child_ended(member, incarnation, report)
+        if member.child.restart == "temporary":
+            self.forget(member)
+        member.tell_watchers()
+        if incarnation.awaited or report.burden != "none":
+            self.calls.on_ended(member, incarnation)
+            if self.shutdowns.turn is member:
+                self.shutdowns.advance(in_loop=False)
+            else:
+                self.ring()
+            return False
+        member.undecided = True
+        exception = report.exception
+        if (
+            member.child.on_termination is not None
+            and report.started_at is not None
+            and (exception is None or not is_exit(exception))
+        ):
+            return True
+        self.post(self.on_undecided, member)
+        return False
+
+    def on_hook(self, member: Member, hook: Hook) -> None:
+        """The ``on_termination`` of a child begins."""
+        self.hooks[member] = hook
+        self.shutdowns.watch_hook(hook)
+
+    def on_hook_done(self, member: Member, error: Exception | None) -> None:
+        self.shutdowns.forget(self.hooks.pop(member))
+        if error is not None:
+            self.hook_errors[member] = error
+        assert member.undecided, "somebody has not waited for on_termination"
+        self.post(self.on_undecided, member)
+
+    async def on_undecided(self, member: Member) -> None:
+        if not member.undecided or member in self.hooks:
+            return
+        if self.calls.is_to_stop(member):
+            # somebody wants it down who asked in the tick in which it ended: first that, whichever
+            # of the two came first, and nothing is begun that would have to be stopped at once
+            self.post(self.on_undecided, member)
+        else:
+            await self.decide(member)
+
+    # What it does about them
+
+    def judge(self, member: Member) -> Verdict:
+        """What becomes of a child that has ended, by its own specification."""
+        report = member.last_report
+        assert report is not None
+        self.about = member
+        if member.child.breaker is not None and member.breaker is None:
+            member.breaker = live_breaker(member.child.breaker)
+        tell_breaker(self.breaker, "ended", report)
+        tell_breaker(member.breaker, "ended", report)
+        if member in self.hook_errors:
+            return Verdict.ESCALATE
+        if self.is_leaving:
+            return judge_last(member.child, report)
+        verdict, own = judge(member.child, report), member.breaker
+        if verdict is Verdict.RESTART and own is not None:
+            if allows(own, member.key, report.ended_at):
+                return verdict
+            self._refused = member
+            return unrecoverable(member.child)
+        return verdict
+
+    def conclude(self, member: Member, verdict: Verdict, incident: Incident | None) -> None:
+        """Write down what has become of a child that is not going to be restarted."""
+        member.undecided = False
+        member.incident = None
+        member.forget_value()
+        if verdict is not Verdict.ESCALATE:
+            self.teller.incident_closed(incident)
+        if verdict is Verdict.SPENT:
+            member.state = "stopped"
+            self.members.drop(member)
+        else:
+            member.state = "stopped" if verdict is Verdict.DOWN else "done"
+        if self._refused is member:
+            self.teller.own_breaker_refused(member)
+        if verdict is Verdict.DISCARD:
+            self.teller.child_discarded(member)
+        if verdict is Verdict.ESCALATE:
+            self._escalate_unrecoverable(member, incident)
+        self._refused = None
+        member.tell_watchers()
+        self.member_ended(member)
+
+    def member_ended(self, member: Member) -> None:
+        """A child has ended for good; its supervisor may want to end with it."""
+
+    def _escalate_unrecoverable(self, member: Member, incident: Incident | None) -> None:
+        error = self.hook_errors.pop(member, None)
+        if self.failure is not None:
+            self.teller.incident_closed(incident)  # it has given up because of another one
+            return
+        report = member.last_report
+        cause = report.exception if report is not None else None
+        if error is not None:
+            add_context(error, cause)
+            cause = error
+        self.incident = self.incident or incident
+        restarts = member.restarts if self._refused is member else None
+        failure = UnrecoverableFailure(member.path, root_cause_of(cause), restarts=restarts)
+        self.escalate(failure, cause)
+
+    def refuse(
+        self, member: Member, cause: BaseException | None, incident: Incident | None
+    ) -> None:
+        """The breaker has said no: give up."""
+        self.incident = self.incident or incident
+        error = TooManyRestarts(member.path, member.restarts, root_cause_of(cause))
+        self.escalate(error, cause)
+
+    def refuse_system(self, attempts: int, failure: Exception, incident: Incident | None) -> None:
+        """The same about the system function, which has failed in the last of so many attempts."""
+        self.incident = self.incident or incident
+        # of what a system function did wrong itself, as using a key twice, there is no other cause
+        cause = failure if cause_of(failure) is None else cause_of(failure)
+        error = TooManyRestarts(self.path, attempts, root_cause_of(cause), of_system=True)
+        self.escalate(error, cause)
+
+    def escalate(self, error: Exception, cause: BaseException | None) -> None:
+        """Give up: tear down, then fail, so that the parent decides. The first reason counts."""
+        if self.failure is not None:
+            return
+        error.__cause__ = cause
+        self.failure = error
+        self.begin_to_stop()
+        self.teller.escalated(self, error)
+
+    def _forgotten(self, member: Member) -> None:
+        """A key is no longer known: the breakers may forget it, too."""
+        try:
+            tell_breaker(self.breaker, "forget", member.key)
+            tell_breaker(member.breaker, "forget", member.key)
+        except Exception as error:
+            # a caller who takes a start back comes here as well, and has nothing to do with it
+            self.escalate(UnrecoverableFailure(member.path, root_cause_of(error)), error)
+            self.ring()
+
+    def shut(self, member: Member) -> None:
+        """It is down because its supervisor wanted it so."""
+        if member.undecided:
+            self.teller.ended_unasked(member)
+            member.undecided = False
+            assert member.last_report is not None
+            if judge_last(member.child, member.last_report) is Verdict.DONE:
+                member.state = "done"  # it had ended by itself, for good, before anybody asked
+        if member in self.waits:
+            self.waits.pop(member).cancel()
+        if member.incident is not None and member.incident is not self.incident:
+            self.teller.incident_closed(member.incident)
+        member.incident = None
+        member.forget_value()
+        if member.state not in ("done", "ignored"):
+            member.state = "stopped"
+        member.tell_watchers()
+
+
+def check_finite(delay: float, member: Member) -> None:
+    """Refuse a backoff after which nothing would ever come."""
+    if math.isinf(delay):
+        raise ValueError(f"the backoff of {member.path!r} must give a finite number of seconds")
+
+
+def _is_starting_again(member: Member, incarnation: Incarnation) -> bool:
+    """Whether a start is under way that nobody waits for: that of a restart alone."""
+    is_under_way = incarnation.member is member and incarnation.started_at is None
+    return is_under_way and not incarnation.awaited

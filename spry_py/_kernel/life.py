@@ -1,0 +1,332 @@
+"""The life of one incarnation: the task that enters the child's cancel scope and runs its code."""
+
+from __future__ import annotations
+
+import math
+import os
+import types
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+from trio.lowlevel import disable_ki_protection, enable_ki_protection
+
+from spry_py._spec.check import check_awaitable
+from spry_py._spec.child import Child, Supervisor
+from spry_py._spec.errors import (
+    RunTimeout,
+    StartTimeout,
+    Unresponsive,
+    add_context,
+    is_exit,
+    leads_to,
+    leaves_of,
+    place_of,
+    set_place,
+    sole_leaf_of,
+)
+from spry_py._spec.termination import ABORTED, Failed, Normal, Reason, TerminationReport
+
+from .context import deciding, enter_context
+
+if TYPE_CHECKING:
+    from .incarnation import Incarnation
+    from .member import Member
+
+_NOTHING: Final = object()
+HOOK_SECONDS: Final = 5.0
+_PACKAGE: Final = os.path.dirname(os.path.dirname(__file__)) + os.sep
+
+
+class Hook:
+    """An ``on_termination`` under way, in the task of the child that has ended."""
+
+    __slots__ = ("path", "scope", "task")
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.scope = trio.CancelScope(deadline=trio.current_time() + HOOK_SECONDS)
+        self.task = trio.lowlevel.current_task()
+
+
+class LateStart(RuntimeError):
+    """``started()`` after the start was cancelled; no failure if the supervisor did that."""
+
+
+@enable_ki_protection
+def in_own_task(incarnation: Incarnation) -> Coroutine[Any, Any, None]:
+    """`live`, for a task of its own: it stands behind the first step already.
+
+    There Ctrl-C would end it before anybody could report that; later it counts as the child's.
+    """
+    life = live(incarnation, first_step=_first_step)
+    life.send(None)
+    return life
+
+
+@enable_ki_protection
+@types.coroutine
+def _first_step() -> Generator[None, None, None]:
+    yield
+
+
+async def live(
+    incarnation: Incarnation, first_step: Callable[[], Awaitable[None]] | None = None
+) -> None:
+    """Run one incarnation to its end and report that; never raises.
+
+    What user code does is caught outside the child's own cancel scope: inside, `Cancelled` could
+    not be told from a failure. Ctrl-C may interrupt this frame as it may interrupt the user's code
+    that it awaits, and counts as raised there; all that decides happens in `_finish`.
+    """
+    if first_step is not None:
+        await first_step()
+    result: object = _NOTHING
+    failure: BaseException | None = None
+    try:
+        with incarnation.scope:
+            try:
+                result = await _begin(incarnation)
+            except BaseExceptionGroup as group:
+                if _holds_cancelled(group):
+                    raise
+                failure = group  # trio would hand on a copy of it
+    except BaseException as exception:
+        failure = exception
+    hooked = _finish(incarnation, result, failure)
+    result = failure = None
+    if hooked is not None:
+        await _run_hook(hooked)
+
+
+def _begin(incarnation: Incarnation) -> Awaitable[object]:
+    """Call the start function, or let a supervisor be run by its loop."""
+    member = incarnation.member
+    assert member is not None
+    incarnation.task = trio.lowlevel.current_task()
+    enter_context(incarnation)
+    child = member.child
+    start: Any = child.start
+    if not child.takes_status:
+        incarnation.steps = _call(incarnation, child)
+        return _until_first_checkpoint(incarnation.steps, incarnation)
+    if isinstance(start, Supervisor):
+        running: Awaitable[object] = start.live_as_child(incarnation)  # type: ignore[attr-defined]
+        return running
+    return _checked(incarnation, start, start(*child.args, task_status=incarnation))
+
+
+@disable_ki_protection
+async def _call(incarnation: Incarnation, child: Child[Any]) -> object:
+    """Below what drives it the user's code is open to Ctrl-C again."""
+    start: Any = child.start
+    return await _checked(incarnation, start, start(*child.args))
+
+
+def _checked(incarnation: Incarnation, start: object, awaitable: Any) -> Awaitable[object]:
+    # the name is made up only where it is wanted
+    if awaitable.__class__ is not types.CoroutineType:
+        check_awaitable(f"the start function of child {incarnation.path!r}", start, awaitable)
+    checked: Awaitable[object] = awaitable
+    return checked
+
+
+@enable_ki_protection
+def _finish(
+    incarnation: Incarnation, result: object, raised: BaseException | None
+) -> Member | None:
+    """Say how it ended. Answers the member if its ``on_termination`` is to run now."""
+    member = incarnation.member
+    assert member is not None
+    failure = _failure_of(incarnation, raised) if raised is not None else None
+    if raised is not None and failure is None and incarnation.burden != "aborted":
+        incarnation.unasked()
+    wants_hook = member.close(incarnation, _classify(incarnation, member, result, failure))
+    return member if wants_hook else None
+
+
+# Ctrl-C between two steps of the child would leave it behind half-way
+@enable_ki_protection
+@types.coroutine
+def _until_first_checkpoint(
+    steps: Coroutine[Any, Any, object], incarnation: Incarnation
+) -> Generator[Any, Any, object]:
+    """Await, and note the first time the child gives control back to trio: it is started then."""
+    try:
+        try:
+            trap = steps.send(None)
+        except StopIteration as stop:
+            _note_started(incarnation)
+            return stop.value
+        _note_started(incarnation)
+        while True:
+            try:
+                try:
+                    sent = yield trap
+                except BaseException as exception:
+                    trap = steps.throw(exception)
+                else:
+                    trap = steps.send(sent)
+            except StopIteration as stop:
+                return stop.value
+    finally:
+        # left half-way it would end whenever it is collected, outside of trio
+        steps.close()
+
+
+def _note_started(incarnation: Incarnation) -> None:
+    if not incarnation.scope.cancel_called:
+        incarnation.started()
+
+
+def without_cancelled(exception: BaseException) -> BaseException | None:
+    """The exception without trio's cancellations; groups are copied only if they hold one."""
+    if type(exception) is trio.Cancelled:  # final; isinstance would go through its metaclass
+        return None
+    if isinstance(exception, BaseExceptionGroup) and _holds_cancelled(exception):
+        return _rest_of(exception)
+    return exception
+
+
+def _rest_of(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
+    try:
+        return group.split(trio.Cancelled)[1]
+    except Exception:  # a class of groups that makes no copies of itself
+        rest = [leaf for leaf in leaves_of(group) if type(leaf) is not trio.Cancelled]
+        return BaseExceptionGroup("what was raised beside a cancellation", rest) if rest else None
+
+
+def _holds_cancelled(group: BaseExceptionGroup[BaseException]) -> bool:
+    return any(type(leaf) is trio.Cancelled for leaf in leaves_of(group))
+
+
+def failure_of(raised: BaseException) -> BaseException | None:
+    """What went wrong in code that is over, from what it raised: ``None`` if it was cancelled.
+
+    To be asked in the same task, outside the scopes that were made for that code. A cancellation
+    that nobody has asked for there is a failure: `trio.Cancelled` may be kept, and raised again
+    where it means nothing.
+    """
+    failure = without_cancelled(raised)
+    if failure is None and trio.current_effective_deadline() > -math.inf:
+        failure = RuntimeError(
+            "a trio.Cancelled was raised that nobody has asked for: it belongs to another cancel "
+            "scope (it was kept, perhaps, and raised again here)"
+        )
+        failure.__cause__ = raised
+    return failure
+
+
+def _failure_of(incarnation: Incarnation, raised: BaseException) -> BaseException | None:
+    was_asked = incarnation.scope.cancel_called
+    return without_cancelled(raised) if was_asked else failure_of(raised)
+
+
+def _classify(
+    incarnation: Incarnation, member: Member, result: object, failure: BaseException | None
+) -> Reason:
+    """Why it ended: cancellation first, then time limits, then what it raised or returned."""
+    if failure is not None:
+        drop_own_frames(failure)
+        if is_exit(failure):
+            member.loop.tree.exit(failure, member.loop)
+            return Failed(failure)
+    cause = incarnation.cause
+    if cause is None and incarnation.burden == "none":
+        cause = limit_passed(incarnation)
+    if cause is not None:
+        return Failed(_told_of_both(cause, failure))
+    if failure is not None:
+        return _failed_or_late(incarnation, failure)
+    if result is _NOTHING or (incarnation.inner is not None and incarnation.scope.cancel_called):
+        return ABORTED  # what the loop of a cancelled supervisor still managed to do is no matter
+    if incarnation.started_at is None and incarnation.burden == "none":
+        return Failed(
+            RuntimeError(
+                f"the start function of child {member.path!r} returned before it called "
+                "task_status.started()"
+            )
+        )
+    return Normal(result)
+
+
+def _told_of_both(cause: Exception, failure: BaseException | None) -> BaseException:
+    """One exception that leads to the other: ``cause`` first, unless ``failure`` comes of it."""
+    if failure is None or sole_leaf_of(failure) is cause:
+        return cause
+    if leads_to(failure, cause):
+        return failure
+    add_context(cause, failure)
+    return cause
+
+
+def _failed_or_late(incarnation: Incarnation, failure: BaseException) -> Reason:
+    if incarnation.burden == "aborted" and isinstance(failure, LateStart):
+        return ABORTED
+    return Failed(failure)
+
+
+def limit_passed(incarnation: Incarnation) -> Exception | None:
+    """The time limit whose deadline has cancelled the child, if one has."""
+    scope, member = incarnation.scope, incarnation.member
+    if member is None or not scope.cancel_called or scope.deadline > trio.current_time():
+        return None
+    path, child = member.path, member.child
+    if incarnation.started_at is None:
+        return StartTimeout(f"child {path!r} was not started within {child.start_timeout:g} s")
+    if incarnation.beat_by <= incarnation.run_until:
+        return Unresponsive(f"child {path!r} sent no heartbeat for {child.heartbeat:g} s")
+    return RunTimeout(f"child {path!r} ran longer than {child.run_timeout:g} s")
+
+
+def is_own(code: types.CodeType) -> bool:
+    """Whether this is code of ours, which would tell a user nothing."""
+    return code.co_filename.startswith(_PACKAGE)
+
+
+def drop_own_frames(exception: BaseException) -> None:
+    """Let the traceback begin with the user's code.
+
+    Our frames tell a reader nothing, and they hold the tree: kept by a report, they would keep
+    every ended child alive.
+    """
+    traceback = place_of(exception)
+    while traceback is not None and is_own(traceback.tb_frame.f_code):
+        traceback = traceback.tb_next
+    set_place(exception, traceback)
+
+
+@enable_ki_protection
+async def _run_hook(member: Member) -> None:
+    """Await ``on_termination`` in the task of the ended child, so that nobody waits for it."""
+    hook = member.child.on_termination
+    report = member.last_report
+    assert report is not None
+    assert hook is not None
+    error: Exception | None = None
+    deciding.set(member.loop)
+    running = Hook(report.path)
+    member.loop.on_hook(member, running)
+    try:
+        with running.scope:
+            await _call_hook(hook, report)
+    except BaseException as exception:
+        failure = failure_of(exception)
+        if failure is not None:
+            drop_own_frames(failure)
+            if is_exit(failure):
+                member.loop.tree.exit(failure, member.loop)
+            else:
+                assert isinstance(failure, Exception)
+                error = failure
+    member.loop.on_hook_done(member, error)
+
+
+@disable_ki_protection
+async def _call_hook(
+    hook: Callable[[TerminationReport], Awaitable[object]], report: TerminationReport
+) -> None:
+    awaitable = hook(report)
+    if awaitable.__class__ is not types.CoroutineType:
+        check_awaitable(f"on_termination of child {report.path!r}", hook, awaitable)
+    await awaitable

@@ -1,0 +1,290 @@
+"""The children of one supervisor, in start order, each incarnation a task in its own cancel scope.
+
+A `Member` is a key of one supervisor incarnation; it outlives the incarnations of its child.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterable, Iterator
+from itertools import chain
+from time import time
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+import trio
+
+from spry_py._spec.child import Child
+from spry_py._spec.errors import ChildFailure, Interrupted, is_exit
+from spry_py._spec.options import Kind
+from spry_py._spec.termination import Reason, TerminationReport
+from spry_py._telemetry.spans import clean_context, context_here
+
+from .here import refuse_elsewhere
+from .incarnation import Incarnation
+from .life import in_own_task
+
+if TYPE_CHECKING:
+    from spry_py._policy.breaker import Breaker
+    from spry_py._telemetry.listener import Incident
+
+    from .keeper import Keeper
+    from .loop import Loop
+
+Status: TypeAlias = Literal[
+    "starting", "running", "stopping", "restarting", "waiting", "ignored", "done", "stopped"
+]
+
+
+class Member:
+    """A key of one supervisor incarnation, over all incarnations of its child."""
+
+    __slots__ = (
+        "attributes",
+        "breaker",
+        "child",
+        "in_a_row",
+        "incarnation",
+        "incident",
+        "inner",
+        "labels",
+        "last_report",
+        "loop",
+        "number",
+        "restarts",
+        "start_span",
+        "state",
+        "undecided",
+        "watchers",
+    )
+
+    def __init__(self, loop: Keeper, child: Child[Any]) -> None:
+        self.loop = loop
+        self.child = child
+        self.incarnation: Incarnation | None = None
+        self.number = 0
+        self.restarts = 0
+        self.in_a_row = 0
+        # what it is while no incarnation is alive
+        self.state: Status = "starting"
+        # it has ended, and nobody has decided yet what becomes of it
+        self.undecided = False
+        self.last_report: TerminationReport | None = None
+        self.breaker: Breaker | None = None
+        self.inner: Loop | None = None
+        self.watchers: trio.lowlevel.ParkingLot | None = None
+        # telemetry's: the restart under way of this child alone, its last start, and what spans,
+        # log records and metric points about it carry
+        self.incident: Incident | None = None
+        self.start_span: Any = None
+        self.attributes: dict[str, Any] | None = None
+        self.labels: dict[str, Any] | None = None
+
+    @property
+    def key(self) -> str:
+        return self.child.key
+
+    @property
+    def path(self) -> str:
+        above = self.loop.path
+        return f"{above}/{self.child.key}" if above else self.child.key
+
+    @property
+    def kind(self) -> Kind:
+        return self.child.kind
+
+    @property
+    def is_alive(self) -> bool:
+        incarnation = self.incarnation
+        return incarnation is not None and incarnation.member is not None
+
+    @property
+    def status(self) -> Status:
+        """The status word that callers see; docs/glossary.md lists them."""
+        incarnation = self.incarnation
+        if incarnation is None or incarnation.ended:
+            return self.state
+        if incarnation.burden != "none" or incarnation.cause is not None:
+            return "stopping"
+        if incarnation.is_cancelled or incarnation.limit_is_over:
+            return "stopping"
+        if incarnation.started_at is None:
+            return "starting"
+        inner = incarnation.inner
+        return "stopping" if inner is not None and inner.is_stopping else "running"
+
+    @property
+    def value(self) -> Any:
+        """The started value of the living incarnation."""
+        incarnation = self.incarnation
+        if incarnation is None:
+            return None
+        # read first: whoever ends it lets go of its value afterwards
+        value = incarnation.value
+        return None if incarnation.ended else value
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it has ended for good, as far as this supervisor incarnation goes."""
+        if self.is_alive or self.undecided:
+            return False
+        return self.state in FINAL or self.loop.has_ended
+
+    def forget_value(self) -> None:
+        """Let go of what the last incarnation was started with; a traceback may hold on to it."""
+        if self.incarnation is not None and self.incarnation.ended:
+            self.incarnation.value = None
+
+    def start_error(self, problem: Exception | None = None) -> BaseException:
+        """What a start that came to nothing raises out of the call that waits for it.
+
+        ``problem`` is what kept it from being tried again, if that went wrong as well.
+        """
+        cause = self.last_report.exception if self.last_report is not None else None
+        cause = cause if problem is None else problem
+        if cause is not None and is_exit(cause):
+            return Interrupted(f"the start of {self.path!r} was interrupted: the program is ending")
+        failure = ChildFailure(self.key, self.path)
+        failure.__cause__ = cause
+        return failure
+
+    def tell_watchers(self) -> None:
+        if self.watchers is not None:
+            self.watchers.unpark_all()
+
+    async def watch(self) -> None:
+        """Wait until something has happened to this member."""
+        refuse_elsewhere(self.loop.tree.token, f"a wait for {self.path!r}")
+        if self.watchers is None:
+            self.watchers = trio.lowlevel.ParkingLot()
+        await self.watchers.park()
+
+    def count_restart(self) -> None:
+        """Its supervisor is about to start it again."""
+        self.restarts += 1
+        self.loop.teller.child_restarted(self)
+
+    def spawn(self, nursery: trio.Nursery) -> Incarnation:
+        """Begin the next incarnation; the former one must have ended."""
+        assert not self.is_alive, f"two incarnations of {self.path!r} would overlap"
+        self.forget_value()
+        self.number += 1
+        self.state = "starting"
+        child = self.child
+        deadline = math.inf
+        if child.start_timeout < math.inf:
+            deadline = trio.current_time() + child.start_timeout
+        self.incarnation = incarnation = Incarnation(self, deadline)
+        if deadline < math.inf:
+            self.loop.shutdowns.guard(incarnation)
+        tree = self.loop.tree
+        tree.teller.child_starting(self, incarnation)
+        if child.takes_status and child.kind != "supervisor":
+            tree.slow.begin(incarnation)
+        if context_here() is tree.context:
+            nursery.start_soon(in_own_task, incarnation, name=child.key)
+        else:
+            with clean_context():
+                nursery.start_soon(in_own_task, incarnation, name=child.key)
+        return incarnation
+
+    def close(self, incarnation: Incarnation, reason: Reason) -> bool:
+        """Write down the end of an incarnation and hand it to the supervisor.
+
+        Answers whether ``on_termination`` is to run before the supervisor decides.
+        """
+        path = self.path
+        report = TerminationReport(
+            self.key,
+            path,
+            incarnation.number,
+            reason,
+            incarnation.burden,
+            incarnation.started_at,
+            trio.current_time(),
+            time(),
+        )
+        incarnation.where = (self.key, path)
+        # the end itself comes last, for those that read in other threads
+        self.last_report = report
+        self.state = "stopping" if incarnation.burden != "none" else "restarting"
+        incarnation.member = incarnation.task = incarnation.steps = None
+        incarnation.more_stacks = ()
+        return self.loop.on_ended(self, incarnation, report)
+
+
+FINAL: Final = frozenset(("done", "stopped", "ignored"))
+
+
+class Members:
+    """The members of one supervisor incarnation: declared ones first, then those added later."""
+
+    __slots__ = ("_on_forgotten", "added", "declared", "gone")
+
+    def __init__(self, on_forgotten: Callable[[Member], object]) -> None:
+        self._on_forgotten = on_forgotten
+        self.declared: dict[str, Member] = {}
+        self.added: dict[str, Member] = {}
+        # keys that a replay leaves out: temporary and spent, or deleted
+        self.gone: set[str] = set()
+
+    def __iter__(self) -> Iterator[Member]:
+        return chain(self.declared.values(), self.added.values())
+
+    def __reversed__(self) -> Iterator[Member]:
+        return chain(reversed(self.added.values()), reversed(self.declared.values()))
+
+    def __len__(self) -> int:
+        return len(self.declared) + len(self.added)
+
+    def get(self, key: str) -> Member | None:
+        # in this order no reader in another thread misses one that moves between the groups
+        return self.added.get(key) or self.declared.get(key)
+
+    def seen(self) -> list[Member]:
+        """All of them, for those that read in other threads while the loop goes on.
+
+        One that moves between the groups is in both for a moment, and is seen once.
+        """
+        added = list(self.added.values())
+        return list(dict.fromkeys([*self.declared.values(), *added]))
+
+    def put_in_order(self, declared: Iterable[str], added: Collection[str]) -> None:
+        """Move the keys that a replay has added to where it ``declared`` them, each behind another.
+
+        All other keys keep their places.
+        """
+        followers: dict[str | None, list[str]] = {}
+        before: str | None = None
+        for key in declared:
+            if key in self.declared:
+                if key in added:
+                    followers.setdefault(before, []).append(key)
+                before = key
+        pending: list[str | None] = [key for key in reversed(self.declared) if key not in added]
+        pending.append(None)
+        ordered: dict[str, Member] = {}
+        while pending:
+            key_or_none = pending.pop()
+            if key_or_none is not None:
+                ordered[key_or_none] = self.declared[key_or_none]
+            pending.extend(reversed(followers.pop(key_or_none, ())))
+        assert len(ordered) == len(self.declared), "a key got lost"
+        self.declared = ordered
+
+    def add(self, member: Member) -> None:
+        """A child that no system has declared."""
+        self.added[member.key] = member
+        self.gone.discard(member.key)
+
+    def remove(self, member: Member) -> None:
+        """Forget a member."""
+        for group in (self.declared, self.added):
+            if group.get(member.key) is member:
+                del group[member.key]
+                self._on_forgotten(member)
+
+    def drop(self, member: Member) -> None:
+        """Forget a member; a replay that declares its key leaves it out from now on."""
+        if self.declared.get(member.key) is member:
+            self.gone.add(member.key)
+        self.remove(member)

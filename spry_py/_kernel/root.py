@@ -1,0 +1,113 @@
+"""Running a tree: the one shield around it, and the two tasks that serve it from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from spry_py._spec.child import Child
+from spry_py._spec.errors import StartupFailure
+from spry_py._spec.termination import TerminationReport
+from spry_py._telemetry.spans import clean_context, context_here
+
+from .context import current_incarnation, enter_context
+from .here import refuse_without_trio
+from .incarnation import Incarnation
+from .life import live
+from .tree import Tree
+
+
+@enable_ki_protection
+async def run_root(
+    supervisor: Any,
+    name: str,
+    on_started: Callable[[Any], object],
+    on_tree: Callable[[Tree], object] | None = None,
+) -> TerminationReport:
+    """Run a supervisor as a root, to its end.
+
+    A cancellation from outside must not reach the children before their turn: all of them stand in
+    one shield, and a task outside it turns the cancellation into a stop. Returns the report of an
+    orderly end; raises what the tree failed with, bare; lets `trio.Cancelled` out at last.
+    """
+    refuse_without_trio(f"the tree {name!r}")
+    host = current_incarnation()
+    tree = Tree(Child(name, supervisor), host)
+    ground: Any = tree.root.loop
+    ground.on_value = on_started
+    if on_tree is not None:
+        on_tree(tree)
+    incarnation = tree.incarnation
+    _tie(incarnation, host)
+    enter_context(None)  # the two that serve the tree are not the host's own tasks
+    try:
+        async with trio.open_nursery() as outside:
+            outside.start_soon(_watch, tree, outside.cancel_scope, name="spry_py watcher")
+            outside.start_soon(tree.alarm.run, name="spry_py alarm")
+            with trio.CancelScope(shield=True), clean_context():
+                tree.context = context_here()
+                await live(incarnation)
+            tree.alarm.close()
+            outside.cancel_scope.cancel()
+    except BaseExceptionGroup as group:  # pragma: no cover - a Ctrl-C in the very last tick
+        # handed to the main task while it waits here for the two that have just been cancelled
+        if tree.exit_exception is None:
+            tree.exit_exception = group.exceptions[0]
+    finally:
+        _untie(incarnation, host)
+    report = tree.root.last_report
+    assert report is not None
+    failure = tree.exit_exception
+    if failure is None:
+        failure = report.exception
+    if ground.cancelled and isinstance(failure, StartupFailure):
+        # what the interrupted boot made of it is in the report and in the log
+        failure = None
+    del tree, incarnation
+    if failure is not None:
+        try:
+            raise failure
+        finally:
+            del failure, report
+    await trio.lowlevel.checkpoint_if_cancelled()
+    return report
+
+
+@enable_ki_protection
+async def _watch(tree: Tree, around: trio.CancelScope) -> None:
+    try:
+        await trio.sleep_forever()
+    except trio.Cancelled:
+        incarnation = tree.incarnation
+        if not incarnation.ended:
+            tree.root.loop.cancelled = True  # type: ignore[attr-defined]
+            host = tree.root.loop.own
+            occasion = host.settling_for if host is not None else "stop"
+            if _host_is_aborted(tree):
+                incarnation.abort(occasion)
+            else:
+                incarnation.stop(occasion)
+
+
+def _host_is_aborted(tree: Tree) -> bool:
+    host = tree.root.loop.own
+    return host is not None and (host.burden == "aborted" or host.scope.cancel_called)
+
+
+def _tie(root: Incarnation, host: Incarnation | None) -> None:
+    """A tree opened in a child's code settles with the child and is aborted with it."""
+    if host is not None and not host.ended:
+        host.listen().roots.append(root)
+        if host.burden == "settling":
+            root.stop(host.occasion)
+        elif host.burden == "aborted":
+            root.abort(host.occasion)
+
+
+def _untie(root: Incarnation, host: Incarnation | None) -> None:
+    enter_context(host)
+    if host is not None and host.listener is not None and root in host.listener.roots:
+        host.listener.roots.remove(root)

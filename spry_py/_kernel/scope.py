@@ -1,0 +1,164 @@
+"""`Scope`: what a system function starts its children with."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from trio.lowlevel import TrioToken, enable_ki_protection
+
+from .context import Context, current_context
+from .here import refuse_elsewhere
+
+if TYPE_CHECKING:
+    from spry_py._spec.child import Child
+
+    from .startup import Startup
+
+T = TypeVar("T")
+T1 = TypeVar("T1")
+T2 = TypeVar("T2")
+T3 = TypeVar("T3")
+T4 = TypeVar("T4")
+T5 = TypeVar("T5")
+
+
+class Scope:
+    """Starts the children of a system, in order. Good until the system function returns."""
+
+    __slots__ = ("_busy", "_path", "_startup", "_token", "_unawaited")
+
+    def __init__(self, startup: Any) -> None:
+        self._startup: Startup | None = startup
+        self._path = startup.path
+        self._token: TrioToken = startup.token
+        self._busy = False
+        # the calls whose coroutines have not taken their first step: at most one, if all is well
+        self._unawaited: dict[object, tuple[str, Coroutine[Any, Any, Any]]] = {}
+
+    @property
+    def context(self) -> Context:
+        """The context of the supervisor itself."""
+        return current_context()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a child is being started with it."""
+        return self._busy
+
+    @enable_ki_protection
+    def start(self, child: Child[T]) -> Coroutine[Any, Any, T]:
+        """Start ``child`` and return its started value, once it is started.
+
+        In a replay a child that is still alive is not started again: its present value comes back.
+        ``None`` for a child that raised `Ignore`, or that a replay leaves out.
+
+        Raises `ChildFailure` if the start fails (with the child's exception as cause; the key is
+        free again), `ReusedKey`, `Interrupted` if a stop comes meanwhile, `SupervisorStopped` if it
+        came before, `RuntimeError` after the system function has returned or from a second task.
+        Cancelling the call cancels the start and waits until nothing is left of it. After trio's
+        ``nursery.start``.
+        """
+        self._refuse_late("start")
+        call = object()
+        coroutine = self._start(call, child)
+        self._unawaited[call] = "start", coroutine
+        return coroutine
+
+    @enable_ki_protection
+    async def _start(self, call: object, child: Child[T]) -> T:
+        startup = self._enter(call)
+        try:
+            value: T = await startup.start(child)
+        finally:
+            self._busy = False
+        return value
+
+    @overload
+    def start_together(
+        self, a: Child[T1], b: Child[T2], /
+    ) -> Coroutine[Any, Any, tuple[T1, T2]]: ...
+
+    @overload
+    def start_together(
+        self, a: Child[T1], b: Child[T2], c: Child[T3], /
+    ) -> Coroutine[Any, Any, tuple[T1, T2, T3]]: ...
+
+    @overload
+    def start_together(
+        self, a: Child[T1], b: Child[T2], c: Child[T3], d: Child[T4], /
+    ) -> Coroutine[Any, Any, tuple[T1, T2, T3, T4]]: ...
+
+    @overload
+    def start_together(
+        self, a: Child[T1], b: Child[T2], c: Child[T3], d: Child[T4], e: Child[T5], /
+    ) -> Coroutine[Any, Any, tuple[T1, T2, T3, T4, T5]]: ...
+
+    @overload
+    def start_together(self, *children: Child[T]) -> Coroutine[Any, Any, tuple[T, ...]]: ...
+
+    @enable_ki_protection
+    def start_together(self, *children: Child[Any]) -> Coroutine[Any, Any, tuple[Any, ...]]:
+        """Start children at the same time and return their values, once all are started.
+
+        The order of the arguments is the start order. At the first failure the whole group is shut
+        down in reverse and the failure raised; otherwise as `start`.
+        """
+        self._refuse_late("start_together")
+        call = object()
+        coroutine = self._start_together(call, children)
+        self._unawaited[call] = "start_together", coroutine
+        return coroutine
+
+    @enable_ki_protection
+    async def _start_together(
+        self, call: object, children: tuple[Child[Any], ...]
+    ) -> tuple[Any, ...]:
+        startup = self._enter(call)
+        try:
+            return await startup.start_together(children)
+        finally:
+            self._busy = False
+
+    def close(self) -> None:
+        """Called when the system function is over; also lets go of the tree."""
+        self._startup = None
+        self._unawaited.clear()
+
+    def refuse_unawaited(self) -> None:
+        """Raise `RuntimeError` if a call is left of which only a coroutine was made."""
+        if not self._unawaited:
+            return
+        calls = list(self._unawaited.values())
+        self._unawaited.clear()
+        for _, coroutine in calls:
+            coroutine.close()  # one error in place of Python's warnings
+        name = calls[0][0]
+        raise RuntimeError(
+            f"the scope of {self._path!r}: scope.{name}(...) was called, but not awaited, so "
+            f"nothing was started; write await scope.{name}(...), and go on when that has "
+            "returned (scope.start_together starts several at the same time)"
+        )
+
+    def _refuse_late(self, name: str) -> None:
+        refuse_elsewhere(self._token, f"Scope.{name}")
+        if self._startup is None:
+            raise RuntimeError(
+                f"the scope of {self._path!r} is closed: its system function has returned; start "
+                "children from within it, or later through the SystemHandle"
+            )
+
+    def _enter(self, call: object) -> Startup:
+        is_first = next(iter(self._unawaited), call) is call
+        self._unawaited.pop(call, None)
+        self._refuse_late("start")
+        assert self._startup is not None
+        if self._busy:
+            raise RuntimeError(
+                f"the scope of {self._path!r} is busy: another task is starting a child with it; "
+                "use scope.start_together to start several at the same time"
+            )
+        if not is_first:
+            self.refuse_unawaited()
+        self._busy = True
+        return self._startup

@@ -1,0 +1,337 @@
+"""Stopping children: ask, abort when their time is over, and name who does not end.
+
+One appointment with the tree's alarm watches over all children of a supervisor that have been
+asked: stopping a hundred thousand of them makes no more than one timer at a time.
+"""
+
+from __future__ import annotations
+
+import math
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from .context import incarnation_of
+from .incarnation import living_below, note_limit_above
+from .life import HOOK_SECONDS, Hook, is_own
+
+if TYPE_CHECKING:
+    from spry_py._spec.termination import Occasion
+
+    from .incarnation import Incarnation
+    from .keeper import Keeper
+    from .member import Member
+    from .timers import Timer
+
+STUCK_AFTER: Final = 1.0
+
+
+class Shutdowns:
+    """The children of one supervisor that have been asked to end and have not ended yet."""
+
+    __slots__ = (
+        "_after",
+        "_asked",
+        "_closed",
+        "_guarded",
+        "_intervals",
+        "_loop",
+        "_occasion",
+        "_row",
+        "_timer",
+        "_watch_at",
+        "turn",
+    )
+
+    def __init__(self, loop: Keeper) -> None:
+        self._loop = loop
+        # those to be stopped one after the other, what to do after each, and whose turn it is
+        self._row: Iterator[Member] = iter(())
+        self._after: Callable[[Member], object] = id
+        self._occasion: Occasion = "stop"
+        self.turn: Member | None = None
+        # when to look at each again
+        self._asked: dict[Incarnation | Hook, float] = {}
+        # how long to wait before the next look at those found stuck
+        self._intervals: dict[Incarnation | Hook, float] = {}
+        # those with a deadline, and when to look whether it has struck
+        self._guarded: dict[Incarnation, Timer] = {}
+        self._watch_at = math.inf
+        self._timer: Timer | None = None
+        # somebody above watches now, or there is nobody left to be watched
+        self._closed = False
+
+    def ask(self, member: Member, incarnation: Incarnation, occasion: Occasion) -> None:
+        """Begin to stop a living child; its end comes to whoever waits for it, not to the loop."""
+        incarnation.awaited = True
+        incarnation.note_occasion(occasion)
+        if incarnation.burden == "none":
+            self._loop.teller.child_asked(member, incarnation)
+        may_settle = incarnation.is_listening and incarnation.burden != "aborted"
+        if may_settle and member.child.shutdown > 0:
+            self._settle(member, incarnation)
+        else:
+            self._abort(incarnation)
+
+    def watch(self, incarnation: Incarnation) -> None:
+        """A child has been cancelled by something else: report it if it does not end."""
+        if incarnation not in self._asked:
+            self._watch(incarnation, trio.current_time() + STUCK_AFTER)
+
+    def guard(self, incarnation: Incarnation) -> None:
+        """A child has a deadline: look after it when that has struck."""
+        if incarnation not in self._guarded and not self._closed:
+            self._guard_again(incarnation)
+
+    def _guard_again(self, incarnation: Incarnation) -> None:
+        when = incarnation.scope.deadline + STUCK_AFTER
+        alarm = self._loop.tree.alarm
+        self._guarded[incarnation] = alarm.at(when, lambda: self._after_deadline(incarnation))
+
+    def _after_deadline(self, incarnation: Incarnation) -> None:
+        now, deadline = trio.current_time(), incarnation.scope.deadline
+        if now < deadline + STUCK_AFTER < math.inf:
+            self._guard_again(incarnation)
+            return
+        del self._guarded[incarnation]
+        if deadline < math.inf and incarnation not in self._asked:
+            if incarnation.inner is not None:
+                note_limit_above(incarnation.inner)
+            self._watch(incarnation, now)
+
+    def watch_hook(self, hook: Hook) -> None:
+        """An ``on_termination`` has begun: report it if its time limit does not end it."""
+        self._watch(hook, trio.current_time() + HOOK_SECONDS + STUCK_AFTER)
+
+    def cancel_hook(self, hook: Hook) -> None:
+        """End an ``on_termination`` before its time."""
+        if not hook.scope.cancel_called:
+            hook.scope.cancel()
+            self._watch(hook, trio.current_time() + STUCK_AFTER)
+
+    def close(self) -> None:
+        """Look after nobody any more: the supervisor has ended, or is cancelled from above.
+
+        Whoever has cancelled it watches over all that lives below it.
+        """
+        self._closed = True
+        self._asked.clear()
+        self._intervals.clear()
+        for timer in self._guarded.values():
+            timer.cancel()
+        self._guarded.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def forget(self, ended: Incarnation | Hook) -> None:
+        """It has ended."""
+        self._asked.pop(ended, None)
+        if self._guarded and not isinstance(ended, Hook) and ended in self._guarded:
+            self._guarded.pop(ended).cancel()
+        if self._intervals:
+            self._intervals.pop(ended, None)
+
+    async def one(self, member: Member, occasion: Occasion) -> None:
+        """Stop a child, whatever it is doing, and wait until nothing of it is alive."""
+        loop = self._loop
+        incarnation = member.incarnation
+        if incarnation is not None and incarnation.member is not None:
+            self.ask(member, incarnation, occasion)
+            while incarnation.member is not None:
+                await loop.pause()
+        while member in loop.hooks:
+            self.cancel_hook(loop.hooks[member])
+            await loop.pause()
+
+    async def each(
+        self, members: Iterable[Member], after: Callable[[Member], object], occasion: Occasion
+    ) -> None:
+        """Stop children one after the other, in the order given; ``after(member)`` each."""
+        self._row, self._after, self._occasion = iter(members), after, occasion
+        try:
+            self.advance()
+            while self.turn is not None:
+                await self._loop.pause()
+                self.advance()
+        finally:
+            self._row, self.turn = iter(()), None
+
+    def advance(self, in_loop: bool = True) -> None:
+        """If the one whose turn it is has ended, ask the next.
+
+        The end of a child calls this in its own task, on behalf of the loop that waits for the
+        whole row: to wake the loop for each of them would cost as much as the stop itself.
+        """
+        loop = self._loop
+        while True:
+            member = self.turn
+            if member is not None:
+                if member.is_alive:
+                    return
+                if member in loop.hooks:
+                    self.cancel_hook(loop.hooks[member])
+                    return
+                self._after(member)
+            member = self.turn = next(self._row, None)
+            incarnation = member.incarnation if member is not None else None
+            if member is not None and incarnation is not None and not incarnation.ended:
+                self.ask(member, incarnation, self._occasion)
+            elif member is None or not in_loop:
+                # a decision about one that has ended by itself belongs to the loop
+                loop.ring()
+                return
+
+    def _settle(self, member: Member, incarnation: Incarnation) -> None:
+        if incarnation.burden == "none":
+            # it cannot settle any more if something else has cancelled it already
+            patience = STUCK_AFTER if incarnation.scope.cancel_called else member.child.shutdown
+            incarnation.settle()
+            if incarnation not in self._asked:
+                self._watch(incarnation, trio.current_time() + patience)
+
+    def _abort(self, incarnation: Incarnation) -> None:
+        if incarnation.burden != "aborted":
+            incarnation.abort()
+            self._watch(incarnation, trio.current_time() + STUCK_AFTER)
+
+    def _watch(self, one: Incarnation | Hook, due: float) -> None:
+        if self._closed:
+            return
+        self._asked[one] = due
+        if due < self._watch_at:
+            self._arm(due)
+
+    def _arm(self, due: float) -> None:
+        if due < self._watch_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._watch_at = due
+            self._timer = self._loop.tree.alarm.at(due, self._look)
+
+    def _look(self) -> None:
+        now = trio.current_time()
+        self._watch_at = math.inf
+        for one, due in list(self._asked.items()):
+            if due <= now:
+                self._overdue(one, now)
+        if self._asked:
+            self._arm(min(self._asked.values()))
+
+    def _overdue(self, one: Incarnation | Hook, now: float) -> None:
+        teller = self._loop.teller
+        if isinstance(one, Hook):
+            stuck = teller.guard(_hook_stack, one) or (one.path, "")
+            teller.stuck(self._loop, None, [stuck])
+        elif one.burden == "settling" and not one.scope.cancel_called:
+            assert one.member is not None
+            teller.child_overdue(one.member, one)
+            self._abort(one)
+            return
+        else:
+            here = [(one.path, "")]
+            teller.stuck(self._loop, one.wait_span, teller.guard(stuck_below, one) or here)
+        self._intervals[one] = 2 * self._intervals.get(one, STUCK_AFTER)
+        self._asked[one] = now + self._intervals[one]
+
+
+def stuck_below(incarnation: Incarnation) -> list[tuple[str, str]]:
+    """The path and the stack of each child that keeps ``incarnation`` from ending."""
+    inner = incarnation.inner
+    suspects = [incarnation] if inner is None else [incarnation, *living_below(inner)]
+    stuck: list[tuple[str, str]] = []
+    for item in suspects:
+        hooks = item.inner.hooks.values() if item.inner is not None else ()
+        stuck.extend(map(_hook_stack, hooks))
+        if item.task is not None and not hooks and not _has_living_children(item):
+            stuck.append((item.path, stack_of(item)))
+    return stuck
+
+
+def _has_living_children(incarnation: Incarnation) -> bool:
+    inner = incarnation.inner
+    return inner is not None and any(member.is_alive for member in inner.members)
+
+
+def _hook_stack(hook: Hook) -> tuple[str, str]:
+    parts = ["  in its on_termination:\n", *_lines(hook.task.iter_await_frames())]
+    return hook.path, "".join([*parts, *_lines_of_each(_nested_in(hook.task))])
+
+
+def stack_of(incarnation: Incarnation, whole: bool = True) -> str:
+    """Where a child stands, as traceback text, the innermost frame last; nested tasks follow.
+
+    Unless ``whole``, those tasks are left out that are children themselves.
+    """
+    assert incarnation.task is not None
+    parts = _lines(chain(incarnation.task.iter_await_frames(), _frames_of(incarnation.steps)))
+    nested = _nested_in(incarnation.task)
+    parts.extend(_lines_of_each(task for task in nested if whole or _runs(task, incarnation)))
+    assert incarnation.member is not None
+    guard = incarnation.member.loop.teller.guard
+    parts.extend(guard(_said, tell) or "" for tell in incarnation.more_stacks)
+    return "".join(parts)
+
+
+def own_tasks(incarnation: Incarnation) -> Iterator[trio.lowlevel.Task]:
+    """The tasks that run a child's own code: its main one, and those nested in that."""
+    assert incarnation.task is not None
+    yield incarnation.task
+    yield from (task for task in _nested_in(incarnation.task) if _runs(task, incarnation))
+
+
+def _runs(task: trio.lowlevel.Task, incarnation: Incarnation) -> bool:
+    return incarnation_of(task) is incarnation
+
+
+def _lines_of_each(tasks: Iterable[trio.lowlevel.Task]) -> Iterator[str]:
+    for task in tasks:
+        yield f"  in its nested task {task.name}:\n"
+        yield from _lines(task.iter_await_frames())
+
+
+def _nested_in(outermost: trio.lowlevel.Task) -> Iterator[trio.lowlevel.Task]:
+    pending = [outermost]
+    while pending:
+        for nursery in pending.pop().child_nurseries:
+            for task in nursery.child_tasks:
+                yield task
+                pending.append(task)
+
+
+def _said(tell: Callable[[], str]) -> str:
+    text = tell()
+    if not isinstance(text, str):
+        raise TypeError(f"add_stack: {tell!r} must return the lines of a traceback, not {text!r}")
+    return text
+
+
+def _lines(frames: Iterable[tuple[FrameType, int]]) -> list[str]:
+    """The user's frames, and in one line the call of trio that they wait in."""
+    theirs = [pair for pair in frames if not is_own(pair[0].f_code)]
+    users = [pair for pair in theirs if not _is_trios(pair[0])]
+    waits = theirs[theirs.index(users[-1]) + 1 :] if users else theirs
+    lines = traceback.StackSummary.extract(users).format()
+    return [*lines, *(f"  waiting in {_name_of(frame)}\n" for frame, _ in waits[:1])]
+
+
+def _is_trios(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0] == "trio"
+
+
+def _name_of(frame: FrameType) -> str:
+    """What a user knows a function of trio by."""
+    name = frame.f_code.co_qualname
+    return f"trio.{name}" if hasattr(trio, name.partition(".")[0]) else f"trio: {name}"
+
+
+def _frames_of(steps: Any) -> Iterator[tuple[FrameType, int]]:
+    """The frames of a coroutine and of what it awaits, as far as Python shows them."""
+    while steps is not None:
+        frame = getattr(steps, "cr_frame", None) or getattr(steps, "gi_frame", None)
+        if frame is not None:
+            yield frame, frame.f_lineno
+        steps = getattr(steps, "cr_await", None) or getattr(steps, "gi_yieldfrom", None)

@@ -1,0 +1,467 @@
+"""Running a system: its children start one at a time, in the order in which it declares them.
+
+A first startup and a replay are the same thing: what is alive answers with its present value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any
+
+import trio
+from trio.lowlevel import disable_ki_protection
+
+from spry_py._spec.check import check_awaitable
+from spry_py._spec.child import Child
+from spry_py._spec.errors import (
+    ChildFailure,
+    Ignore,
+    Interrupted,
+    NonChildFailure,
+    ReusedKey,
+    StartupFailure,
+    SupervisorStopped,
+    is_exit,
+    leaves_of,
+)
+
+from .alone import was_ignored
+from .life import drop_own_frames, failure_of
+from .member import Member
+from .scope import Scope
+
+if TYPE_CHECKING:
+    from spry_py._spec.termination import Occasion
+
+    from .before import Before
+    from .incarnation import Incarnation
+    from .system import SystemLoop
+
+_STOPPING = (Interrupted, SupervisorStopped)
+
+
+class Startup:
+    """One run of a system function."""
+
+    __slots__ = (
+        "_before",
+        "_cancel_scope",
+        "_changes",
+        "_inserted",
+        "_loop",
+        "_problems",
+        "_scope",
+        "declared",
+        "failed",
+    )
+
+    def __init__(
+        self, loop: SystemLoop, changes: bool = False, before: Before | None = None
+    ) -> None:
+        self._loop = loop
+        # whether a child whose specification has changed is started anew
+        self._changes = changes
+        # to go back to, if a caller asked for this and nothing comes of it
+        self._before = before
+        self._cancel_scope = trio.CancelScope()
+        # what recoverable or backoff raised when asked about another try
+        self._problems: dict[Member, Exception] = {}
+        self._scope = Scope(self)
+        # in the order of declaration
+        self.declared: dict[str, None] = {}
+        # new keys among old ones
+        self._inserted: set[str] = set()
+        # the children whose start has failed, by path: a system may have gone on without them
+        self.failed: dict[str, Member] = {}
+
+    @property
+    def path(self) -> str:
+        """The path of the system."""
+        return self._loop.path
+
+    @property
+    def token(self) -> trio.lowlevel.TrioToken:
+        """The run of trio that its scope may be used in."""
+        return self._loop.tree.token
+
+    @property
+    def loop(self) -> SystemLoop:
+        """The supervisor incarnation that starts."""
+        return self._loop
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the system function waits for the start of a child."""
+        return self._scope.is_busy
+
+    async def run(self) -> None:
+        """Run the system function to its end.
+
+        Raises `Interrupted` if a stop came, else the `StartupFailure` that it ended with. What had
+        started stays started: the caller knows what to do with it.
+        """
+        loop = self._loop
+        loop.tree.slow.begin(self)
+        error: BaseException | None = None
+        was_cancelled = False
+        try:
+            with self._cancel_scope:
+                await self._call(self._scope)
+                if not loop.is_leaving:
+                    self._scope.refuse_unawaited()
+        except BaseException as exception:
+            error = failure_of(exception)
+            was_cancelled = error is None
+        finally:
+            loop.tree.slow.end(self)
+            self._scope.close()
+            if self._inserted:
+                loop.members.put_in_order(self.declared, self._inserted)
+        if was_cancelled:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        if error is not None:
+            self._fail(error)
+        if loop.is_leaving:
+            raise Interrupted(f"the startup of {loop.path!r} was interrupted: it is being stopped")
+
+    def interrupt(self) -> None:
+        """A stop has come: cancel whatever the system function waits for."""
+        self._cancel_scope.cancel()
+
+    @disable_ki_protection
+    async def _call(self, scope: Scope) -> None:
+        system: Callable[[Scope], Awaitable[object]] = self._loop.system
+        awaitable = system(scope)
+        if awaitable.__class__ is not CoroutineType:  # no call in between: see `_run_child._call`
+            check_awaitable(f"the system function of {self._loop.path!r}", system, awaitable)
+        result = await awaitable
+        if result is not None:
+            raise TypeError(
+                f"the system function of {self._loop.path!r} must return None, not {result!r}; "
+                "a system only declares its children"
+            )
+
+    def _fail(self, error: BaseException) -> None:
+        """Raise what the startup failed with, out of what the system function raised."""
+        path = self._loop.path
+        drop_own_frames(error)
+        if is_exit(error):
+            self._loop.tree.exit(error, self._loop)
+            raise Interrupted(f"the startup of {path!r} was interrupted: the program is ending")
+        if self._loop.is_leaving and all(isinstance(x, _STOPPING) for x in leaves_of(error)):
+            return
+        theirs = (Ignore, Interrupted) if self._loop.is_ready else ()
+        if isinstance(error, StartupFailure | Ignore) and not isinstance(error, theirs):
+            raise error
+        raise NonChildFailure(path) from error
+
+    # What the scope offers
+
+    async def start(self, child: Child[Any]) -> Any:
+        """Start one child and return its value once it is started."""
+        child = self._loop.completed(child)
+        self._refuse_reused(child, self.declared)
+        member = self._declare(child)
+        if member is not None and member.number:
+            member = await self._make_ready(member, child)
+        if member is None or not self._is_wanted(member):
+            await trio.lowlevel.checkpoint()
+            return self._present_value(member)
+        return await self._until_started(member, self._spawn(member, child))
+
+    async def _until_started(self, member: Member, incarnation: Incarnation) -> Any:
+        await self._until_over([member])
+        # the last of its tries
+        incarnation = member.incarnation or incarnation
+        if incarnation.started_at is not None:
+            self._note_change()
+            return incarnation.value
+        return self._not_started(member)
+
+    def _may_try_again(self, member: Member) -> bool:
+        """If the first start of a child has failed and may be tried again, see to that."""
+        loop = self._loop
+        if member.child.start_attempts == 1 or loop.is_ready or loop.is_leaving:
+            return False
+        try:
+            return loop.try_again(member, lambda: self._begin_again(member))
+        except Exception as error:
+            self._problems[member] = error
+            return False
+
+    def _begin_again(self, member: Member) -> None:
+        if self._loop.is_leaving:
+            return
+        del self._loop.waits[member]
+        self._loop.begin(member)
+        assert member.incarnation is not None
+        member.incarnation.awaited = True
+        self._loop.ring()
+
+    def _note_change(self) -> None:
+        if self._before is not None:
+            self._before.has_changed = True
+
+    async def _make_ready(self, member: Member, child: Child[Any]) -> Member | None:
+        """Wait for what is under way with a child, and stop one that is to become another.
+
+        ``None`` if that was the last of it, as for a temporary one that a call terminates.
+        """
+        incarnation = member.incarnation
+        if self._changes and (member.child != child or member.status == "stopping"):
+            if member.is_alive or member.undecided:
+                await self._make_way(member)
+            if member.child != child:
+                self._keep(member)
+                member.state, member.breaker, member.in_a_row = "stopped", None, 0
+        elif incarnation is not None and _under_way(incarnation):
+            await self._until_up(member, incarnation)
+        return self._loop.members.declared.get(member.key)
+
+    async def _make_way(self, member: Member) -> None:
+        """Stop a child that is to be another one from now on."""
+        incarnation = member.incarnation
+        assert incarnation is not None
+        self._loop.waiting_for = (member,)
+        self._loop.calls.refuse_awaited()
+        if member.undecided or incarnation.burden == "none":
+            self._note_change()
+            await self._shut_down([member])
+        else:
+            # it is being stopped by a call, which has its own idea of what becomes of it
+            await self._shut_down([member], after=lambda _: None)
+
+    def _keep(self, member: Member) -> None:
+        if self._before is not None:
+            self._before.keep(member)
+
+    async def _until_up(self, member: Member, incarnation: Incarnation) -> None:
+        """Wait for a start that a call or a restart has begun, as if it was part of this one."""
+        loop = self._loop
+        has_call = loop.calls.has_start_of(member)
+        incarnation.awaited = True
+        loop.waiting_for = (member,)
+        loop.calls.refuse_awaited()
+        await self._until_over([member])
+        report = member.last_report
+        if incarnation.started_at is None and (report is None or report.burden == "none"):
+            if has_call:
+                self._keep(member)  # down, as its caller has left it
+            elif self._before is not None:
+                self._before.owe(member)
+            self._not_started(member)
+
+    async def start_again(self, member: Member) -> None:
+        """Start a child that no system has declared, as a part of this replay."""
+        if self._loop.is_leaving:
+            raise Interrupted(f"the restart of {member.path!r} was interrupted by a stop")
+        try:
+            await self._until_started(member, self._spawn(member, member.child))
+        except ChildFailure:
+            member.state = "restarting"  # it stays known, for the next attempt
+            raise
+
+    async def start_together(self, declared: Sequence[Child[Any]]) -> tuple[Any, ...]:
+        """Start several at the same time; all or none of them."""
+        children = [self._loop.completed(child) for child in declared]
+        keys = set(self.declared)
+        for child in children:
+            self._refuse_reused(child, keys)
+            keys.add(child.key)
+        members = [self._declare(child) for child in children]
+        for index, member in reversed([*enumerate(members)]):
+            if member is not None and member.number:
+                members[index] = await self._make_ready(member, children[index])
+        begun: list[Member] = []
+        for member, child in zip(members, children, strict=True):
+            if member is not None and self._is_wanted(member):
+                self._spawn(member, child)
+                begun.append(member)
+        await self._until_over(begun)
+        failed = [member for member in begun if _has_failed(member)]
+        if failed and not self._loop.is_leaving:
+            await self._take_back(begun)
+        for member in failed:
+            self._not_started(member)
+        self._raise_if_interrupted(begun)
+        for member in begun:
+            if member.is_alive or not was_ignored(member):
+                self._note_change()
+            else:
+                self._loop.leave_out(member)
+        return tuple(self._present_value(member) for member in members)
+
+    def _refuse_reused(self, child: Child[Any], keys: Collection[str]) -> None:
+        self._refuse_stopping()
+        loop = self._loop
+        loop.check_child(child)
+        if child.key in keys:
+            raise ReusedKey(child.key, f"{loop.path}/{child.key}")
+
+    def _refuse_stopping(self) -> None:
+        if self._loop.is_leaving:
+            path = self._loop.path
+            raise SupervisorStopped(f"{path!r} is being stopped: it starts no more children")
+
+    def _declare(self, child: Child[Any]) -> Member | None:
+        """The member of that key, known or new; ``None`` for one that a replay leaves out."""
+        members = self._loop.members
+        before = next(reversed(self.declared), None)
+        self.declared[child.key] = None
+        member = members.declared.get(child.key)
+        if member is None and child.key in members.added:
+            # in one of the groups at any time, for those that read in other threads
+            member = members.declared[child.key] = members.added[child.key]
+            del members.added[child.key]
+            self._loop.calls.keep(member)
+        if member is None and child.key not in members.gone:
+            if members.declared and before != next(reversed(members.declared)):
+                self._inserted.add(child.key)
+            member = members.declared[child.key] = Member(self._loop, child)
+        return member
+
+    def _is_wanted(self, member: Member) -> bool:
+        return not member.is_alive and not member.undecided and member.state != "done"
+
+    def _present_value(self, member: Member | None) -> Any:
+        """The value of a child that is not started now.
+
+        One whose end is still to be decided answers with its last value: the decision comes when
+        the startup is over, and a replay then brings the new one.
+        """
+        if member is None or member.incarnation is None or member.state in ("done", "ignored"):
+            return None
+        return member.incarnation.value
+
+    def _spawn(self, member: Member, child: Child[Any]) -> Incarnation:
+        self._refuse_stopping()  # the stop may have come while it was made ready
+        if member.number:
+            member.count_restart()
+            loop = self._loop
+            if self._before is not None:
+                self._before.keep(member)
+            elif member in loop.waits:
+                loop.waits.pop(member).cancel()
+        member.child = child
+        incarnation = member.spawn(self._loop.nursery)
+        incarnation.awaited = True
+        return incarnation
+
+    async def _until_over(self, members: list[Member]) -> None:
+        """Wait until all of them are started, or one has failed, or a stop has come."""
+        loop = self._loop
+        loop.waiting_for = members
+        try:
+            while not loop.is_leaving and self._are_starting(members):
+                await loop.pause()
+        except trio.Cancelled:
+            await self._cancelled(members)
+        if loop.is_leaving:
+            await self._interrupted(members)
+
+    def _are_starting(self, members: list[Member]) -> bool:
+        """Whether to wait on: some are not started yet, and none has failed for good."""
+        waiting = False
+        for member in members:
+            incarnation = member.incarnation
+            assert incarnation is not None
+            left_out = incarnation.ended and was_ignored(member)
+            if incarnation.started_at is None and not left_out:
+                is_over = incarnation.ended and member not in self._loop.waits
+                if is_over and not self._may_try_again(member):
+                    return False
+                waiting = True
+        return waiting
+
+    async def _cancelled(self, members: list[Member]) -> None:
+        """By a stop, which is no cancellation; or by the user, who thereby takes the start back."""
+        if not self._loop.is_leaving:
+            await self._take_back(members)
+            await trio.lowlevel.checkpoint()
+
+    async def _interrupted(self, members: list[Member]) -> None:
+        """Shut them down: they are the last ones, and so it is their turn.
+
+        What the system function holds for them must not be let go of before they have ended.
+        """
+        if any(member.is_alive for member in members):
+            await self._shut_down(members)
+
+    async def _take_back(self, members: list[Member]) -> None:
+        """Shut down in reverse what has been started together; the keys are free again."""
+        waits = self._loop.waits
+        failed = [member for member in members if _has_failed(member) and member not in waits]
+        await self._shut_down(members)
+        for member in members:
+            if member not in failed:
+                self._free(member)
+
+    async def _shut_down(
+        self, members: list[Member], after: Callable[[Member], object] | None = None
+    ) -> None:
+        loop = self._loop
+        loop.teller.teardown_began(loop, loop.startup_span)
+        with trio.CancelScope(shield=True):
+            row, after = list(reversed(members)), after or self._shut
+            await loop.shutdowns.each(row, after, self._occasion)
+        loop.teller.teardown_ended(loop)
+
+    @property
+    def _occasion(self) -> Occasion:
+        """What children are stopped for that this startup stops."""
+        if self._loop.is_ready and not self._loop.is_leaving:
+            return "replay" if self._changes else "restart"
+        return self._loop.ending_for
+
+    def _shut(self, member: Member) -> None:
+        before = self._before
+        if before is None or not before.keeps(member):
+            self._loop.shut(member)
+
+    def _not_started(self, member: Member) -> None:
+        """A start that is over without having succeeded: left out, or a failure to raise."""
+        loop = self._loop
+        self._raise_if_interrupted([member])
+        if was_ignored(member):
+            loop.leave_out(member)
+            return
+        self.failed[member.path] = member
+        error = member.start_error(self._problems.get(member))
+        self._free(member)
+        raise error
+
+    def _raise_if_interrupted(self, members: list[Member]) -> None:
+        loop = self._loop
+        for member in members:
+            is_over = _has_failed_by_itself(member) and member not in loop.waits
+            if loop.is_leaving and not is_over:
+                raise Interrupted(
+                    f"the start of {member.path!r} was interrupted: {loop.path!r} is being stopped"
+                )
+
+    def _free(self, member: Member) -> None:
+        """A start that came to nothing leaves the key to whoever wants it next."""
+        self.declared.pop(member.key, None)
+        if member.number == 1 or not self._loop.is_ready:
+            self._loop.members.declared.pop(member.key, None)
+            member.state = "stopped"
+        else:
+            # in a replay: tried again with the next attempt, unless the system goes on without it
+            member.state = "restarting"
+        member.tell_watchers()
+
+
+def _under_way(incarnation: Incarnation) -> bool:
+    return incarnation.started_at is None and not incarnation.ended
+
+
+def _has_failed_by_itself(member: Member) -> bool:
+    report = member.last_report
+    return _has_failed(member) and report is not None and report.burden == "none"
+
+
+def _has_failed(member: Member) -> bool:
+    incarnation = member.incarnation
+    assert incarnation is not None
+    return incarnation.ended and incarnation.started_at is None and not was_ignored(member)

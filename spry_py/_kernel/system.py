@@ -1,0 +1,299 @@
+"""`SystemSupervisor`: runs a system, and restarts its children by a strategy."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, cast
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from spry_py._handles.system import SystemHandle
+from spry_py._policy.breaker import BreakerFactory, RateLimited
+from spry_py._policy.restart import AUTO_SHUTDOWN, STRATEGIES, AutoShutdown, Strategy
+from spry_py._spec.check import check_async_function, check_breaker, check_choice, check_key
+from spry_py._spec.child import Child, Supervisor, check_defaults
+from spry_py._spec.errors import ReusedKey
+from spry_py._spec.frozen import are_same
+from spry_py._spec.naming import name_of
+from spry_py._spec.options import ChildOptions
+
+from .alone import OneForOne, is_up
+from .group import GroupRestart
+from .loop import Loop
+from .root import run_root
+from .scope import Scope
+from .startup import Startup
+
+if TYPE_CHECKING:
+    from trio import TaskStatus
+
+    from .before import Before
+    from .calls import Call
+    from .incarnation import Incarnation
+    from .member import Member
+
+System: TypeAlias = Callable[[Scope], Awaitable[None]]
+"""An async function that declares children."""
+
+
+class SystemOptions(TypedDict, total=False):
+    """The options of `SystemSupervisor`, which says what they mean."""
+
+    name: str | None
+    strategy: Strategy
+    breaker: BreakerFactory
+    auto_shutdown: AutoShutdown
+    defaults: ChildOptions | None
+
+
+class SystemSupervisor(Supervisor[SystemHandle]):
+    """A supervisor of the children that a system declares, in the order in which it does.
+
+    ``system`` is an async function ``(scope) -> None``, or a sequence of `Child`. ``name`` is the
+    root's part of every path, if this is a root; unless given, the name of the system function, or
+    of the program for a sequence. ``strategy`` says who is restarted with a child: nobody
+    (``"one_for_one"``), its later siblings (``"rest_for_one"``), or all (``"one_for_all"``).
+    ``breaker`` is a breaker factory, asked before every restart; when it says no the supervisor
+    stops its children and fails with `TooManyRestarts`, for its parent to decide. ``auto_shutdown``
+    lets the end of children end the supervisor. ``defaults`` are options of `Child` for those of
+    its children that do not say otherwise and are no supervisors themselves.
+
+    It is a trio-style async function itself: ``handle = await nursery.start(SystemSupervisor(f))``
+    runs a tree in any trio program. Frozen; raises `TypeError` or `ValueError` for bad values, and
+    `ReusedKey` for a sequence with a key in it twice. After Erlang's ``supervisor``.
+    """
+
+    __slots__ = ("_said", "auto_shutdown", "breaker", "defaults", "name", "strategy", "system")
+
+    def __init__(
+        self,
+        system: System | Sequence[Child[Any]],
+        *,
+        name: str | None = None,
+        strategy: Strategy = "one_for_all",
+        breaker: BreakerFactory = RateLimited(),  # noqa: B008 - frozen
+        auto_shutdown: AutoShutdown = "never",
+        defaults: ChildOptions | None = None,
+    ) -> None:
+        owner = "SystemSupervisor"
+        if name is not None:
+            check_key(owner, "name", name)
+        check_choice(owner, "strategy", strategy, STRATEGIES)
+        check_choice(owner, "auto_shutdown", auto_shutdown, AUTO_SHUTDOWN)
+        check_breaker(owner, breaker)
+        self.name: str = name or name_of(system)
+        self.system: System = _as_function(owner, system, auto_shutdown)
+        self._said = tuple(system) if isinstance(system, Sequence) else system
+        self.strategy: Strategy = strategy
+        self.breaker: BreakerFactory = breaker
+        self.auto_shutdown: AutoShutdown = auto_shutdown
+        self.defaults: ChildOptions = check_defaults(owner, defaults)
+
+    @enable_ki_protection
+    async def __call__(
+        self, *, task_status: TaskStatus[SystemHandle] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Run as a root until stopped, cancelled or failed; started when the whole tree is.
+
+        Raises what the tree failed with, bare. Cancelled, it first stops the children in reverse
+        order, each with its ``shutdown`` seconds, and then lets `trio.Cancelled` go on.
+        """
+        await run_root(self, self.name, task_status.started)
+
+    async def live_as_child(self, incarnation: Any) -> None:
+        """Run as one incarnation of a child of another supervisor, or of a root."""
+        member = incarnation.member
+        assert member is not None
+        loop = SystemLoop(self, incarnation)
+        if member.inner is not None:
+            loop.last_startup = member.inner.last_startup
+        member.inner = loop
+        await loop.run(lambda: incarnation.started(SystemHandle.of(member)))
+
+    def _fields(self) -> tuple[object, ...]:
+        own = self.name, self._said, self.strategy, self.breaker, self.auto_shutdown
+        return *own, self.defaults
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # made anew of what was said: the function made of a list of children cannot be pickled
+        options: dict[str, Any] = {
+            "name": self.name,
+            "strategy": self.strategy,
+            "breaker": self.breaker,
+            "auto_shutdown": self.auto_shutdown,
+            "defaults": self.defaults,
+        }
+        return partial(type(self), **options), (self._said,)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SystemSupervisor):
+            return NotImplemented
+        return are_same(self._fields(), other._fields())
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.strategy))
+
+    def __repr__(self) -> str:
+        return f"SystemSupervisor({self.name!r}, strategy={self.strategy!r})"
+
+
+class SystemLoop(Loop):
+    """One incarnation of a `SystemSupervisor`."""
+
+    def __init__(self, supervisor: SystemSupervisor, own: Incarnation) -> None:
+        super().__init__(own)
+        self.system = supervisor.system
+        self.strategy = supervisor.strategy
+        self.breaker_factory = supervisor.breaker
+        self.defaults = supervisor.defaults
+        self._auto_shutdown: AutoShutdown = supervisor.auto_shutdown
+        # replays are for all of them, also those that a caller asks for
+        self._group = GroupRestart(self)
+        self._restart: OneForOne | GroupRestart = self._group
+        if supervisor.strategy == "one_for_one":
+            self._restart = OneForOne(self)
+        self.startup: Startup | None = None
+        # the children whose start has failed in the last one, by path
+        self.failed: Mapping[str, Member] = {}
+        # whose start the present one waits for; that some of them have started is no matter
+        self.waiting_for: Collection[Member] = ()
+
+    async def boot(self) -> None:
+        await self.run_system(self.teller.boot_parent(self))
+        if self._auto_shutdown == "when_empty":
+            self.post(self._end_if_empty, None)
+
+    def member_ended(self, member: Member) -> None:
+        """End with the children, as ``auto_shutdown`` says."""
+        if self._auto_shutdown == "when_empty":
+            self.post(self._end_if_empty, None)
+        elif member.child.significant and _ended_by_itself(member):
+            others = (other for other in self.members if other.child.significant)
+            if self._auto_shutdown == "any_significant" or all(map(is_over, others)):
+                self.begin_to_stop()
+
+    def check_child(self, child: Child[Any]) -> None:
+        super().check_child(child)
+        check_significant(self.path, child, self._auto_shutdown)
+
+    async def _end_if_empty(self, _: None) -> None:
+        # an end that is still to be decided about lies behind this message in the mailbox
+        if all(map(is_over, self.members)):
+            self.begin_to_stop()
+
+    async def run_system(
+        self, parent: Any, changes: bool = False, before: Before | None = None
+    ) -> Startup:
+        """Run the system function; raises the `StartupFailure` it ends with.
+
+        With ``changes``, a child whose specification has changed is started anew.
+        """
+        self.startup = startup = Startup(self, changes, before)
+        self.teller.startup_began(self, parent)
+        error: BaseException | None = None
+        try:
+            await startup.run()
+        except BaseException as exception:
+            error = exception
+            raise
+        finally:
+            self.startup, self.waiting_for = None, ()
+            self.failed = startup.failed
+            self.teller.startup_ended(self, error)
+            del error
+        return startup
+
+    def waits_for(self, incarnation: Incarnation) -> bool:
+        return self.startup is not None and incarnation.member in self.waiting_for
+
+    async def start_added(self, parent: Any, before: Before | None) -> None:
+        """Start those children again that no system has declared, after the declared ones."""
+        added = self.members.added.values()
+        down = [member for member in added if member.state == "restarting" and not is_up(member)]
+        if not down:
+            return
+        self.startup = startup = Startup(self, before=before)
+        self.failed = startup.failed
+        self.startup_span = parent
+        try:
+            for member in down:
+                await startup.start_again(member)
+        finally:
+            self.startup = self.startup_span = None
+
+    def interrupt(self) -> None:
+        if self.startup is not None:
+            self.startup.interrupt()
+
+    async def decide(self, member: Member) -> None:
+        await self._restart.decide(member)
+
+    async def restart_by_hand(self, member: Member, calls: list[Call]) -> None:
+        await self._restart.restart_by_hand(member, calls)
+
+    def call_off(self, member: Member) -> None:
+        self._group.call_off(member)
+
+    def give_up_restarts(self) -> None:
+        self._group.give_up()
+
+    async def replay(self, call: Call) -> None:
+        """Run the system again, and make the children what it says now."""
+        self.refuse_leaving()
+        await self._group.reconcile(call)
+
+
+def check_significant(owner: str, child: Child[Any], auto_shutdown: AutoShutdown) -> None:
+    """Refuse a significant child where its end would signify nothing."""
+    if child.significant and auto_shutdown in ("never", "when_empty"):
+        raise ValueError(
+            f"{owner}: significant must be False for child {child.key!r} since auto_shutdown is "
+            f"{auto_shutdown!r}; allowed with 'any_significant' and 'all_significant'"
+        )
+
+
+def _ended_by_itself(member: Member) -> bool:
+    return member.last_report is not None and member.last_report.burden == "none"
+
+
+def is_over(member: Member) -> bool:
+    """Whether it neither runs nor waits to be restarted."""
+    is_coming = member.state in ("restarting", "starting")
+    return not member.is_alive and not member.undecided and not is_coming
+
+
+def _as_function(owner: str, system: Any, auto_shutdown: AutoShutdown) -> System:
+    if isinstance(system, Supervisor):
+        raise TypeError(
+            f"{owner}: system must be an async function or a sequence of Child, not the supervisor "
+            f"{system!r}; to nest it, make it a child: Child(key, supervisor)"
+        )
+    if isinstance(system, Child):
+        raise TypeError(
+            f"{owner}: system must be an async function or a sequence of Child, not {system!r} "
+            "alone; write [child], a list of one"
+        )
+    if isinstance(system, Sequence) and not isinstance(system, str | bytes):
+        return _declared(owner, tuple(system), auto_shutdown)
+    check_async_function(owner, "system", system, plain=True)
+    return cast(System, system)
+
+
+def _declared(owner: str, children: tuple[Any, ...], auto_shutdown: AutoShutdown) -> System:
+    keys = set()
+    for child in children:
+        if not isinstance(child, Child):
+            raise TypeError(f"{owner}: system must hold only Child objects, not {child!r}")
+        if child.key in keys:
+            raise ReusedKey(child.key, child.key)
+        check_significant(owner, child, auto_shutdown)
+        keys.add(child.key)
+
+    @enable_ki_protection
+    async def system(scope: Scope) -> None:
+        for child in children:
+            await scope.start(child)
+
+    return system

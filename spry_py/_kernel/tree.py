@@ -1,0 +1,124 @@
+"""What a whole tree shares: its root, its clock, its telling, and the exception it leaves with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from spry_py._telemetry.listener import Teller
+
+from .incarnation import Incarnation
+from .kept import Kept
+from .member import Member
+from .shutdown import Shutdowns
+from .slow import SlowStarts
+from .timers import Alarm
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from spry_py._spec.child import Child
+    from spry_py._spec.termination import TerminationReport
+
+    from .loop import Loop
+
+
+class Tree:
+    """One root supervisor with all that lives below it."""
+
+    __slots__ = (
+        "alarm",
+        "clock",
+        "context",
+        "exit_exception",
+        "kept",
+        "last_key",
+        "root",
+        "slow",
+        "teller",
+        "token",
+    )
+
+    def __init__(self, child: Child[Any], host: Incarnation | None) -> None:
+        self.alarm = Alarm()
+        self.slow = SlowStarts(self.alarm)
+        self.teller = Teller(self.exit)
+        self.token = trio.lowlevel.current_trio_token()
+        # readable from every thread, and after the run
+        self.clock = trio.lowlevel.current_clock()
+        self.exit_exception: BaseException | None = None
+        self.kept = Kept()
+        # telemetry's: the context, known to be outside all spans, in which children are born
+        self.context: object = None
+        # the number in the last key that was made up
+        self.last_key = 0
+        ground: Any = Ground(self, host)
+        self.root = Member(ground, child)
+        self.root.number = 1
+        self.root.incarnation = Incarnation(self.root, float("inf"))
+        self.teller.listen()
+
+    @property
+    def incarnation(self) -> Incarnation:
+        """The only incarnation that a root has."""
+        assert self.root.incarnation is not None
+        return self.root.incarnation
+
+    def exit(self, exception: BaseException, loop: Any = None) -> None:
+        """Stop the root in order, since ``exception`` asks the program to end; the first counts.
+
+        It has come out of a child of ``loop``, or of none. Each supervisor goes on serving until
+        its turn comes, but those from there up to the root restart nothing any more: what they
+        would begin now depends on who of all that wake in this tick comes first.
+        """
+        if self.exit_exception is None:
+            self.exit_exception = exception
+        while loop is not None and loop.path:
+            loop.leave()
+            loop = loop.own.member.loop
+        self.incarnation.stop()
+
+    def exit_of(self, loop: Loop) -> BaseException | None:
+        """The exception that the root leaves with; nothing for the supervisors below it."""
+        return self.exit_exception if loop is self.root.inner else None
+
+
+class Ground:
+    """What a root stands on, in the place where other supervisors have the loop above them."""
+
+    path = ""
+    is_stopping = False
+
+    def __init__(self, tree: Tree, host: Incarnation | None) -> None:
+        self.tree = tree
+        self.teller = tree.teller
+        # the child of another tree in whose code this one was opened
+        self.own = host
+        self.has_ended = False
+        self.cancelled = False
+        self.teardown_span = self.startup_span = None
+        loop: Any = self
+        self.shutdowns = Shutdowns(loop)
+        # told the root's started value
+        self.on_value: Callable[[Any], object]
+
+    def queued(self, key: str) -> int:
+        return 0
+
+    def waits_for(self, incarnation: Incarnation) -> bool:
+        """The host waits for its own tree, as far as anybody can tell."""
+        return True
+
+    def on_started(self, member: Member, incarnation: Incarnation) -> None:
+        self.on_value(incarnation.value)
+        member.tell_watchers()
+
+    def on_ended(self, member: Member, incarnation: Incarnation, report: TerminationReport) -> bool:
+        self.shutdowns.forget(incarnation)
+        member.state = "stopped"
+        self.has_ended = True
+        self.tree.kept.let_go(with_tree=True)
+        self.teller.tree_ended()
+        member.tell_watchers()
+        return False

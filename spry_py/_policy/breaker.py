@@ -1,0 +1,172 @@
+"""Circuit breakers: may this child be restarted now?
+
+A breaker *factory* is written once, in a `SystemSupervisor` or `Child`; calling it gives the live
+breaker of one supervisor incarnation, with a memory of its own. The idea is the restart intensity
+of Erlang's ``supervisor``.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from spry_py._spec.check import check_answer, check_count, check_seconds
+
+if TYPE_CHECKING:
+    from spry_py._spec.termination import TerminationReport
+
+
+class Breaker(Protocol):
+    """What a breaker factory returns.
+
+    It may also have ``ended(report)``, called with the `TerminationReport` of each end by itself
+    and of each failed start of a restart, before ``may_restart``; and ``forget(key)``, called when
+    a key is no longer known to the supervisor, and with the supervisor's own key, which stands for
+    its system function, when that has run well again.
+    """
+
+    def may_restart(self, key: str, now: float) -> bool:
+        """Whether the child ``key`` may be restarted at ``now`` (seconds on trio's clock)."""
+        ...  # pragma: no cover - the body of a protocol
+
+
+def allows(breaker: Breaker, key: str, now: float) -> bool:
+    """Ask a live breaker; raises what it raises, and `TypeError` for what is no answer."""
+    answer = breaker.may_restart(key, now)
+    return check_answer(f"breaker: {type(breaker).__qualname__}.may_restart()", answer)
+
+
+BreakerFactory: TypeAlias = Callable[[], Breaker]
+
+
+def live_breaker(factory: BreakerFactory) -> Breaker:
+    """Have a breaker made. Raises `TypeError` if what comes is none."""
+    breaker = factory()
+    if not hasattr(breaker, "may_restart"):
+        raise TypeError(f"breaker: {factory!r} made no breaker, but {breaker!r}")
+    return breaker
+
+
+def tell_breaker(breaker: Breaker | None, method: str, argument: object) -> None:
+    """Call one of the methods that a breaker may have; raises what that raises."""
+    call = getattr(breaker, method, None)
+    if call is None:
+        return
+    result = call(argument)
+    if inspect.isawaitable(result):
+        if inspect.iscoroutine(result):
+            result.close()
+        raise TypeError(f"breaker: {type(breaker).__qualname__}.{method}() may not be async")
+
+
+class _Window:
+    """The restarts of the last ``within`` seconds, oldest first."""
+
+    __slots__ = ("_granted", "_max_restarts", "_within")
+
+    def __init__(self, max_restarts: int, within: float) -> None:
+        self._max_restarts = max_restarts
+        self._within = within
+        self._granted: deque[float] = deque()
+
+    def may_restart(self, key: str, now: float) -> bool:
+        granted = self._granted
+        while granted and now - granted[0] >= self._within:
+            granted.popleft()
+        if len(granted) >= self._max_restarts:
+            return False
+        granted.append(now)
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimited:
+    """Let ``max_restarts`` restarts within any ``within`` seconds pass and refuse the next.
+
+    A restart that lies exactly ``within`` seconds back no longer counts. ``RateLimited(0)`` refuses
+    the first restart already. Raises `TypeError` or `ValueError` for values that make no sense.
+    """
+
+    max_restarts: int = 3
+    within: float = 10.0
+
+    def __post_init__(self) -> None:
+        check_count("RateLimited", "max_restarts", self.max_restarts)
+        check_seconds("RateLimited", "within", self.within, zero=False)
+
+    def __call__(self) -> Breaker:
+        """A live breaker with an empty memory."""
+        return _Window(self.max_restarts, self.within)
+
+
+class _Rows:
+    """How many restarts each key has had in a row."""
+
+    __slots__ = ("_counts", "_max_restarts", "_reset_after")
+
+    def __init__(self, max_restarts: int, reset_after: float) -> None:
+        self._max_restarts = max_restarts
+        self._reset_after = reset_after
+        self._counts: dict[str, int] = {}
+
+    def ended(self, report: TerminationReport) -> None:
+        lifetime = report.lifetime
+        if lifetime is not None and lifetime >= self._reset_after:
+            self.forget(report.key)
+
+    def may_restart(self, key: str, now: float) -> bool:
+        count = self._counts.get(key, 0)
+        if count >= self._max_restarts:
+            return False
+        self._counts[key] = count + 1
+        return True
+
+    def forget(self, key: str) -> None:
+        self._counts.pop(key, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Streak:
+    """Let ``max_restarts`` restarts of a child in a row pass and refuse the next, for each key.
+
+    A row starts over once an incarnation has lived ``reset_after`` seconds from started. A normal
+    end alone does not start it over: a child that ends again and again is of no more use than one
+    that fails. As systemd and taskvisor count retries. Raises `TypeError` or `ValueError` for
+    values that make no sense.
+    """
+
+    max_restarts: int
+    reset_after: float = 60.0
+
+    def __post_init__(self) -> None:
+        check_count("Streak", "max_restarts", self.max_restarts)
+        check_seconds("Streak", "reset_after", self.reset_after)
+
+    def __call__(self) -> Breaker:
+        """A live breaker with an empty memory."""
+        return _Rows(self.max_restarts, self.reset_after)
+
+
+@dataclass(frozen=True, slots=True)
+class AlwaysRestart:
+    """Allow every restart, at once, for ever. Pair it with a backoff."""
+
+    def __call__(self) -> AlwaysRestart:
+        return self
+
+    def may_restart(self, key: str, now: float) -> bool:
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class NeverRestart:
+    """Refuse every restart: the first termination that wants one escalates."""
+
+    def __call__(self) -> NeverRestart:
+        return self
+
+    def may_restart(self, key: str, now: float) -> bool:
+        return False

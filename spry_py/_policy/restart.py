@@ -1,0 +1,112 @@
+"""The decisions after an end, as tables and pure functions; time comes in as a parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, Final, Literal, TypeAlias
+
+from spry_py._spec.child import Child
+from spry_py._spec.errors import Ignore, Unrecoverable, is_exit, leaves_of, sole_leaf_of
+from spry_py._spec.options import RestartType
+from spry_py._spec.termination import TerminationReport
+
+from .backoff import delay_before_restart, is_recoverable, reset_after
+
+Strategy: TypeAlias = Literal["one_for_one", "rest_for_one", "one_for_all"]
+STRATEGIES: Final = ("one_for_one", "rest_for_one", "one_for_all")
+
+AutoShutdown: TypeAlias = Literal["never", "any_significant", "all_significant", "when_empty"]
+AUTO_SHUTDOWN: Final = ("never", "any_significant", "all_significant", "when_empty")
+
+
+class Verdict(Enum):
+    """What becomes of a child that has ended."""
+
+    RESTART = "restart"
+    DONE = "done"  # ended for good; its supervisor goes on without it
+    SPENT = "spent"  # a temporary one: forgotten altogether
+    DOWN = "down"  # was asked to end: comes back with the next replay that includes it
+    DISCARD = "discard"  # not recoverable, and its supervisor goes on without it
+    ESCALATE = "escalate"  # not recoverable, and its supervisor gives up
+
+
+_Wishes: TypeAlias = dict[tuple[RestartType, str], Verdict]
+
+WISHES: Final[_Wishes] = {
+    ("permanent", "Normal"): Verdict.RESTART,
+    ("permanent", "Aborted"): Verdict.RESTART,
+    ("permanent", "Failed"): Verdict.RESTART,
+    ("transient", "Normal"): Verdict.DONE,
+    ("transient", "Aborted"): Verdict.DONE,
+    ("transient", "Failed"): Verdict.RESTART,
+    ("temporary", "Normal"): Verdict.SPENT,
+    ("temporary", "Aborted"): Verdict.SPENT,
+    ("temporary", "Failed"): Verdict.SPENT,
+}
+
+
+def judge(child: Child[object], report: TerminationReport) -> Verdict:
+    """What becomes of a child that has ended by itself, before any breaker is asked.
+
+    Runs the user's ``recoverable``; what it raises comes out.
+    """
+    exception = report.exception
+    if exception is not None and is_exit(exception):
+        return judge_last(child, report)
+    verdict = WISHES[child.restart, type(report.reason).__name__]
+    if verdict is not Verdict.RESTART:
+        return verdict
+    if exception is not None and not may_recover(child.recoverable, exception):
+        return unrecoverable(child)
+    return Verdict.RESTART
+
+
+def judge_last(child: Child[object], report: TerminationReport) -> Verdict:
+    """The same where nothing is restarted any more; nobody is asked."""
+    verdict = WISHES[child.restart, type(report.reason).__name__]
+    return Verdict.DOWN if verdict is Verdict.RESTART else verdict
+
+
+def may_recover(recoverable: Callable[[Any], object] | None, exception: BaseException) -> bool:
+    """Whether a restart may cure ``exception``, as far as the child itself can tell."""
+    if any(isinstance(leaf, Unrecoverable) for leaf in leaves_of(exception)):
+        return False
+    return recoverable is None or is_recoverable(recoverable, sole_leaf_of(exception))
+
+
+def unrecoverable(child: Child[object]) -> Verdict:
+    """What becomes of a child that a restart must not be tried for."""
+    return Verdict.DISCARD if child.on_unrecoverable == "discard" else Verdict.ESCALATE
+
+
+def in_a_row(child: Child[object], so_far: int, report: TerminationReport) -> int:
+    """The number that the next restart has among restarts in a row, after ``so_far`` of them."""
+    if child.backoff is None:
+        return so_far + 1
+    lifetime = report.lifetime
+    if lifetime is not None and lifetime >= reset_after(child.backoff):
+        return 1
+    return so_far + 1
+
+
+def pause_before_try(child: Child[object], tries: int, report: TerminationReport) -> float | None:
+    """Seconds to wait before a first start is tried again that has failed ``tries`` times.
+
+    ``None`` if it is not to be tried again. Runs the user's ``recoverable`` and ``backoff``.
+    """
+    exception = report.exception
+    if tries >= child.start_attempts or report.burden != "none":
+        return None
+    if exception is not None:
+        ends_it = is_exit(exception) or isinstance(sole_leaf_of(exception), Ignore)
+        if ends_it or not may_recover(child.recoverable, exception):
+            return None
+    return delay(child, tries, exception)
+
+
+def delay(child: Child[object], in_a_row: int, exception: BaseException | None) -> float:
+    """Seconds to wait before the restart number ``in_a_row``."""
+    if child.backoff is None:
+        return 0.0
+    return delay_before_restart(child.backoff, in_a_row, exception)

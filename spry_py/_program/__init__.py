@@ -1,0 +1,1 @@
+"""Whole programs: `run`, its signals, the command line."""

@@ -1,0 +1,192 @@
+"""The command line: ``spry-py run MODULE:SYSTEM`` runs a tree and tells its story.
+
+``spry-py incidents FILE`` tells it again, from the spans that it left.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import math
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from spry_py._incidents.command import retell
+from spry_py._spec.check import check_seconds
+from spry_py._spec.child import Supervisor
+from spry_py._spec.errors import root_cause_of
+from spry_py._spec.termination import Aborted, TerminationReport
+from spry_py._telemetry.attributes import library_version
+from spry_py._telemetry.tracebacks import traceback_of
+
+from .finding import UsageError, load
+from .printer import Printer
+from .run import Signals, exporting_to, run_tree
+from .story import Story
+
+if TYPE_CHECKING:
+    from spry_py._handles.system import SystemHandle
+    from spry_py.telemetry import Exporting
+
+USAGE_ERROR = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status.
+
+    0 after an orderly end, 1 if the tree failed, 2 for a usage error, 128 + n after a second signal
+    n.
+    """
+    given, rest = _split(list(sys.argv[1:] if arguments is None else arguments))
+    options = _parser().parse_args(given)
+    if options.command == "incidents":
+        return retell(options.source, options.verbose)
+    try:
+        supervisor, name = load(options.system, rest)
+        exporting = _exporting(options.traces, name)
+    except (UsageError, OSError) as error:
+        _complain(f"spry-py: {error}", error.__cause__)
+        return USAGE_ERROR
+    return _run(supervisor, name, options.seconds, exporting)
+
+
+def _exporting(traces: str, name: str) -> Exporting | None:
+    if traces == "none":
+        return None
+    try:
+        return exporting_to(traces, name)
+    except (RuntimeError, ValueError) as error:
+        raise UsageError(f"--traces {traces}: {error}") from None
+
+
+def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Our arguments, and those behind ``--`` for the system."""
+    if "--" not in arguments:
+        return arguments, []
+    at = arguments.index("--")
+    return arguments[:at], arguments[at + 1 :]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="spry-py", description="Supervision trees for trio.")
+    parser.add_argument("--version", action="version", version=f"spry-py {library_version()}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
+    _add_incidents(commands)
+    run = commands.add_parser(
+        "run",
+        help="run a tree and tell what happens in it",
+        description=(
+            "Run a tree until it ends, fails, or is stopped by Ctrl-C, SIGTERM or SIGHUP (a second "
+            "Ctrl-C or SIGTERM aborts it, a third leaves at once)."
+        ),
+        epilog="What follows -- is handed to SYSTEM as strings.",
+    )
+    run.add_argument(
+        "system",
+        metavar="MODULE:SYSTEM",
+        help=(
+            "a system function, a list of Child, a supervisor, or a function that makes one; "
+            "MODULE is a name, or the path of a file: app.py"
+        ),
+    )
+    run.add_argument(
+        "--traces",
+        default="none",
+        metavar="console|otlp|PATH|none",
+        help=(
+            "where the telemetry goes: spans to the console, or to a file as JSON lines; all of it "
+            "to a collector (OTEL_* variables say where)"
+        ),
+    )
+    run.add_argument(
+        "--for",
+        dest="seconds",
+        type=_seconds,
+        default=math.inf,
+        metavar="SECONDS",
+        help="stop the tree in order after so many seconds",
+    )
+    return parser
+
+
+def _add_incidents(commands: Any) -> None:
+    incidents = commands.add_parser(
+        "incidents",
+        help="tell what went wrong, from the spans of a tree",
+        description="Tell each incident in a file of spans: what failed, and what was done then.",
+    )
+    incidents.add_argument(
+        "source",
+        metavar="FILE|URL",
+        help="the JSON lines that `spry-py run --traces PATH` wrote; - for standard input",
+    )
+    incidents.add_argument(
+        "-v", "--verbose", action="store_true", help="whole tracebacks, and nothing left out"
+    )
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+        check_seconds("spry-py run", "--for", seconds)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds") from None
+    return seconds
+
+
+# Running it
+
+
+def _run(
+    supervisor: Supervisor[Any], name: str, seconds: float, exporting: Exporting | None
+) -> int:
+    with suppress(AttributeError, ValueError):
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    printer = Printer(sys.stdout)
+    story = Story(printer)
+    logger = logging.getLogger("spry_py")
+    _take_over(logger, story)
+    signals = Signals(on_stop=story.forget_stops, before_exit=printer.close)
+
+    def on_started(handle: SystemHandle) -> None:
+        printer.print(f"\n{handle.render()}\n")
+
+    try:
+        report = run_tree(supervisor, exporting, on_started, seconds, signals, story, name)
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        _report_failure(error)
+        return 1
+    finally:
+        story.last_words()
+        logger.removeHandler(story)
+        printer.close()
+    return _status(report, signals)
+
+
+def _take_over(logger: logging.Logger, story: Story) -> None:
+    """Let the story print what is logged beside the facts: the lines of a process, warnings."""
+    logger.addHandler(story)
+    logger.propagate = False
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.INFO)
+
+
+def _report_failure(error: Exception) -> None:
+    _complain(f"spry-py: the tree failed: {error}", root_cause_of(error))
+
+
+def _complain(text: str, cause: BaseException | None = None) -> None:
+    """Print what went wrong, and the traceback of its cause, if there is anywhere to print it."""
+    with suppress(OSError, ValueError, AttributeError):
+        if cause is not None:
+            print(traceback_of(cause), end="", file=sys.stderr)
+        print(text, file=sys.stderr, flush=True)
+
+
+def _status(report: TerminationReport, signals: Signals) -> int:
+    aborted = isinstance(report.reason, Aborted) and signals.count > 1
+    return 128 + signals.last if aborted else 0

@@ -1,0 +1,343 @@
+"""Entry points: `open_system` inside a trio program, `run` for a program of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack, overload
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from spry_py._handles.system import SystemHandle
+from spry_py._kernel.here import refuse_without_trio
+from spry_py._kernel.life import without_cancelled
+from spry_py._kernel.root import run_root
+from spry_py._kernel.shutdown import stuck_below
+from spry_py._kernel.system import System, SystemOptions, SystemSupervisor
+from spry_py._kernel.tree import Tree
+from spry_py._spec.check import Block
+from spry_py._spec.child import Child, Supervisor
+from spry_py._spec.errors import Interrupted, out_of_group
+from spry_py._spec.termination import TerminationReport
+
+if TYPE_CHECKING:
+    from types import FrameType, TracebackType
+
+    from spry_py.telemetry import Exporting
+
+H = TypeVar("H")
+
+
+def as_supervisor(
+    system: System | Sequence[Child[Any]] | Supervisor[Any], options: dict[str, Any]
+) -> Any:
+    """A supervisor as it is; a bare system with the options of a `SystemSupervisor`."""
+    if not isinstance(system, Supervisor):
+        return SystemSupervisor(system, **options)
+    if options:
+        names = ", ".join(sorted(options))
+        raise TypeError(
+            f"{names}: options belong to a bare system; give them to {type(system).__name__}(...) "
+            "where the supervisor is made"
+        )
+    return system
+
+
+@overload
+def open_system(system: Supervisor[H]) -> AbstractAsyncContextManager[H]: ...
+
+
+@overload
+def open_system(
+    system: System | Sequence[Child[Any]], **options: Unpack[SystemOptions]
+) -> AbstractAsyncContextManager[SystemHandle]: ...
+
+
+def open_system(
+    system: System | Sequence[Child[Any]] | Supervisor[H], **options: Any
+) -> AbstractAsyncContextManager[Any]:
+    """Run a tree for the duration of a block: ``async with open_system(shop) as handle:``.
+
+    The block begins when the whole tree is started; leaving it stops the tree in reverse order. A
+    tree that fails cancels the block, and its failure comes out, bare; if the block fails as well,
+    an exception group of the two. A tree that ends normally does not cancel the block. Options are
+    those of `SystemSupervisor` and belong to a bare system: `TypeError` otherwise. Cancelled from
+    outside, the block and then the tree end before `trio.Cancelled` goes on.
+    """
+    return _OpenSystem(as_supervisor(system, options))
+
+
+def _joined(block: BaseException | None, tree: BaseException | None) -> BaseException | None:
+    """What went wrong: one exception as it is, two as one flat group."""
+    rest = without_cancelled(block) if block is not None else None
+    if rest is not None and tree is not None and rest is not tree:
+        both = BaseExceptionGroup("both the block and its tree failed", [rest, tree])
+        return out_of_group(both)
+    return rest if tree is None else tree
+
+
+class _OpenSystem(Block[Any]):
+    """A tree in a background task, for the duration of a block.
+
+    A class, since the generators of `contextlib` assign to the exceptions that pass through them,
+    and there are exceptions which refuse that.
+    """
+
+    call, target = "open_system", "handle"
+
+    def __init__(self, supervisor: Any) -> None:
+        self._supervisor = supervisor
+        self._handle: Any = None
+        self._tree: Tree | None = None
+        # what the tree has failed with
+        self._failure: BaseException | None = None
+        # the tree is up, or over
+        self._changed = trio.Event()
+        self._block = trio.CancelScope()
+
+    @enable_ki_protection
+    async def __aenter__(self) -> Any:
+        refuse_without_trio("open_system")
+        self._manager = trio.open_nursery()
+        nursery = await self._manager.__aenter__()
+        nursery.start_soon(self._run, name=f"spry_py {self._supervisor.name}")
+        self._block.__enter__()
+        failure: BaseException | None = None
+        try:
+            await self._changed.wait()
+        except BaseException as exception:
+            failure = exception
+        if failure is None and self._handle is not None:
+            return self._handle
+        nursery.cancel_scope.cancel()
+        try:
+            if not await self._leave(failure):
+                assert failure is not None
+                raise failure
+            raise Interrupted(f"{self._supervisor.name!r} was stopped before it was started")
+        finally:
+            del failure
+
+    @enable_ki_protection
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        exception: BaseException | None,
+        place: TracebackType | None,
+    ) -> bool:
+        assert self._tree is not None
+        self._tree.incarnation.stop()
+        try:
+            return await self._leave(exception)
+        finally:
+            del exception, place
+
+    @enable_ki_protection
+    async def _run(self) -> None:
+        try:
+            await run_root(self._supervisor, self._supervisor.name, self._started, self._keep)
+        except trio.Cancelled:
+            raise
+        except BaseException as failure:
+            self._failure = failure
+            self._block.cancel()
+        finally:
+            self._changed.set()
+
+    def _started(self, handle: Any) -> None:
+        self._handle = handle
+        self._changed.set()
+
+    def _keep(self, tree: Tree) -> None:
+        self._tree = tree
+
+    async def _leave(self, block: BaseException | None) -> bool:
+        """Wait for the end of the tree; raise what comes out, unless that is ``block`` itself.
+
+        Says whether there is nothing left of ``block``, as an ``__aexit__`` does.
+        """
+        own = block
+        try:
+            self._block.__exit__(None, None, None)
+            await self._manager.__aexit__(None, None, None)
+        except BaseExceptionGroup as group:
+            # Ctrl-C, handed to the waiting main task
+            rest = without_cancelled(group)
+            own = out_of_group(rest) if rest is not None else own
+        failure = _joined(own, self._failure)
+        self._failure = None
+        try:
+            if failure is None:
+                await trio.lowlevel.checkpoint_if_cancelled()
+            elif failure is not block:
+                raise failure
+            return failure is None
+        finally:
+            del failure, own, block
+
+
+@overload
+def run(
+    system: Supervisor[Any], *, traces: str | os.PathLike[str] | None = None
+) -> TerminationReport: ...
+
+
+@overload
+def run(
+    system: System | Sequence[Child[Any]],
+    *,
+    traces: str | os.PathLike[str] | None = None,
+    **options: Unpack[SystemOptions],
+) -> TerminationReport: ...
+
+
+def run(
+    system: System | Sequence[Child[Any]] | Supervisor[Any],
+    *,
+    traces: str | os.PathLike[str] | None = None,
+    **options: Any,
+) -> TerminationReport:
+    """Run a tree as the whole program, until it ends or is told to.
+
+    SIGINT, SIGTERM and SIGHUP stop it in reverse order. A second SIGINT or SIGTERM aborts it, a
+    third prints who is stuck and leaves the process with status 128 + signal. A signal that was
+    ignored before stays ignored, but for SIGTERM. Returns the root's report after an orderly end,
+    by signal too; raises what the root raises. Options as for `open_system`.
+
+    ``traces`` says where the telemetry goes, as for `spry_py.telemetry.configure`, under the root's
+    name. What is left of it at the end, however that comes, is sent within 2 seconds.
+    """
+    supervisor = as_supervisor(system, options)
+    exporting = None if traces is None else exporting_to(traces, supervisor.name)
+    return run_tree(supervisor, exporting)
+
+
+def exporting_to(traces: str | os.PathLike[str], name: str) -> Exporting:
+    """Configure the telemetry of a program that is one tree."""
+    # the SDK takes its time and memory: not from those who export nothing
+    from spry_py.telemetry import configure  # noqa: PLC0415
+
+    return configure(traces, service_name=name)
+
+
+def run_tree(
+    supervisor: Any,
+    exporting: Exporting | None = None,
+    on_started: Callable[[Any], object] = lambda handle: None,
+    seconds: float = float("inf"),
+    signals: Signals | None = None,
+    listener: Any = None,
+    name: str | None = None,
+) -> TerminationReport:
+    """`run`, with more to watch: what to call when it is up, and when to stop it.
+
+    ``listener`` is offered each event of the tree, from the first on. ``name`` is that of the root.
+    """
+    taken = signals if signals is not None else Signals()
+
+    async def main() -> TerminationReport:
+        def on_tree(tree: Tree) -> None:
+            taken.tree = tree
+            if listener is not None:
+                tree.teller.stream.subscribers.append(listener)
+            tree.alarm.at(trio.current_time() + seconds, taken.stop)
+            if taken.count:
+                taken.stop()  # a signal came before there was anything to stop
+
+        try:
+            return await run_root(supervisor, name or supervisor.name, on_started, on_tree)
+        finally:
+            taken.tree = None
+
+    if exporting is None:
+        with taken:
+            return trio.run(main)
+    taken.exporting = exporting
+    # signals are taken until the last span is out
+    with taken, exporting:
+        return trio.run(main)
+
+
+# not there on Windows
+_HANGUP: Final = getattr(signal, "SIGHUP", None)
+_ENDING: Final = tuple(filter(None, (signal.SIGINT, signal.SIGTERM, _HANGUP)))
+
+
+class Signals:
+    """The signals that end a program, while a tree runs: stop, then abort, then leave.
+
+    SIGHUP stops as the others do, but is never counted as a second one: a closing terminal sends it
+    twice. What was ignored before stays ignored (``nohup``, ``&``), but for SIGTERM.
+    """
+
+    def __init__(
+        self,
+        on_stop: Callable[[], object] = lambda: None,
+        before_exit: Callable[[], object] = lambda: None,
+    ) -> None:
+        # written by `run_tree`: the tree while it runs, and what has to get out before the program
+        self.tree: Tree | None = None
+        self.exporting: Exporting | None = None
+        # how many signals have come, and the number of the last
+        self.count = 0
+        self.last = 0
+        self._on_stop = on_stop
+        self._before_exit = before_exit
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        try:
+            for number in _ENDING:
+                if number == signal.SIGTERM or signal.getsignal(number) != signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._take)
+        except ValueError:
+            pass  # not the main thread: signals are somebody else's
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()
+
+    def stop(self) -> None:
+        """Stop the tree in order, unless it has ended by now."""
+        if self.tree is not None:
+            self._on_stop()
+            self.tree.incarnation.stop()
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        if self.count and number == _HANGUP:
+            return
+        self.count += 1
+        self.last = number
+        if self.count > 2:
+            self._leave(frame)  # pragma: no cover - see there
+        elif self.tree is None:
+            pass  # it is not there yet, or no more
+        elif self.count == 1:
+            self.tree.token.run_sync_soon(self.stop)
+        else:
+            self.tree.token.run_sync_soon(self.tree.incarnation.abort)
+
+    def _leave(self, frame: FrameType | None) -> None:  # pragma: no cover - nothing is measured
+        with suppress(Exception):  # nobody may be there to read it any more
+            if self.tree is not None:
+                _print_stuck(self.tree)
+            print("the program stands at", file=sys.stderr)
+            traceback.print_stack(frame, file=sys.stderr)
+        if self.count == 3:  # at the next one not even for that
+            self._before_exit()
+            if self.exporting is not None:
+                self.exporting.shutdown()
+        os._exit(128 + self.last)
+
+
+def _print_stuck(tree: Tree) -> None:  # pragma: no cover - nothing is measured, as it leaves
+    for path, stack in stuck_below(tree.incarnation):
+        print(f"{path} does not end; it sits at\n{stack}", file=sys.stderr)
+    sys.stderr.flush()

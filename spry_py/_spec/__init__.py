@@ -1,0 +1,1 @@
+"""What is written: frozen values, refused where they are wrong."""

@@ -1,0 +1,412 @@
+"""`Child`: the frozen specification of one child, checked where it is written."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from types import FunctionType
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Generic,
+    TypeAlias,
+    TypeVar,
+    TypeVarTuple,
+    Unpack,
+    cast,
+    overload,
+)
+
+from .check import (
+    check_async_function,
+    check_key,
+)
+from .errors import words
+from .frozen import are_same, setter
+from .options import (
+    OPTION_NAMES,
+    ChildOptions,
+    Kind,
+    OnUnrecoverable,
+    Options,
+    RestartType,
+    Start0,
+    Start1,
+    Start2,
+    Start3,
+    Start4,
+    T_co,
+)
+
+if TYPE_CHECKING:
+    from trio import TaskStatus
+
+    from spry_py._policy.breaker import BreakerFactory
+
+    from .termination import TerminationReport
+
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+D = TypeVar("D")
+Ts = TypeVarTuple("Ts")
+
+_Awaited: TypeAlias = Awaitable[object]
+
+
+class Supervisor(Generic[T_co]):
+    """What runs a nursery of children of its own; its started value is a ``T_co``. Frozen."""
+
+    __slots__ = ()
+
+    async def __call__(self, *, task_status: TaskStatus[T_co]) -> None:
+        """Run as a root until stopped, cancelled or failed."""
+        raise NotImplementedError
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if hasattr(self, name):
+            raise AttributeError(f"{type(self).__name__} is frozen: {name} cannot be set")
+        object.__setattr__(self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"{type(self).__name__} is frozen: {name} cannot be deleted")
+
+
+_NEVER: Final = math.inf
+_WORKER: Final = Options(
+    "permanent", 5.0, _NEVER, 1, _NEVER, None, None, None, "escalate", None, _NEVER, False
+)
+_SUPERVISOR: Final = replace(_WORKER, shutdown=math.inf)
+
+
+class Child(Generic[T_co]):
+    """How to start, stop and restart one child. Frozen; equal if all fields are equal.
+
+    ``start(*args)`` is a trio-style async function, or a supervisor. If it takes a keyword
+    ``task_status``, the child is started when it calls ``task_status.started(value)``; otherwise
+    when it has run up to its first checkpoint. All durations are seconds on trio's clock.
+
+    - ``restart``: ``"permanent"`` (after any end), ``"transient"`` (after a failure only),
+      ``"temporary"`` (never).
+    - ``shutdown``: time to finish when asked, before the child is aborted. 0 aborts at once,
+      ``inf`` waits for ever. 5 for a worker, ``inf`` for a supervisor.
+    - ``start_timeout``, ``run_timeout``: longest time until started, and from started to the end.
+    - ``start_attempts``: how often a *first* start is tried that a boot or ``start_child`` waits
+      for, with ``backoff`` between, each within ``start_timeout``; the last failure counts. ``inf``
+      wants a ``backoff``. No breaker is asked, and nothing of it is a restart.
+    - ``heartbeat``: longest time between two ``current_context().heartbeat()``, from the first on.
+    - ``backoff``: a tenacity wait strategy, or a `Backoff`: how long to wait before a restart.
+    - ``breaker``: a breaker factory for this child alone, asked before its supervisor's.
+    - ``recoverable``: a tenacity retry strategy or a predicate of the exception; a failure it
+      answers with no is not followed by a restart.
+    - ``on_unrecoverable``: whether such a failure makes the supervisor give up (``"escalate"``) or
+      only ends this child (``"discard"``).
+    - ``on_termination``: awaited with the `TerminationReport` after the child has ended by itself,
+      before anything is decided; cancelled after 5 seconds.
+    - ``significant``: its end may end the supervisor (see ``auto_shutdown``).
+
+    Raises `TypeError` or `ValueError`, naming the field, the value and what is allowed. After
+    Erlang's child specification.
+    """
+
+    __slots__ = ("_options", "args", "key", "start", "takes_status")
+
+    key: str
+    start: Callable[..., Awaitable[object]]
+    args: tuple[Any, ...]
+    takes_status: bool
+    _options: Options
+
+    @overload
+    def __init__(
+        self, key: str, start: Start0[T_co, _Awaited], **options: Unpack[ChildOptions]
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self, key: str, start: Start1[A, T_co, _Awaited], a: A, /, **options: Unpack[ChildOptions]
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self,
+        key: str,
+        start: Start2[A, B, T_co, _Awaited],
+        a: A,
+        b: B,
+        /,
+        **options: Unpack[ChildOptions],
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self,
+        key: str,
+        start: Start3[A, B, C, T_co, _Awaited],
+        a: A,
+        b: B,
+        c: C,
+        /,
+        **options: Unpack[ChildOptions],
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self,
+        key: str,
+        start: Start4[A, B, C, D, T_co, _Awaited],
+        a: A,
+        b: B,
+        c: C,
+        d: D,
+        /,
+        **options: Unpack[ChildOptions],
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: Child[None],
+        key: str,
+        start: Callable[[*Ts], _Awaited],
+        *args: *Ts,
+        **options: Unpack[ChildOptions],
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: Child[Any],
+        key: str,
+        start: Callable[..., _Awaited],
+        a: object,
+        b: object,
+        c: object,
+        d: object,
+        e: object,
+        /,
+        *args: object,
+        **options: Unpack[ChildOptions],
+    ) -> None: ...
+
+    # mypy does not see that any arguments include ``*Ts``
+    def __init__(self, key: str, start: Any, *args: Any, **options: Any) -> None:  # type: ignore[misc]
+        check_key("Child", "key", key)
+        _check_start(key, start, args)
+        common = _SUPERVISOR if isinstance(start, Supervisor) else _WORKER
+        # the slots themselves, since assignment is refused
+        _set_key(self, key)
+        _set_start(self, start)
+        _set_args(self, args)
+        _set_takes_status(self, _takes_status(start))
+        # most children leave all options alone, and there may be very many of them
+        _set_options(self, _chosen(f"Child {key!r}", common, options) if options else common)
+
+    @property
+    def kind(self) -> Kind:
+        """``"supervisor"``, ``"thread"`` or ``"process"``, or else ``"worker"``.
+
+        A start function says with an attribute ``child_kind`` that it stands for something else.
+        """
+        start = self.start
+        if isinstance(start, Supervisor):
+            return "supervisor"
+        kind: Kind = getattr(start, "child_kind", "worker")
+        return kind
+
+    @property
+    def restart(self) -> RestartType:
+        return self._options.restart
+
+    @property
+    def shutdown(self) -> float:
+        return self._options.shutdown
+
+    @property
+    def start_timeout(self) -> float:
+        return self._options.start_timeout
+
+    @property
+    def start_attempts(self) -> float:
+        return self._options.start_attempts
+
+    @property
+    def run_timeout(self) -> float:
+        return self._options.run_timeout
+
+    @property
+    def backoff(self) -> Callable[[Any], float] | None:
+        return self._options.backoff
+
+    @property
+    def breaker(self) -> BreakerFactory | None:
+        return self._options.breaker
+
+    @property
+    def recoverable(self) -> Callable[[Any], object] | None:
+        return self._options.recoverable
+
+    @property
+    def on_unrecoverable(self) -> OnUnrecoverable:
+        return self._options.on_unrecoverable
+
+    @property
+    def on_termination(self) -> Callable[[TerminationReport], Awaitable[object]] | None:
+        return self._options.on_termination
+
+    @property
+    def heartbeat(self) -> float:
+        return self._options.heartbeat
+
+    @property
+    def significant(self) -> bool:
+        return self._options.significant
+
+    def with_defaults(self, defaults: ChildOptions) -> Child[T_co]:
+        """This child, with values for those of its options that it was not given.
+
+        What a supervisor does with its ``defaults``. A child that is a supervisor stays as it is:
+        how a subsystem is restarted and stopped is said where it is declared.
+        """
+        missing = {name: value for name, value in defaults.items() if name not in self._given}
+        if not missing or isinstance(self.start, Supervisor):
+            return self
+        return self._with(missing)
+
+    @overload
+    def replace(
+        self, *, key: str = ..., args: tuple[Any, ...] = ..., **options: Unpack[ChildOptions]
+    ) -> Child[T_co]: ...
+
+    @overload
+    def replace(
+        self,
+        *,
+        key: str = ...,
+        start: Callable[..., _Awaited],
+        args: tuple[Any, ...] = ...,
+        **options: Unpack[ChildOptions],
+    ) -> Child[Any]: ...
+
+    def replace(self, **changes: Any) -> Child[Any]:
+        """A `Child` that differs in the fields given: ``child.replace(key="other", args=(1,))``.
+
+        Raises as `Child` does, and `TypeError` for a field there is not.
+        """
+        unknown = changes.keys() - {"key", "start", "args", *OPTION_NAMES}
+        if unknown:
+            raise TypeError(f"Child.replace: there is no field {', '.join(sorted(unknown))}")
+        return self._with(changes)
+
+    @property
+    def _given(self) -> frozenset[str]:
+        return self._options.given
+
+    def _with(self, changes: Mapping[str, Any]) -> Child[Any]:
+        own: dict[str, Any] = {"key": self.key, "start": self.start, "args": self.args}
+        given = {name: getattr(self._options, name) for name in self._given}
+        fields = own | given | dict(changes)
+        key, start, args = fields.pop("key"), fields.pop("start"), fields.pop("args")
+        return Child(key, start, *args, **fields)
+
+    def __setstate__(self, state: tuple[dict[str, Any] | None, dict[str, Any]]) -> None:
+        # for copies and pickles, which set attributes of an object that is new
+        for values in state:
+            for name, value in (values or {}).items():
+                object.__setattr__(self, name, value)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"Child {self.key!r} is frozen: {name} cannot be set")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"Child {self.key!r} is frozen: {name} cannot be deleted")
+
+    def _fields(self) -> tuple[object, ...]:
+        return self.key, self.start, *self._options.fields(), *self.args
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Child):
+            return NotImplemented
+        return are_same(self._fields(), other._fields())
+
+    def __hash__(self) -> int:
+        return hash((self.key, self.start))
+
+    def __repr__(self) -> str:
+        name = getattr(self.start, "__qualname__", None) or repr(self.start)
+        args = "".join(f", {words(repr, arg)}" for arg in self.args)
+        return f"Child({self.key!r}, {name}{args}, restart={self.restart!r})"
+
+
+_set_key = setter(Child, "key")
+_set_start = setter(Child, "start")
+_set_args = setter(Child, "args")
+_set_takes_status = setter(Child, "takes_status")
+_set_options = setter(Child, "_options")
+
+
+def _signature() -> inspect.Signature:
+    """All options with their defaults, for readers and tools at run time."""
+    kinds = inspect.Parameter
+    key = kinds("key", kinds.POSITIONAL_OR_KEYWORD)
+    start = kinds("start", kinds.POSITIONAL_OR_KEYWORD)
+    options = [
+        kinds(name, kinds.KEYWORD_ONLY, default=getattr(_WORKER, name)) for name in OPTION_NAMES
+    ]
+    return inspect.Signature([key, start, kinds("args", kinds.VAR_POSITIONAL), *options])
+
+
+Child.__signature__ = _signature()  # type: ignore[attr-defined]
+
+
+def _chosen(owner: str, common: Options, given: Mapping[str, Any]) -> Options:
+    """All options, of which some are ``given``."""
+    unknown = given.keys() - set(OPTION_NAMES)
+    if unknown:
+        raise TypeError(
+            f"{owner}: there is no option {', '.join(sorted(unknown))}; there are "
+            f"{', '.join(OPTION_NAMES)}"
+        )
+    chosen = replace(common, **given, given=frozenset(given))
+    chosen.check(owner)
+    return chosen
+
+
+def check_defaults(owner: str, defaults: object) -> ChildOptions:
+    """Accept a mapping of options of `Child`, or ``None``; returns a copy."""
+    if defaults is None:
+        return {}
+    if not isinstance(defaults, Mapping):
+        raise TypeError(f"{owner}: defaults must be a mapping of Child options, not {defaults!r}")
+    _chosen(f"{owner}: defaults", _WORKER, defaults)
+    return cast(ChildOptions, dict(defaults))
+
+
+def _check_start(key: str, start: Any, args: tuple[Any, ...]) -> None:
+    if type(start) is FunctionType and start.__code__.co_flags & inspect.CO_COROUTINE:
+        return
+    if not isinstance(start, Supervisor):
+        check_async_function(f"Child {key!r}", "start", start, plain=True)
+    elif args:
+        raise TypeError(f"Child {key!r}: args must be empty for a supervisor, not {args!r}")
+
+
+def _takes_status(start: Any) -> bool:
+    """Whether ``start`` has a parameter ``task_status`` that can be given by keyword."""
+    if type(start) is FunctionType and not start.__dict__:
+        code = start.__code__
+        named = code.co_varnames[
+            code.co_posonlyargcount : code.co_argcount + code.co_kwonlyargcount
+        ]
+        return "task_status" in named
+    if isinstance(start, Supervisor):
+        return True
+    try:
+        parameter = inspect.signature(start).parameters.get("task_status")
+    except (TypeError, ValueError):
+        return False
+    return parameter is not None and parameter.kind in (
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        inspect.Parameter.KEYWORD_ONLY,
+    )

@@ -1,0 +1,1 @@
+"""What is emitted: spans, metrics and log records about the facts of a tree."""

@@ -1,0 +1,100 @@
+"""The names and values that spans, metric points and log records carry, the same in all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from spry_py._spec.errors import sole_leaf_of
+
+if TYPE_CHECKING:
+    from spry_py._kernel.keeper import Keeper
+    from spry_py._kernel.member import Member
+    from spry_py._spec.termination import TerminationReport
+
+Attributes: TypeAlias = dict[str, Any]
+
+SCOPE: Final = "spry_py"
+
+
+@cache
+def library_version() -> str:
+    """The version of the installed distribution."""
+    try:
+        return version(SCOPE)
+    except PackageNotFoundError:  # pragma: no cover - run from a tree that was never installed
+        return "0"
+
+
+def system_attributes(loop: Keeper) -> Attributes:
+    """What all spans carry."""
+    return {"spry.system.path": loop.path, "spry.system.incarnation": loop.own.number}
+
+
+def child_attributes(member: Member) -> Attributes:
+    """What all spans about one incarnation of a child carry; the same dict each time."""
+    attributes = member.attributes
+    if attributes is None or attributes["spry.child.incarnation"] != member.number:
+        member.attributes = attributes = _child_attributes(member)
+    return attributes
+
+
+def _child_attributes(member: Member) -> Attributes:
+    return {
+        "spry.system.path": member.loop.path,
+        "spry.system.incarnation": member.loop.own.number,
+        "spry.child.key": member.key,
+        "spry.child.path": member.path,
+        "spry.child.incarnation": member.number,
+        "spry.child.kind": member.kind,
+        "spry.restart.type": member.child.restart,
+    }
+
+
+def report_attributes(report: TerminationReport) -> Attributes:
+    """What a termination span carries."""
+    attributes: Attributes = {
+        "spry.termination.reason": reason_name(report),
+        "spry.termination.burden": report.burden,
+        "spry.child.lifetime": report.lifetime or 0.0,
+    }
+    if report.failed and report.exception is not None:
+        attributes["error.type"] = type_name(report.exception)
+    return attributes
+
+
+def reason_name(report: TerminationReport) -> str:
+    """The kind of a reason, in one lower-case word."""
+    if report.failed:
+        return "failed"
+    return "normal" if type(report.reason).__name__ == "Normal" else "aborted"
+
+
+# What OpenTelemetry wants for an error that has no type.
+OTHER: Final = "_OTHER"
+# A child has outlived its time.
+TIMEOUT: Final = "timeout"
+
+
+def error_type(exception: BaseException | None) -> str:
+    """What ``error.type`` says of a failure."""
+    return type_name(exception) if exception is not None else OTHER
+
+
+def type_name(exception: BaseException) -> str:
+    """The full name of an exception's type; of the leaf's, for a group of one."""
+    return full_name(type(sole_leaf_of(exception)))
+
+
+def full_name(kind: type) -> str:
+    """The full name of a type; without the module for a builtin one."""
+    module = vars(type)["__module__"].__get__(kind)
+    if module == "builtins":
+        return _qualname_of(kind)
+    return f"{module if isinstance(module, str) else '<unknown>'}.{_qualname_of(kind)}"
+
+
+# the type's own, whatever its class says
+_qualname_of: Final[Callable[[type], str]] = vars(type)["__qualname__"].__get__

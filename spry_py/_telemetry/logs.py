@@ -1,0 +1,275 @@
+"""Log records: one per fact, from loggers named ``spry_py.<path with dots>``."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping
+from types import CodeType, FrameType
+from typing import TYPE_CHECKING, Any, Final
+
+from spry_py._kernel.facts import (
+    ChildAborted,
+    ChildDiscarded,
+    ChildSlow,
+    ChildStarted,
+    ChildStartFailed,
+    ChildStuck,
+    ChildTerminated,
+    Escalated,
+    Event,
+    RestartRefused,
+    RestartScheduled,
+    SystemStarted,
+    SystemStopped,
+)
+from spry_py._kernel.guard import guarded
+from spry_py._spec.errors import Escalation, StartupFailure, place_of, tell
+
+from .attributes import child_attributes, report_attributes, system_attributes
+from .tracebacks import is_plain, traceback_of
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
+    from spry_py._kernel.keeper import Keeper
+    from spry_py._kernel.member import Member
+    from spry_py._spec.termination import TerminationReport
+
+    from .listener import Incident
+
+NAME: Final = "spry_py"
+# On records that tell a fact of a tree, for handlers that hear of the facts themselves.
+FACT_MARK: Final = "spry_py_fact"
+
+# What is written down of a tree, and how loudly. An end is an error if the child failed; an abort
+# is told if it comes because the child's time is over; a system only if it is a root, since any
+# other is a child as well.
+LEVELS: Final[Mapping[type[Event], int]] = {
+    ChildStarted: logging.INFO,
+    ChildStartFailed: logging.ERROR,
+    ChildTerminated: logging.INFO,
+    RestartScheduled: logging.WARNING,
+    RestartRefused: logging.WARNING,
+    ChildAborted: logging.WARNING,
+    ChildSlow: logging.WARNING,
+    ChildStuck: logging.WARNING,
+    ChildDiscarded: logging.WARNING,
+    SystemStarted: logging.INFO,
+    SystemStopped: logging.INFO,
+    Escalated: logging.ERROR,
+}
+
+
+def log(
+    fact: type[Event],
+    path: str,
+    text: str,
+    fields: Mapping[str, object],
+    span: Span | None,
+) -> None:
+    """Emit one record about ``path``."""
+    _emit(LEVELS[fact], path, text, fields, span)
+
+
+def log_child(
+    member: Member,
+    fact: type[Event],
+    text: str,
+    span: Span | None,
+    exception: BaseException | None = None,
+    trace: str | None = None,
+) -> None:
+    """Emit one record about a child; ``trace`` is the exception's traceback if there is a text."""
+    path = member.path
+    level = LEVELS[fact]
+    if _is_on(path, level):
+        _emit(level, path, text, child_attributes(member), span, exception, trace)
+
+
+def log_started(member: Member, number: int, span: Span | None) -> None:
+    """Emit the record about an incarnation that is up."""
+    if _is_on(member.loop.path, LEVELS[ChildStarted]):
+        which = f" (incarnation {number})" if number > 1 else ""
+        log_child(member, ChildStarted, f"started{which}", span)
+
+
+def log_failed_start(
+    member: Member, exception: BaseException | None, span: Span | None, trace: str | None
+) -> None:
+    """Emit the record about a start that has failed."""
+    why = why_no_start(exception)
+    log_child(member, ChildStartFailed, f"failed to start: {why}", span, exception, trace)
+
+
+def log_restart(
+    loop: Keeper, member: Member | None, incident: Incident, allowed: bool, delay: float
+) -> None:
+    """Emit the record about what the breaker has answered."""
+    fact = RestartScheduled if allowed else RestartRefused
+    when = f"{f'in {delay:g} s' if delay else 'now'} (attempt {incident.attempt})"
+    if member is None:
+        text = f"runs its system function again {when}"
+        text = text if allowed else "may not run its system function again"
+        log(fact, loop.path, text, system_attributes(loop), incident.trying)
+    else:
+        text = f"will be restarted {when}" if allowed else "may not be restarted any more"
+        log_child(member, fact, text, incident.trying)
+
+
+def log_escalated(loop: Keeper, error: BaseException) -> None:
+    """Emit the record about a supervisor that gives up."""
+    span = loop.incident.term if loop.incident is not None else None
+    log(Escalated, loop.path, f"gives up: {error}", system_attributes(loop), span)
+
+
+def log_end(
+    member: Member, report: TerminationReport, span: Span | None, trace: str | None
+) -> None:
+    """Emit the record about the end of a child."""
+    level = logging.ERROR if report.failed else LEVELS[ChildTerminated]
+    path = member.path
+    if _is_on(path, level):
+        fields = child_attributes(member) | report_attributes(report)
+        error = report.exception if report.failed else None
+        _emit(level, path, end_of(report), fields, span, error, trace)
+
+
+def why_no_start(exception: BaseException | None) -> str:
+    """What a failed start is said to have failed with."""
+    return tell(exception) if exception is not None else "it was cancelled"
+
+
+def end_of(report: TerminationReport) -> str:
+    exception = report.exception
+    if exception is not None and report.failed:
+        under = {"none": "", "settling": " while settling", "aborted": " while being aborted"}
+        return f"failed{under[report.burden]}: {tell(exception)}"
+    if report.burden != "none":
+        return f"stopped ({report.burden})"
+    return "was aborted" if type(report.reason).__name__ == "Aborted" else "ended normally"
+
+
+def _emit(
+    level: int,
+    path: str,
+    text: str,
+    fields: Mapping[str, object],
+    span: Span | None,
+    exception: BaseException | None = None,
+    trace: str | None = None,
+) -> None:
+    """Hand a record to the logger of ``path``.
+
+    No logger is made for it unless the application has: `logging` keeps loggers for ever, and a
+    supervisor may see millions of keys.
+    """
+    logger = _nearest(path)
+    if not logger.isEnabledFor(level):
+        return
+    extra = dict(fields)
+    if span is not None:
+        context = span.get_span_context()
+        extra["trace_id"] = f"{context.trace_id:032x}"
+        extra["span_id"] = f"{context.span_id:016x}"
+        extra["trace_flags"] = int(context.trace_flags)
+    error = None
+    # the traceback of what a supervisor passes on was logged where it was raised
+    if exception is not None and not isinstance(exception, Escalation | StartupFailure):
+        error = (type(exception), exception, place_of(exception))
+        if trace is None and not is_plain(exception):
+            trace = traceback_of(exception)
+    record = _record(logger, level, path, f"{path} {text}", extra, error)
+    setattr(record, FACT_MARK, True)
+    if error is not None and trace is not None:
+        # where formatters look before they format a traceback once more
+        record.exc_text = trace.rstrip("\n")
+    logger.handle(record)
+
+
+def write(path: str, level: int, message: str, fields: Mapping[str, object]) -> None:
+    """Emit a record about ``path`` that tells no fact of the tree, for those who work in it.
+
+    Raises nothing that a handler or a filter raises, but for a `KeyboardInterrupt`.
+    """
+    guarded(_write, path, level, message, fields)
+
+
+def _write(path: str, level: int, message: str, fields: Mapping[str, object]) -> None:
+    logger = _nearest(path)
+    if logger.isEnabledFor(level):
+        logger.handle(_record(logger, level, path, message, fields, None))
+
+
+def _record(
+    logger: logging.Logger,
+    level: int,
+    path: str,
+    message: str,
+    fields: Mapping[str, object],
+    error: Any,
+) -> logging.LogRecord:
+    code, line = _caller()
+    return logger.makeRecord(
+        _name(path), level, code.co_filename, line, message, (), error, code.co_name, fields, None
+    )
+
+
+# What stands between a program and a record of ours.
+_BETWEEN: Final = frozenset(("spry_py", "trio", "outcome", "contextlib", "threading"))
+
+
+def _caller() -> tuple[CodeType, int]:
+    """Where the library was called from; for a thread of ours, where it says so itself."""
+    here = sys._getframe(1)
+    frame: FrameType | None = here
+    while frame is not None:
+        if str(frame.f_globals.get("__name__")).partition(".")[0] not in _BETWEEN:
+            return frame.f_code, frame.f_lineno
+        frame = frame.f_back
+    return here.f_code, here.f_lineno
+
+
+def _is_on(path: str, level: int) -> bool:
+    """Whether a record about ``path`` would go anywhere."""
+    if _Seen.count == len(_LOGGERS) and not _Seen.below:
+        return _ROOT.isEnabledFor(level)
+    return _nearest(path).isEnabledFor(level)
+
+
+def _name(path: str) -> str:
+    return f"{NAME}.{path.replace('/', '.')}" if path else NAME
+
+
+def _nearest(path: str) -> logging.Logger:
+    return logger_of(_name(path)) if _are_some_touched() else _ROOT
+
+
+def logger_of(name: str) -> logging.Logger:
+    """The logger of that name, or the closest above it that the application has touched."""
+    while name and name != NAME:
+        logger = _LOGGERS.get(name)
+        if isinstance(logger, logging.Logger):
+            return logger
+        name = name.rpartition(".")[0]
+    return _ROOT
+
+
+_ROOT: Final = logging.getLogger(NAME)
+_LOGGERS: Final = logging.Logger.manager.loggerDict
+
+
+class _Seen:
+    """How many loggers there were when we last looked, and whether any was below ours."""
+
+    count = 0
+    below = False
+
+
+def _are_some_touched() -> bool:
+    """Whether there are loggers below ours; looked up again only when loggers have been added."""
+    known = _LOGGERS
+    if _Seen.count != len(known):
+        _Seen.count = len(known)
+        _Seen.below = any(name.startswith(f"{NAME}.") for name in list(known))
+    return _Seen.below

@@ -1,0 +1,71 @@
+"""Spans of deliveries: only of items that are delivered more than once, each linked to its first,
+and of those that are given up.
+
+A delivery is told when it is over, with the times that it had: a span that is begun only then
+always ends, and an item that is delivered once, as almost all are, costs nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Link, Status, StatusCode
+
+from spry_py._kernel.guard import guarded
+from spry_py._spec.errors import tell
+from spry_py._telemetry.attributes import SCOPE, error_type, library_version
+from spry_py._telemetry.spans import record
+
+from .hand import InHand, Outcome
+
+
+def tell_delivery(stage: str, held: InHand, outcome: Outcome) -> None:
+    """The present delivery is over."""
+    if outcome not in ("done", "forwarded") or held.first_try is not None:
+        guarded(_emit, stage, held, outcome)
+
+
+def _emit(stage: str, held: InHand, outcome: Outcome) -> None:
+    links = []
+    if held.first_try is not None:
+        links.append(Link(held.first_try, {"spry.link": "redelivery_of"}))
+    span = trace.get_tracer(SCOPE, library_version()).start_span(
+        "spry.pipe.delivery",
+        Context(),
+        attributes=_attributes(stage, held, outcome),
+        links=links,
+        start_time=held.given_at,
+    )
+    try:
+        if outcome in ("failed", "forwarded", "dead") and not held.was_stopped:
+            _mark_failed(span, held)
+    finally:
+        span.end(held.ended_at or time.time_ns())
+    if held.first_try is None and span.get_span_context().is_valid:
+        held.first_try = span.get_span_context()
+
+
+def _attributes(stage: str, held: InHand, outcome: Outcome) -> dict[str, Any]:
+    attributes: dict[str, Any] = {
+        "spry.pipe.stage": stage,
+        "spry.pipe.delivery": held.deliveries,
+        "spry.pipe.outcome": outcome,
+    }
+    if held.system is not None:
+        attributes["spry.system.path"], attributes["spry.system.incarnation"] = held.system
+    if held.context is not None:
+        attributes["spry.child.path"] = held.context.path
+        attributes["spry.child.incarnation"] = held.context.incarnation
+    return attributes
+
+
+def _mark_failed(span: trace.Span, held: InHand) -> None:
+    error = held.exception
+    why = "its worker ended" if error is None else tell(error)
+    span.set_status(Status(StatusCode.ERROR, why))
+    span.set_attribute("error.type", error_type(error))
+    if error is not None:
+        record(span, error, held.ended_at)

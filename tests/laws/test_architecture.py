@@ -1,0 +1,163 @@
+"""The law of the house: a room imports only from rooms above it, type-only imports included."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from types import FunctionType
+from typing import Final
+
+import pytest
+
+import spry_py
+
+# From top to bottom: each room imports only from those above it.
+ROOMS: Final = (
+    ("_spec", "child options termination errors naming check frozen"),
+    ("_policy", "restart breaker backoff"),
+    (
+        "_kernel",
+        """
+        facts timers mailbox here guard kept member incarnation life context shutdown slow calls
+        callers keeper loop scope before startup alone group system dynamic partition tree root
+        """,
+    ),
+    ("_telemetry", "listener spans metrics logs attributes tracebacks"),
+    ("_handles", "child system snapshot subscription tasks"),
+    ("_incidents", "otlp reading model rows timeline prose command"),
+    ("_export", "otlp log_bridge"),
+    ("telemetry", ""),
+    ("_program", "run printer story finding cli"),
+)
+ORDER: Final = [room for room, _ in ROOMS]
+# Arrows against the law that are still to be cut; each must be there: the list only shrinks.
+TO_BE_CUT: Final = {
+    ("_kernel", "_handles"),
+    ("_kernel", "_telemetry"),
+    ("_spec", "_policy"),
+    ("_telemetry", "_handles"),
+}
+# Beside the house: they stand on its public face, as a user's program does.
+EXTENSIONS: Final = ("components", "periodic", "pipes", "processes", "threads", "watchdog")
+FOREIGN: Final = {
+    "trio": {"_spec", "_policy", "_incidents", "_export"},
+    "opentelemetry": {"_spec", "_policy", "_kernel", "_handles", "_incidents", "_program"},
+    "tenacity": {*ORDER, *EXTENSIONS} - {"_policy"},
+}
+HOUSE: Final = Path(spry_py.__file__).parent
+FILES: Final = sorted(HOUSE.rglob("*.py"))
+
+
+def room_of(path: Path) -> str:
+    parts = path.relative_to(HOUSE).with_suffix("").parts
+    return parts[0]
+
+
+def nodes_of(path: Path, types: bool) -> Iterator[ast.AST]:
+    """All that stands in a file; without ``types``, but for what only a type checker sees."""
+    pending: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    while pending:
+        node = pending.pop()
+        yield node
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING" and not types:
+            pending.extend(node.orelse)
+        else:
+            pending.extend(ast.iter_child_nodes(node))
+
+
+def imported(path: Path, types: bool = True) -> Iterator[str]:
+    """Every module that a file imports, inside functions too, by full name."""
+    package = ".".join(("spry_py", *path.relative_to(HOUSE).parts[:-1]))
+    for node in nodes_of(path, types):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            assert node.level == 1, f"{path} climbs out of its room by a relative import"
+            yield f"{package}.{node.module}"
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+
+
+def arrows() -> set[tuple[str, str]]:
+    """From which room to which other one anything is imported."""
+    found = set()
+    for path in FILES:
+        for name in imported(path):
+            parts = name.split(".")
+            if parts[0] == "spry_py":
+                found.add((room_of(path), parts[1] if len(parts) > 1 else "__init__"))
+    return {(start, end) for start, end in found if start != end}
+
+
+def test_every_file_has_its_place() -> None:
+    places = {
+        f"{room}/{name}.py" if names else f"{room}.py"
+        for room, names in ROOMS
+        for name in (names.split() or [""])
+    }
+    found = {
+        str(path.relative_to(HOUSE))
+        for path in FILES
+        if room_of(path) in ORDER and path.name != "__init__.py"
+    }
+    assert found == places
+    others = {room_of(path) for path in FILES} - set(ORDER)
+    assert others == {*EXTENSIONS, "__init__", "__main__"}
+
+
+def test_a_room_imports_only_from_above() -> None:
+    below = {
+        (start, end)
+        for start, end in arrows()
+        if start in ORDER and (end not in ORDER or ORDER.index(end) > ORDER.index(start))
+    }
+    assert below == TO_BE_CUT
+
+
+def test_incidents_stand_alone() -> None:
+    assert {end for start, end in arrows() if start == "_incidents"} == set()
+
+
+def test_the_export_is_for_those_who_ask_for_it() -> None:
+    assert {start for start, end in arrows() if end == "_export"} == {"telemetry"}
+
+
+@pytest.mark.parametrize("package", FOREIGN)
+def test_what_is_foreign_stays_where_it_belongs(package: str) -> None:
+    users = {
+        room_of(path)
+        for path in FILES
+        if any(name.split(".")[0] == package for name in imported(path, types=False))
+    }
+    if package == "opentelemetry":
+        users -= {"_kernel"} & {start for start, end in TO_BE_CUT if end == "_telemetry"}
+    assert users & FOREIGN[package] == set()
+
+
+def test_tenacity_is_spoken_in_one_file() -> None:
+    users = [path.name for path in FILES if "tenacity" in set(imported(path))]
+    assert users == ["backoff.py"]
+
+
+def test_the_public_face_shows_the_rooms() -> None:
+    shown = [line.split()[0].rstrip("/") for line in map_of_the_face()]
+    assert shown == [*ORDER, *EXTENSIONS]
+
+
+def map_of_the_face() -> list[str]:
+    return [line for line in (spry_py.__doc__ or "").splitlines() if line.startswith("    ")]
+
+
+def test_the_public_face_holds_imports_and_what_they_are_called() -> None:
+    body = ast.parse((HOUSE / "__init__.py").read_text(encoding="utf-8")).body
+    defined = [node for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    assert (spry_py.__doc__ or "").startswith("Supervision trees")
+    assert defined == []
+
+
+def test_the_public_face_is_complete_and_belongs_to_the_package() -> None:
+    assert sorted(set(spry_py.__all__)) == sorted(spry_py.__all__)
+    found = [getattr(spry_py, name) for name in spry_py.__all__]
+    homes = {item.__module__ for item in found if isinstance(item, type | FunctionType)}
+    assert homes == {"spry_py"}
