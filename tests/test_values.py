@@ -327,11 +327,15 @@ def nested() -> list[Child[Any]]:
     ]
 
 
+def pickled(protocol: int, it: Any) -> Any:
+    return pickle.loads(pickle.dumps(it, protocol))
+
+
 WAYS: dict[str, Callable[[Any], Any]] = {
     "copy": copy.copy,
     "deepcopy": copy.deepcopy,
     **{
-        f"pickle {protocol}": lambda it, protocol=protocol: pickle.loads(pickle.dumps(it, protocol))
+        f"pickle {protocol}": partial(pickled, protocol)
         for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1)
     },
 }
