@@ -21,7 +21,14 @@ import trio
 
 import spry_py._kernel.tree
 import spry_py._telemetry.listener
-from spry_py import Child, Event, RateLimited, SystemHandle, SystemSupervisor, open_system
+from spry_py import (
+    Child,
+    RateLimited,
+    SystemHandle,
+    SystemSupervisor,
+    open_system,
+)
+from spry_py.events import Event
 
 from . import flat, restart
 from .harness import Crash, Options, Row, clock, compared, in_turn, parked

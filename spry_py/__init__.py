@@ -11,6 +11,8 @@ The rooms, each importing only from those above it::
     _export/      the OpenTelemetry SDK
     telemetry     export in one line
     _program/     whole programs: run, signals, the command line
+    events        the classes of events
+    lowlevel      what libraries on top of this one need
 
 Beside them, on the public face, as a user's own code is::
 
@@ -25,27 +27,8 @@ Beside them, on the public face, as a user's own code is::
 from spry_py._handles.child import ChildHandle
 from spry_py._handles.snapshot import ChildCounts, ChildInfo, Snapshot
 from spry_py._handles.system import SystemHandle
-from spry_py._kernel.context import Context, cancel_on_settle, context_of, current_context
+from spry_py._kernel.context import Context, cancel_on_settle, current_context
 from spry_py._kernel.dynamic import DynamicHandle, DynamicSupervisor
-from spry_py._kernel.facts import (
-    ChildAborted,
-    ChildDiscarded,
-    ChildSettling,
-    ChildSlow,
-    ChildStarted,
-    ChildStartFailed,
-    ChildStarting,
-    ChildStuck,
-    ChildTerminated,
-    Escalated,
-    Event,
-    EventsLost,
-    RestartRefused,
-    RestartScheduled,
-    SystemStarted,
-    SystemStopped,
-    SystemTeardown,
-)
 from spry_py._kernel.member import Status
 from spry_py._kernel.partition import PartitionHandle, PartitionSupervisor
 from spry_py._kernel.scope import Scope
@@ -98,11 +81,9 @@ __all__ = [
     "Breaker",
     "Burden",
     "Child",
-    "ChildAborted",
     "ChildAlreadyPresent",
     "ChildAlreadyStarted",
     "ChildCounts",
-    "ChildDiscarded",
     "ChildFailure",
     "ChildHandle",
     "ChildInfo",
@@ -110,20 +91,10 @@ __all__ = [
     "ChildOptions",
     "ChildRestarting",
     "ChildRunning",
-    "ChildSettling",
-    "ChildSlow",
-    "ChildStartFailed",
-    "ChildStarted",
-    "ChildStarting",
-    "ChildStuck",
-    "ChildTerminated",
     "Context",
     "DynamicHandle",
     "DynamicSupervisor",
-    "Escalated",
     "Escalation",
-    "Event",
-    "EventsLost",
     "Failed",
     "Ignore",
     "Interrupted",
@@ -137,8 +108,6 @@ __all__ = [
     "PartitionSupervisor",
     "RateLimited",
     "Reason",
-    "RestartRefused",
-    "RestartScheduled",
     "RestartType",
     "ReusedKey",
     "RunTimeout",
@@ -154,10 +123,7 @@ __all__ = [
     "System",
     "SystemHandle",
     "SystemOptions",
-    "SystemStarted",
-    "SystemStopped",
     "SystemSupervisor",
-    "SystemTeardown",
     "TerminationReport",
     "TooManyRestarts",
     "Unrecoverable",
@@ -165,7 +131,6 @@ __all__ = [
     "Unresponsive",
     "WouldDeadlock",
     "cancel_on_settle",
-    "context_of",
     "current_context",
     "open_system",
     "run",

@@ -13,7 +13,7 @@ from typing import TypeVarTuple, Unpack
 import trio
 
 from spry_py import Context, RunTimeout, current_context
-from spry_py._spec.check import check_async_function, check_seconds
+from spry_py.lowlevel import check_async_function, check_seconds
 
 __all__ = ["Periodic", "periodic"]
 

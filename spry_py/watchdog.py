@@ -24,9 +24,7 @@ from typing import Final, TypeAlias
 
 import trio
 
-from spry_py import context_of
-from spry_py._spec.check import check_seconds
-from spry_py._telemetry.logs import write
+from spry_py.lowlevel import check_seconds, context_of, log
 from spry_py.threads.stack import stack_of_thread
 from spry_py.threads.worker import Worker
 
@@ -182,7 +180,7 @@ def _log(report: Blocked) -> None:
     }
     if report.path is not None:
         fields["spry.child.path"] = report.path
-    write(report.path or "", logging.WARNING, _text_of(report), fields)
+    log(report.path or "", logging.WARNING, _text_of(report), fields)
 
 
 def _text_of(report: Blocked) -> str:

@@ -18,7 +18,6 @@ from spry_py import (
     Child,
     ChildHandle,
     DynamicSupervisor,
-    Event,
     Ignore,
     PartitionSupervisor,
     RateLimited,
@@ -30,6 +29,7 @@ from spry_py import (
     current_context,
     open_system,
 )
+from spry_py.events import Event
 from workers import RESTARTS, STRATEGIES
 
 NEVER = 1e4

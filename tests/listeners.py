@@ -9,6 +9,12 @@ from typing import Any
 import trio
 
 from spry_py import (
+    SystemHandle,
+    SystemSupervisor,
+    TerminationReport,
+    open_system,
+)
+from spry_py.events import (
     ChildAborted,
     ChildSettling,
     ChildSlow,
@@ -21,10 +27,6 @@ from spry_py import (
     Event,
     EventsLost,
     RestartScheduled,
-    SystemHandle,
-    SystemSupervisor,
-    TerminationReport,
-    open_system,
 )
 from stories import Actor
 

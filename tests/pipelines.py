@@ -12,10 +12,10 @@ from spry_py import (
     Child,
     SystemHandle,
     SystemSupervisor,
-    context_of,
     current_context,
     open_system,
 )
+from spry_py.lowlevel import context_of
 from spry_py.pipes import DeadLetter, Pipe, Stage, Worker, pipeline
 from stories import Boom, Record
 

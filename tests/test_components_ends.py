@@ -12,7 +12,6 @@ import trio
 from listeners import Heard
 from spry_py import (
     Child,
-    ChildStuck,
     RunTimeout,
     SystemHandle,
     SystemSupervisor,
@@ -21,6 +20,7 @@ from spry_py import (
     open_system,
 )
 from spry_py.components import component
+from spry_py.events import ChildStuck
 from stories import Actor, story
 from things import (
     Thing,

@@ -10,18 +10,20 @@ import spry_py
 from listeners import Heard, line, listened
 from spry_py import (
     Child,
-    ChildStarted,
-    ChildStarting,
-    ChildTerminated,
     Ignore,
     NeverRestart,
     RateLimited,
-    RestartScheduled,
-    SystemStopped,
     SystemSupervisor,
     TerminationReport,
     TooManyRestarts,
     open_system,
+)
+from spry_py.events import (
+    ChildStarted,
+    ChildStarting,
+    ChildTerminated,
+    RestartScheduled,
+    SystemStopped,
 )
 from stories import Actor, Record, cast, story
 from test_stuck import clinging
@@ -120,7 +122,7 @@ async def test_the_end_of_a_root_that_gives_up() -> None:
                 a.stop()
                 await trio.sleep_forever()
     escalated = heard.events[2]
-    assert isinstance(escalated, spry_py.Escalated)
+    assert isinstance(escalated, spry_py.events.Escalated)
     assert escalated.error is raised.value
     assert heard.take() == [
         "0 ChildTerminated top/a #1 Normal none",

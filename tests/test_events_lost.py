@@ -10,13 +10,11 @@ import trio.lowlevel
 from listeners import one_by_one, rest_of
 from spry_py import (
     AlwaysRestart,
-    Event,
-    EventsLost,
     SystemHandle,
-    SystemStopped,
     SystemSupervisor,
     open_system,
 )
+from spry_py.events import Event, EventsLost, SystemStopped
 from stories import Actor, Record, cast, story
 
 

@@ -14,13 +14,13 @@ from trio.testing import assert_checkpoints
 from listeners import Heard, line, listened, one_by_one, rest_of
 from spry_py import (
     Child,
-    Event,
     NeverRestart,
     SystemHandle,
     SystemSupervisor,
     cancel_on_settle,
     open_system,
 )
+from spry_py.events import Event
 from stories import Actor, Record, cast, story
 
 # One among others

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 import spry_py
-from spry_py import Event
+from spry_py import events
+from spry_py.events import Event
 
-EVENTS = [getattr(spry_py, name) for name in spry_py.__all__]
-KINDS = [kind for kind in EVENTS if isinstance(kind, type) and issubclass(kind, Event)]
+KINDS: list[type[Event]] = [getattr(events, name) for name in events.__all__]
 
 
 def test_these_are_all_kinds_of_events() -> None:
@@ -45,3 +45,9 @@ def test_the_wall_clock_is_told_and_not_compared() -> None:
         True,
     )
     assert repr(early) == "Event(seq=1, at=2.0, path='top')"
+
+
+def test_they_live_in_one_module_alone() -> None:
+    assert {kind.__module__ for kind in KINDS} == {"spry_py.events"}
+    assert all(issubclass(kind, Event) for kind in KINDS)
+    assert set(events.__all__).isdisjoint(spry_py.__all__)

@@ -18,6 +18,15 @@ from logged import bridged, kept, plain
 from spans import id_of, play, recording
 from spry_py import (
     Child,
+    Ignore,
+    NeverRestart,
+    SpryError,
+    SystemSupervisor,
+    Unrecoverable,
+    current_context,
+    open_system,
+)
+from spry_py.events import (
     ChildAborted,
     ChildDiscarded,
     ChildStarted,
@@ -26,15 +35,8 @@ from spry_py import (
     ChildTerminated,
     Escalated,
     Event,
-    Ignore,
-    NeverRestart,
     RestartRefused,
     RestartScheduled,
-    SpryError,
-    SystemSupervisor,
-    Unrecoverable,
-    current_context,
-    open_system,
 )
 from traced import BEFORE_STARTED, crash, lives, shop, supervisor
 

@@ -29,6 +29,13 @@ from metered import (
 from spans import Recorder, play, recording
 from spry_py import (
     Child,
+    RateLimited,
+    SpryError,
+    SystemSupervisor,
+    TerminationReport,
+    open_system,
+)
+from spry_py.events import (
     ChildAborted,
     ChildSettling,
     ChildStarted,
@@ -37,12 +44,7 @@ from spry_py import (
     ChildTerminated,
     Escalated,
     Event,
-    RateLimited,
     RestartScheduled,
-    SpryError,
-    SystemSupervisor,
-    TerminationReport,
-    open_system,
 )
 from workers import STRATEGIES, Strategy
 

@@ -21,7 +21,6 @@ from spry_py import (
     Child,
     ChildFailure,
     DynamicSupervisor,
-    Event,
     Failed,
     NeverRestart,
     NonChildFailure,
@@ -36,6 +35,7 @@ from spry_py import (
 )
 from spry_py._telemetry.tracebacks import traceback_of
 from spry_py.components import component
+from spry_py.events import Event
 from spry_py.periodic import periodic
 from spry_py.pipes import DeadLetter, Pipe, Stage, Worker, pipeline
 from spry_py.processes import call

@@ -16,16 +16,14 @@ from spry_py import (
     Backoff,
     Child,
     ChildFailure,
-    Event,
     NonChildFailure,
-    RestartRefused,
-    RestartScheduled,
     Scope,
     SystemHandle,
     SystemSupervisor,
     TooManyRestarts,
     open_system,
 )
+from spry_py.events import Event, RestartRefused, RestartScheduled
 from stories import Actor, Boom, Ledger, Record, Strategy, cast, story
 
 

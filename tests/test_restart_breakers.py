@@ -15,7 +15,6 @@ from spry_py import (
     Child,
     NeverRestart,
     RateLimited,
-    RestartRefused,
     Scope,
     Streak,
     SystemSupervisor,
@@ -24,6 +23,7 @@ from spry_py import (
     UnrecoverableFailure,
     open_system,
 )
+from spry_py.events import RestartRefused
 from stories import Actor, Boom, Ledger, Record, cast, story, told_by
 
 AFTER = {

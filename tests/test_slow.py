@@ -14,7 +14,6 @@ from spans import recording
 from spry_py import (
     Child,
     ChildFailure,
-    ChildSlow,
     DynamicSupervisor,
     Scope,
     SystemHandle,
@@ -23,6 +22,7 @@ from spry_py import (
     open_system,
 )
 from spry_py._kernel.timers import Timer
+from spry_py.events import ChildSlow
 from stories import Actor, Record, story, warnings_of
 
 Status = trio.TaskStatus[None]

@@ -12,7 +12,6 @@ import trio.lowlevel
 from spry_py import (
     Child,
     ChildFailure,
-    ChildStuck,
     DynamicSupervisor,
     Failed,
     RunTimeout,
@@ -25,6 +24,7 @@ from spry_py import (
     current_context,
     open_system,
 )
+from spry_py.events import ChildStuck
 from stories import Actor, Boom, Record, cast, story, warnings_of
 
 

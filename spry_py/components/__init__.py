@@ -25,8 +25,7 @@ from spry_py import (
     SystemSupervisor,
     current_context,
 )
-from spry_py._policy.restart import may_recover
-from spry_py._spec.check import check_callable, check_seconds
+from spry_py.lowlevel import check_callable, check_seconds, may_recover
 
 from .life import RUN, Life, Runs, check_methods
 from .status import ComponentStatus, StatusChange, StatusChanges

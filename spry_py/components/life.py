@@ -19,10 +19,7 @@ from spry_py import (
     TerminationReport,
     current_context,
 )
-from spry_py._policy.breaker import allows
-from spry_py._policy.restart import may_recover
-from spry_py._spec.check import check_async_function
-from spry_py._spec.errors import sole_leaf_of
+from spry_py.lowlevel import allows, check_async_function, may_recover, sole_leaf_of
 
 from .status import News
 

@@ -11,8 +11,7 @@ from typing import Any, TypeAlias
 import trio
 
 from spry_py import Unrecoverable
-from spry_py._spec.errors import repr_of_fields, tell
-from spry_py._telemetry.logs import write
+from spry_py.lowlevel import log, repr_of_fields, tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +70,10 @@ def tell_of_loss(path: str, why: str, whose: str, dead: int, lost: int) -> None:
     """Log how many items that were on their way nobody is going to work on."""
     if dead:
         are = "item is a dead letter" if dead == 1 else "items are dead letters"
-        write(path, logging.WARNING, f"{path} {why}: {dead} {are} now", {})
+        log(path, logging.WARNING, f"{path} {why}: {dead} {are} now", {})
     if lost:
         items, are = ("item", "is") if lost == 1 else ("items", "are")
-        write(path, logging.ERROR, f"{path} {why}: {lost} {items}{whose} {are} lost", {})
+        log(path, logging.ERROR, f"{path} {why}: {lost} {items}{whose} {are} lost", {})
 
 
 async def send(letter: DeadLetter, channel: Letters) -> None:
@@ -88,4 +87,4 @@ async def send(letter: DeadLetter, channel: Letters) -> None:
 
 
 def _write(letter: DeadLetter, text: str) -> None:
-    write(letter.path or letter.stage, logging.ERROR, text, {})
+    log(letter.path or letter.stage, logging.ERROR, text, {})

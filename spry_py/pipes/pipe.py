@@ -11,8 +11,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from spry_py import Context, current_context
-from spry_py._kernel.context import supervisor_of
-from spry_py._spec.check import check_choice, check_count, check_key
+from spry_py.lowlevel import check_choice, check_count, check_key, supervisor_of
 
 from .hand import ON_CRASH, InHand, OnCrash, Outcome, Rules, System
 from .letters import DeadLetter, DownstreamClosed, send, tell_of

@@ -9,8 +9,7 @@ from typing import Any, TypeVar
 import trio
 
 from spry_py import Child, Context, Scope, TerminationReport, current_context
-from spry_py._kernel.context import kept_for, supervisor_of
-from spry_py._kernel.kept import Kept
+from spry_py.lowlevel import Kept, kept_for, supervisor_of
 
 from .hand import Rules
 from .letters import Letters, post, tell_of_loss

@@ -14,10 +14,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, Status, StatusCode
 
-from spry_py._kernel.guard import guarded
-from spry_py._spec.errors import tell
-from spry_py._telemetry.attributes import SCOPE, error_type, library_version
-from spry_py._telemetry.spans import record
+from spry_py.lowlevel import SCOPE, error_type, guarded, library_version, record, tell
 
 from .hand import InHand, Outcome
 

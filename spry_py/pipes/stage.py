@@ -9,15 +9,15 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Final, Unpack
 
 from spry_py import Child
-from spry_py._spec.check import (
+from spry_py.lowlevel import (
+    StageOptions,
+    are_same,
     check_async_function,
     check_callable,
     check_choice,
     check_count,
     check_key,
 )
-from spry_py._spec.frozen import are_same
-from spry_py._spec.options import StageOptions
 
 from .hand import ON_CRASH, OnCrash
 from .pipe import Pipe

@@ -42,7 +42,7 @@ from typing import Any, ClassVar, Final, Literal, Protocol, TypeAlias
 
 import trio
 
-from spry_py._spec.check import check_count
+from spry_py.lowlevel import check_count
 
 from .failed import ProcessFailed, RemoteFailure
 from .order import PROGRAM, Order

@@ -19,7 +19,7 @@ from typing import Final
 import trio
 
 from spry_py import Context
-from spry_py._telemetry.logs import write
+from spry_py.lowlevel import log
 
 LONGEST_LINE: Final = 4096
 # what a pattern may look for in a longer one
@@ -289,4 +289,4 @@ class Teller:
         fields = self._fields | {"process.pid": pid}
         if stream is not None:
             fields["log.iostream"] = stream
-        write(self._path, level, f"{self._path}: {text}", fields)
+        log(self._path, level, f"{self._path}: {text}", fields)

@@ -20,6 +20,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from spry_py import Context, current_context
+from spry_py.lowlevel import add_stack, carrier
 
 from .birth import Birth
 from .failed import UNKNOWN, ProcessFailed
@@ -100,7 +101,7 @@ class Run:
         self.closing: ExitStack = ExitStack()
         self.name: str = plan.name[0]
         self._plan: Plan = plan
-        self.carrier: dict[str, str] = self.context.carrier()
+        self.carrier: dict[str, str] = carrier(self.context)
         self._tell: Teller = Teller(self.context, self.carrier)
         self._drains: list[Drain] = []
         self._stderr: deque[str] = deque(maxlen=LAST_LINES)
@@ -261,7 +262,7 @@ class Run:
                 stdout=self._output("stdout"),
                 stderr=self._output("stderr"),
             )
-        self.context.add_stack(self._where)
+        add_stack(self._where, self.context)
 
     def _close_given_away(self) -> None:
         for fd in self.given_away:

@@ -24,6 +24,7 @@ from typing import Any, ClassVar, Generic, Literal, Protocol, TypeAlias, TypeVar
 import trio
 
 from spry_py import current_context
+from spry_py.lowlevel import add_stack
 
 from .worker import Worker
 
@@ -68,7 +69,7 @@ class ThreadStart(Generic[T_co]):
         context = current_context()
         status = _Status(task_status, trio.lowlevel.current_trio_token())
         worker = Worker(context.path, partial(_begin, self, status))
-        take_back = context.add_stack(worker.stack)
+        take_back = add_stack(worker.stack, context)
         try:
             return await worker.run(context.settled)
         finally:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from itertools import dropwhile, takewhile
 from types import FrameType
 
-from spry_py._kernel.life import is_own
+from spry_py.lowlevel import is_own
 
 
 def stack_of_thread(ident: int | None, is_above: Callable[[FrameType], bool]) -> str:

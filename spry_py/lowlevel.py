@@ -1,0 +1,92 @@
+"""For extensions: what a library on top of spry_py needs beside the public face, and no program.
+
+The extensions of spry_py itself (`spry_py.pipes`, `spry_py.processes`, `spry_py.threads` and so on)
+use nothing else. The name is trio's.
+
+A start function says with an attribute ``child_kind`` that its child stands for something else than
+a worker: one of `Kind`, as in ``my_start.child_kind = "process"``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from spry_py._kernel.context import Context, context_of, current_context, kept_for, supervisor_of
+from spry_py._kernel.guard import guarded
+from spry_py._kernel.kept import Kept
+from spry_py._kernel.life import is_own
+from spry_py._policy.breaker import allows
+from spry_py._policy.restart import may_recover
+from spry_py._spec.check import (
+    check_async_function,
+    check_callable,
+    check_choice,
+    check_count,
+    check_key,
+    check_seconds,
+)
+from spry_py._spec.errors import repr_of_fields, sole_leaf_of, tell
+from spry_py._spec.frozen import are_same
+from spry_py._spec.options import Kind, StageOptions
+from spry_py._telemetry.attributes import SCOPE, error_type, library_version
+from spry_py._telemetry.logs import write
+from spry_py._telemetry.spans import record
+
+__all__ = [
+    "SCOPE",
+    "Kept",
+    "Kind",
+    "StageOptions",
+    "add_stack",
+    "allows",
+    "are_same",
+    "carrier",
+    "check_async_function",
+    "check_callable",
+    "check_choice",
+    "check_count",
+    "check_key",
+    "check_seconds",
+    "context_of",
+    "error_type",
+    "guarded",
+    "is_own",
+    "kept_for",
+    "library_version",
+    "log",
+    "may_recover",
+    "record",
+    "repr_of_fields",
+    "sole_leaf_of",
+    "supervisor_of",
+    "tell",
+]
+
+
+def add_stack(tell: Callable[[], str], context: Context | None = None) -> Callable[[], None]:
+    """Say where else a child stands, for its stack in reports and for those who ask.
+
+    For what trio cannot see, such as a thread: ``tell`` returns the lines of a traceback, and is
+    called in trio's thread each time the stack is wanted. What it raises is dropped. Returns a
+    function that takes it back, for what ends before the child does. ``context`` is that of the
+    child, the current one unless given; `RuntimeError` outside a tree.
+    """
+    return (context or current_context()).add_stack(tell)
+
+
+def carrier(context: Context | None = None) -> dict[str, str]:
+    """The trace context of a child's start, to be handed to another process.
+
+    Headers as of W3C: ``traceparent`` and, if there is any, ``baggage``. Empty if nothing is
+    traced. ``context`` as for `add_stack`.
+    """
+    return (context or current_context()).carrier()
+
+
+def log(path: str, level: int, message: str, fields: Mapping[str, object] | None = None) -> None:
+    """Emit a log record about a path of a tree that tells no fact of the tree.
+
+    From the logger that the tree's own records about ``path`` come from, with ``fields`` as extra
+    attributes. Raises nothing that a handler or a filter raises, but for a `KeyboardInterrupt`.
+    """
+    write(path, level, message, fields or {})
