@@ -177,9 +177,9 @@ async def test_a_replay_of_the_pipeline_itself_changes_nothing(how: str) -> None
     line = pipeline(Worker("source", counting(3)), Stage("work", work, capacity=3))
     async with open_system([Child("line", line, restart="transient")], name="shop") as tree:
         await trio.sleep(5)
-        await tree.child("line").value.replay()
         if how == "worker":
             await tree.child("line").value.restart_child("source")
+        await tree.child("line").value.replay()
         await tree.child("line").wait()
     assert record.order == "<1 1> <2 2> <3 3>"
 
