@@ -9,7 +9,8 @@ import trio.testing
 
 from callers import Desk, answer, listed
 from pools import open_pool
-from spry_py import DynamicSupervisor, MaxChildrenReached
+from spry_py import DynamicSupervisor, MaxChildrenReached, open_system
+from spry_py._spec.options import OnConflict
 from stories import Actor, Ledger, Record, cast, story
 
 FIVE = tenacity.wait_fixed(5)
@@ -18,7 +19,7 @@ WAYS = ("raise", "replace", "queue", "ignore")
 
 @pytest.mark.parametrize("way", WAYS)
 @story
-async def test_without_a_conflict_it_is_a_plain_start(way: str) -> None:
+async def test_without_a_conflict_it_is_a_plain_start(way: OnConflict) -> None:
     record = Record()
     a = Actor(record, "a", start_takes=2)
     async with open_pool() as pool:
@@ -29,7 +30,7 @@ async def test_without_a_conflict_it_is_a_plain_start(way: str) -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 @story
-async def test_different_keys_never_conflict(way: str) -> None:
+async def test_different_keys_never_conflict(way: OnConflict) -> None:
     record = Record()
     a, b = cast(record, "ab", listens=True)
     async with open_pool() as pool:
@@ -40,7 +41,7 @@ async def test_different_keys_never_conflict(way: str) -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 @story
-async def test_a_key_that_has_ended_for_good_is_free(way: str) -> None:
+async def test_a_key_that_has_ended_for_good_is_free(way: OnConflict) -> None:
     record = Record()
     (a,) = cast(record, "a", listens=True)
     async with open_pool() as pool:
@@ -59,6 +60,21 @@ async def test_another_word_is_refused(wrong: object) -> None:
         with pytest.raises((TypeError, ValueError), match="on_conflict"):
             await pool.start_child(a.child(), on_conflict=wrong)
         assert listed(pool) == ""
+
+
+@pytest.mark.parametrize("way", ["replace", "queue", "ignore"])
+@pytest.mark.parametrize("is_known", [True, False])
+@story
+async def test_a_supervisor_that_keeps_what_has_ended_takes_no_other(
+    is_known: bool, way: OnConflict
+) -> None:
+    record = Record()
+    a, b = cast(record, "ab", listens=True)
+    async with open_system([a.child()], name="top") as tree:
+        with pytest.raises(ValueError, match=f"'raise' for 'top', .* not '{way}'.* Dynamic"):
+            await tree.start_child((a if is_known else b).child(), on_conflict=way)
+        await tree.start_child(b.child(), on_conflict="raise")
+        assert listed(tree) == "a=running b=running"
 
 
 @story

@@ -15,6 +15,7 @@ from spry_py import (
     ChildCounts,
     ChildHandle,
     ChildNotFound,
+    DynamicSupervisor,
     NeverRestart,
     SystemHandle,
     SystemSupervisor,
@@ -160,6 +161,41 @@ async def test_children_and_descendants_are_found_by_key_and_by_path() -> None:
         for key in ("nobody", "sub/b"):
             with pytest.raises(ChildNotFound):
                 tree.child(key)
+
+
+@story
+async def test_a_supervisor_further_down_is_found_as_one() -> None:
+    record = Record()
+    (a,) = cast(record, "a")
+    inner = Child("inner", SystemSupervisor([a.child()]))
+    sub = SystemSupervisor([inner, Child("pool", DynamicSupervisor())])
+    async with open_system([Child("sub", sub)], name="top") as tree:
+        handle = tree.system("sub/inner")
+        assert (type(handle), handle.path) == (SystemHandle, "top/sub/inner")
+        assert [info.key for info in handle.which_children()] == ["a"]
+        await handle.terminate_child("a")
+        assert tree.find("sub/inner/a").status == "stopped"
+        await tree.system("sub").system("pool").start_child(Child("b", trio.sleep_forever))
+        assert tree.find("sub/pool/b").status == "running"
+        with pytest.raises(ChildNotFound, match="no child 'nobody'; it has inner, pool"):
+            tree.system("sub/nobody")
+        with pytest.raises(ChildNotFound, match="inner/a' is no supervisor, but a worker"):
+            tree.system("sub/inner/a")
+
+
+@pytest.mark.parametrize("moment", ["down", "again"])
+@story
+async def test_the_handle_of_a_supervisor_that_is_down_is_found(moment: str) -> None:
+    record = Record()
+    (a,) = cast(record, "a")
+    sub = Child("sub", SystemSupervisor([a.child()]), restart="transient")
+    async with open_system([sub], name="top") as tree:
+        await tree.terminate_child("sub")
+        handle = tree.system("sub")
+        assert (handle.status, handle.path) == ("stopped", "top/sub")
+        if moment == "again":
+            await tree.restart_child("sub")
+            assert (handle.status, handle.child("a").value) == ("running", "a2")
 
 
 @story

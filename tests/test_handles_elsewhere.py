@@ -24,7 +24,6 @@ from spry_py import (
     ChildHandle,
     ChildInfo,
     Context,
-    DynamicHandle,
     DynamicSupervisor,
     PartitionHandle,
     PartitionSupervisor,
@@ -251,6 +250,7 @@ CHANGES: list[tuple[str, str, tuple[Any, ...]]] = [
 READING = {
     "child",
     "find",
+    "system",
     "which_children",
     "count_children",
     "snapshot",
@@ -271,7 +271,6 @@ def test_the_list_of_what_changes_something_is_whole() -> None:
     kinds: dict[str, type] = {
         "system": SystemHandle,
         "child": ChildHandle,
-        "dynamic": DynamicHandle,
         "partition": PartitionHandle,
         "context": Context,
         "scope": Scope,

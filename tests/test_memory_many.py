@@ -19,7 +19,6 @@ from spry_py import (
     AlwaysRestart,
     Child,
     ChildFailure,
-    DynamicHandle,
     DynamicSupervisor,
     Ignore,
     PartitionHandle,
@@ -33,7 +32,7 @@ from spry_py import (
     current_context,
     open_system,
 )
-from spry_py._kernel.dynamic import OnConflict
+from spry_py._spec.options import OnConflict
 from stories import Boom, Strategy, story
 
 MANY = 10_000
@@ -239,7 +238,6 @@ CONFLICTS: tuple[OnConflict, ...] = ("queue", "queue", "replace", "queue", "igno
 async def starts_that_queue_for_a_key() -> None:
     key = ""
     async with open_system(DynamicSupervisor(max_running=1)) as pool:
-        assert isinstance(pool, DynamicHandle)
 
         async def start(conflict: OnConflict) -> None:
             with suppress(SpryError):

@@ -14,9 +14,10 @@ from spry_py._kernel.callers import caller_below, caller_inside, calls_of, liste
 from spry_py._kernel.facts import Event
 from spry_py._kernel.here import in_own_run, refuse_elsewhere
 from spry_py._kernel.member import Member
-from spry_py._spec.check import check_key
+from spry_py._spec.check import check_choice, check_key
 from spry_py._spec.child import Child
 from spry_py._spec.errors import ChildNotFound
+from spry_py._spec.options import ON_CONFLICT, OnConflict
 from spry_py._spec.termination import TerminationReport
 
 from .child import ChildHandle, Handle
@@ -62,6 +63,19 @@ class SystemHandle(Handle):
     def find(self, path: str) -> ChildHandle:
         """The handle of a child further down: ``find("a/b/c")``. Raises `ChildNotFound`."""
         return self._find(path.split("/"))
+
+    def system(self, path: str) -> SystemHandle:
+        """The handle of a supervisor further down: ``system("a/b")``.
+
+        Raises `ChildNotFound`, also for a child that is no supervisor.
+        """
+        found = self.find(path)
+        if found.kind != "supervisor":
+            raise ChildNotFound(
+                f"{found.path!r} is no supervisor, but a {found.kind}: find({path!r}) returns its "
+                "handle"
+            )
+        return SystemHandle(self._tree, found._keys, found._last)
 
     def _find(self, keys: list[str]) -> ChildHandle:
         member = self._member()
@@ -111,17 +125,26 @@ class SystemHandle(Handle):
 
     @in_own_run
     @enable_ki_protection
-    async def start_child(self, child: Child[Any]) -> ChildHandle:
+    async def start_child(
+        self, child: Child[Any], on_conflict: OnConflict = "raise"
+    ) -> ChildHandle:
         """Add a child behind all others and start it; returns its handle once it is started.
 
-        Raises `ChildAlreadyStarted` or `ChildAlreadyPresent` for a key that is known,
-        `ChildFailure` if the start fails (the child is not kept), `Interrupted` or
-        `SupervisorStopped` if the supervisor is being stopped, `WouldDeadlock` if the call could
-        only be served after its caller has started. Cancelling it takes the start back. After
-        Erlang's ``supervisor:start_child``.
+        ``on_conflict`` says what to do if its key is taken: ``"raise"`` `ChildAlreadyStarted`, or
+        `ChildAlreadyPresent` for one that is known but down. Only in a `DynamicSupervisor`, which
+        forgets a child that has ended: ``"replace"`` it (stop it first; whoever queued for the key
+        is turned away), ``"queue"`` up until it has ended for good (at most ``max_queued`` for a
+        key), or ``"ignore"`` the call and return the handle of the present one. There, the child
+        waits for its turn where ``max_running`` of them run already, first come first served.
+
+        Raises `ChildFailure` if the start fails (the child is not kept), `MaxChildrenReached`,
+        `Interrupted` or `SupervisorStopped` if the supervisor is being stopped, `WouldDeadlock` if
+        the call could only be served after its caller has started. Cancelling it takes the start
+        back, queued or begun. After Erlang's ``supervisor:start_child``.
         """
+        check_choice("start_child", "on_conflict", on_conflict, ON_CONFLICT)
         calls = self._calls()
-        return self._handle_of(await calls.ask(calls.start, child))
+        return self._handle_of(await calls.ask(calls.admission(on_conflict), child))
 
     @in_own_run
     @enable_ki_protection
@@ -165,6 +188,8 @@ class SystemHandle(Handle):
         as it is; waiting restarts keep their time. What goes wrong later is raised here, too, and
         followed by the supervisor as that of a restart: it asks the breaker and tries again.
         Cancelling this stops the waiting, not the replay. What code change is to OTP.
+
+        Raises `TypeError` where this path is a `DynamicSupervisor`, which has no system function.
         """
         calls = self._calls()
         with listening_not(caller_inside(calls.loop)):

@@ -8,7 +8,7 @@ supervisor begins to stop with `SupervisorStopped`, or `Interrupted` if its star
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import trio
 
@@ -31,6 +31,8 @@ from .context import current_incarnation
 from .member import Member
 
 if TYPE_CHECKING:
+    from spry_py._spec.options import OnConflict
+
     from .incarnation import Incarnation
     from .keeper import Keeper
 
@@ -100,6 +102,9 @@ class Call:
         return trio.lowlevel.Abort.SUCCEEDED
 
 
+Handler: TypeAlias = Callable[[Call], Awaitable[None]]
+
+
 class Calls:
     """The calls that one supervisor incarnation has to answer."""
 
@@ -124,7 +129,7 @@ class Calls:
 
     # The caller's side
 
-    async def ask(self, handler: Callable[[Call], Awaitable[None]], argument: Any) -> Any:
+    async def ask(self, handler: Handler, argument: Any) -> Any:
         """Have a call served, and return its answer.
 
         A cancelled caller takes a start back, and waits until nothing is left of it; a termination
@@ -295,6 +300,15 @@ class Calls:
             self._loop.begin_again(member)
 
     # What can be asked
+
+    def admission(self, on_conflict: OnConflict) -> Handler:
+        """Who serves a start, by what it does if the key is taken."""
+        if on_conflict != "raise":
+            raise ValueError(
+                f"start_child: on_conflict must be 'raise' for {self._loop.path!r}, which keeps "
+                f"children that have ended, not {on_conflict!r}; that is for a DynamicSupervisor"
+            )
+        return self.start
 
     async def start(self, call: Call) -> None:
         """Add a child and start it."""

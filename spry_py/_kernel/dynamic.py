@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from spry_py._handles.child import ChildHandle
 from spry_py._handles.system import SystemHandle
 from spry_py._policy.breaker import BreakerFactory, RateLimited
 from spry_py._policy.restart import Verdict
-from spry_py._spec.check import check_breaker, check_choice, check_count, check_key
+from spry_py._spec.check import check_breaker, check_count, check_key
 from spry_py._spec.child import Child, Supervisor, check_defaults
 from spry_py._spec.errors import Interrupted, MaxChildrenReached, SupervisorStopped
 from spry_py._spec.frozen import are_same
 from spry_py._spec.naming import program_name
-from spry_py._spec.options import ChildOptions
+from spry_py._spec.options import ChildOptions, OnConflict
 
 from .alone import OneForOne
-from .calls import Call, Calls
-from .here import in_own_run
+from .calls import Call, Calls, Handler
 from .loop import Loop
 from .root import run_root
 
@@ -34,35 +32,8 @@ if TYPE_CHECKING:
     from .incarnation import Incarnation
     from .member import Member
 
-OnConflict: TypeAlias = Literal["raise", "replace", "queue", "ignore"]
-ON_CONFLICT: Final = ("raise", "replace", "queue", "ignore")
-
-
-class DynamicHandle(SystemHandle):
-    """A dynamic supervisor seen from outside; its started value."""
-
-    __slots__ = ()
-
-    @in_own_run
-    @enable_ki_protection
-    async def start_child(
-        self, child: Child[Any], on_conflict: OnConflict = "raise"
-    ) -> ChildHandle:
-        """Start a child; returns its handle once it is started.
-
-        Where ``max_running`` children run already it waits for its turn, first come first served.
-        ``on_conflict`` says what to do if its key is taken: ``"raise"`` `ChildAlreadyStarted` (or
-        `ChildAlreadyPresent` while that one waits), ``"replace"`` it (stop it first; whoever
-        queued for the key is turned away), ``"queue"`` up until it has ended for good (at most
-        ``max_queued`` for a key), or ``"ignore"`` the call and return the handle of the present
-        one.
-
-        Raises `MaxChildrenReached`, otherwise as `SystemHandle.start_child`. Cancelling it takes
-        the start back, queued or begun.
-        """
-        check_choice("start_child", "on_conflict", on_conflict, ON_CONFLICT)
-        calls = self._calls()
-        return self._handle_of(await calls.ask(calls.admissions[on_conflict], child))
+DynamicHandle: TypeAlias = SystemHandle
+"""A dynamic supervisor seen from outside; its started value. One handle is enough for both."""
 
 
 class DynamicSupervisor(Supervisor[DynamicHandle]):
@@ -266,12 +237,12 @@ class DynamicLoop(Loop):
 class Admission(Calls):
     """The calls of a dynamic supervisor: who is admitted under a key that is taken."""
 
-    __slots__ = ("_queues", "admissions")
+    __slots__ = ("_admissions", "_queues")
 
     def __init__(self, loop: DynamicLoop) -> None:
         super().__init__(loop)
         self._queues: dict[str, deque[Call]] = {}
-        self.admissions = {
+        self._admissions: dict[OnConflict, Handler] = {
             "raise": self.start,
             "replace": self._replace,
             "queue": self._queue,
@@ -283,6 +254,9 @@ class Admission(Calls):
         loop = self.loop
         assert isinstance(loop, DynamicLoop)
         return loop
+
+    def admission(self, on_conflict: OnConflict) -> Handler:
+        return self._admissions[on_conflict]
 
     async def start(self, call: Call) -> None:
         loop = self._dynamic

@@ -29,8 +29,11 @@ RestartType: TypeAlias = Literal["permanent", "transient", "temporary"]
 OnUnrecoverable: TypeAlias = Literal["escalate", "discard"]
 Kind: TypeAlias = Literal["worker", "supervisor", "thread", "process"]
 
+OnConflict: TypeAlias = Literal["raise", "replace", "queue", "ignore"]
+
 RESTART_TYPES: Final = ("permanent", "transient", "temporary")
 ON_UNRECOVERABLE: Final = ("escalate", "discard")
+ON_CONFLICT: Final = ("raise", "replace", "queue", "ignore")
 
 T_co = TypeVar("T_co", covariant=True)
 R_co = TypeVar("R_co", covariant=True)
