@@ -92,7 +92,7 @@ def test_when_the_parent_dies_its_processes_die(
     number: signal.Signals, how: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "tree.py"
-    file.write_text(TREE.format(tests=str(Path(__file__).parent), run=how))
+    file.write_text(TREE.format(tests=str(Path(__file__).parents[1] / "kit"), run=how))
     with running([str(file)], tmp_path) as program:
         pids = [int(word) for word in program.until("up").split()[1:]]
         assert all(map(is_running, pids))
@@ -157,7 +157,7 @@ def test_what_is_left_to_this_process_is_reaped_and_nothing_else(
     by: str, script: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "first.py"
-    file.write_text(INHERITS.format(tests=str(Path(__file__).parent), script=script))
+    file.write_text(INHERITS.format(tests=str(Path(__file__).parents[1] / "kit"), script=script))
     words = [sys.executable, str(file)]
     if by == "the first process":
         words = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", *words]

@@ -17,7 +17,7 @@ import pytest
 from servers import Server, polled, serving
 
 pytestmark = pytest.mark.backend
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "examples" / "collector.md").read_text(encoding="utf-8")
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INSTALL, COLLECT, EXPORT, READ = [text for kind, text in FENCE.findall(PAGE) if kind == "sh"]

@@ -26,7 +26,7 @@ from spry_py.events import (
     SystemStopped,
 )
 from stories import Actor, Record, cast, story
-from test_stuck import clinging
+from stubborn import clinging
 
 
 @story

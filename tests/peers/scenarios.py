@@ -32,7 +32,7 @@ def merged(*tables: dict[str, str]) -> dict[str, str]:
 
 
 START = rows(
-    "test_scenarios_start.py",
+    "peers/test_start.py",
     """
     A01 test_a01_sup_start_normal
     A02 test_a02_sup_start_ignore_init
@@ -54,7 +54,7 @@ START = rows(
     """,
 )
 SPECS = rows(
-    "test_scenarios_specs.py",
+    "peers/test_specs.py",
     """
     A13 test_a13_sup_start_map
     A15 test_a15_sup_start_map_faulty_specs
@@ -68,7 +68,7 @@ SPECS = rows(
     """,
 )
 STOP = rows(
-    "test_scenarios_stop.py",
+    "peers/test_stop.py",
     """
     A16 test_a16_sup_stop_infinity
     A17 test_a17_sup_stop_timeout
@@ -81,7 +81,7 @@ STOP = rows(
     """,
 )
 STRATEGIES = rows(
-    "test_scenarios_strategies.py",
+    "peers/test_strategies.py",
     """
     A30 test_a30_one_for_one
     A31 test_a31_one_for_one_escalation
@@ -93,7 +93,7 @@ STRATEGIES = rows(
     """,
 )
 ENDS = rows(
-    "test_scenarios_ends.py",
+    "peers/test_ends.py",
     """
     A45 test_a45_permanent_normal
     A46 test_a46_transient_normal
@@ -110,7 +110,7 @@ ENDS = rows(
     """,
 )
 CALLS = rows(
-    "test_scenarios_calls.py",
+    "peers/test_calls.py",
     """
     A03 test_a03_sup_start_ignore_child
     A05 test_a05_sup_start_ignore_temporary_child_start_child
@@ -131,7 +131,7 @@ CALLS = rows(
     """,
 )
 DYNAMIC = rows(
-    "test_scenarios_dynamic.py",
+    "peers/test_dynamic.py",
     """
     A06 A07 test_a06_a07_sup_start_ignore_child_start_child_simple
     A12 test_a12_sup_start_child_returns_error_simple
@@ -152,7 +152,7 @@ DYNAMIC = rows(
     """,
 )
 SIGNIFICANT = rows(
-    "test_scenarios_significant.py",
+    "peers/test_significant.py",
     """
     A57 test_a57_nonsignificant_temporary
     A58 test_a58_nonsignificant_transient
@@ -168,7 +168,7 @@ SIGNIFICANT = rows(
     """,
 )
 ELIXIR = rows(
-    "test_scenarios_elixir.py",
+    "peers/test_elixir.py",
     """
     C08 test_c08_start_link
     C11 C12 C13 test_c11_c12_c13_start_child_takes_every_kind_of_child
@@ -179,7 +179,7 @@ ELIXIR = rows(
     """,
 )
 PARTITIONS = rows(
-    "test_partitions.py",
+    "dynamic/test_partitions.py",
     """
     E01 E02 test_e01_e02_paths_begin_with_the_name_or_the_key
     E03 test_e03_as_many_as_there_are_cpus_share_what_random_keys_bring
@@ -198,7 +198,7 @@ PARTITIONS = rows(
     """,
 )
 TASKS = rows(
-    "test_tasks.py",
+    "dynamic/test_tasks.py",
     """
     F01 F03 test_f01_f03_tasks_run_under_a_child_like_any_other
     F04 test_f04_no_tasks_no_children
@@ -218,7 +218,7 @@ TASKS = rows(
     """,
 )
 MAPS = rows(
-    "test_tasks_map.py",
+    "dynamic/test_tasks_map.py",
     """
     F24 F37 test_f24_f37_results_come_in_the_order_of_the_items
     F25 F38 test_f25_f38_a_method_and_any_iterable_will_do

@@ -12,7 +12,7 @@ from programs import finished
 from spry_py import Normal, open_system
 from stories import story_with_threads
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 TABLE = [
     "office    29 requests   6 failed  387577 bytes",
     "partner   11 requests   2 failed   98268 bytes",

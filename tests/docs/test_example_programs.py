@@ -16,7 +16,7 @@ from spry_py import open_system
 from spry_py.processes import ProcessFailed
 from stories import story_with_threads
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 REDIS = """#!{python} -IS
 import socket, sys

@@ -26,18 +26,7 @@ from spry_py import (
 )
 from spry_py.events import ChildStuck
 from stories import Actor, Boom, Record, cast, story, warnings_of
-
-
-async def the_stubborn_part(seconds: float) -> None:
-    with trio.CancelScope(shield=True):
-        await trio.sleep(seconds)
-
-
-async def clinging(seconds: float) -> None:
-    try:
-        await trio.sleep_forever()
-    finally:
-        await the_stubborn_part(seconds)
+from stubborn import clinging, the_stubborn_part
 
 
 async def starts_in_vain(handle: SystemHandle, child: Child[SystemHandle]) -> None:

@@ -16,7 +16,7 @@ from examples.uptime.check import Check, check
 from examples.uptime.targets import BadLine, Target, read_targets
 from stories import story
 
-SAMPLE = Path(__file__).parent.parent / "examples" / "uptime" / "targets.txt"
+SAMPLE = Path(__file__).resolve().parents[2] / "examples" / "uptime" / "targets.txt"
 GET = b"GET /health?deep=1 HTTP/1.1\r\nHost: %b\r\nUser-Agent: spry-py-uptime\r\n"
 GET += b"Accept: */*\r\nConnection: close\r\n\r\n"
 

@@ -12,16 +12,16 @@ import pytest
 
 from scenarios import SCENARIOS
 
-HERE = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 # Whose numbers the tests of a file are named by, where it is not one of OTP and Elixir.
 SOURCES = {
-    "test_scenarios_crowds": "taskvisor ",
-    "test_defaults": "taskvisor ",
-    "test_taskvisor": "taskvisor ",
-    "test_periodic": "taskvisor ",
-    "test_processes": "taskvisor ",
-    "test_pipes": "sisyphus ",
-    "test_components": "components ",
+    "peers/test_crowds": "taskvisor ",
+    "spec/test_defaults": "taskvisor ",
+    "peers/test_taskvisor": "taskvisor ",
+    "components/test_periodic": "taskvisor ",
+    "processes/": "taskvisor ",
+    "pipes/": "sisyphus ",
+    "components/": "components ",
 }
 
 
@@ -58,7 +58,7 @@ CATALOGUE = [
 @functools.cache
 def defined_in(file: str) -> tuple[str, ...]:
     """The names of the tests in that file."""
-    body = ast.parse((HERE / file).read_text(encoding="utf-8")).body
+    body = ast.parse((TESTS / file).read_text(encoding="utf-8")).body
     found = [node for node in body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     return tuple(node.name for node in found if node.name.startswith("test_"))
 
@@ -82,7 +82,10 @@ def test_what_a_row_names_exists(number: str) -> None:
     assert places or told.strip()
 
 
-@pytest.mark.parametrize("file", sorted(path.name for path in HERE.glob("test_*.py")))
+FILES = sorted(path.relative_to(TESTS).as_posix() for path in TESTS.rglob("test_*.py"))
+
+
+@pytest.mark.parametrize("file", FILES)
 def test_a_test_that_has_a_number_is_in_its_row(file: str) -> None:
     source = next((told for start, told in SOURCES.items() if file.startswith(start)), "")
     told = [(test, number) for test in defined_in(file) for number in named_by(test, source)]

@@ -16,7 +16,7 @@ from spry_py._policy.restart import AutoShutdown, Strategy, Verdict
 from spry_py._spec.options import Kind, RestartType
 from spry_py._spec.termination import Reason
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PAGES = [*sorted((ROOT / "docs").glob("**/*.md")), ROOT / "CONTRIBUTING.md"]
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
