@@ -138,7 +138,7 @@ def _finish(
     """Say how it ended. Answers the member if its ``on_termination`` is to run now."""
     member = incarnation.member
     assert member is not None
-    failure = _failure_of(incarnation, raised) if raised is not None else None
+    failure = failure_of(raised) if raised is not None else None
     if raised is not None and failure is None and incarnation.burden != "aborted":
         incarnation.unasked()
     wants_hook = member.close(incarnation, _classify(incarnation, member, result, failure))
@@ -203,9 +203,9 @@ def _holds_cancelled(group: BaseExceptionGroup[BaseException]) -> bool:
 def failure_of(raised: BaseException) -> BaseException | None:
     """What went wrong in code that is over, from what it raised: ``None`` if it was cancelled.
 
-    To be asked in the same task, outside the scopes that were made for that code. A cancellation
-    that nobody has asked for there is a failure: `trio.Cancelled` may be kept, and raised again
-    where it means nothing.
+    To be asked in the same task, outside the scopes that were made for that code, which keep their
+    own cancellations. One that nobody has asked for there is a failure: `trio.Cancelled` may be
+    kept, and raised again where it means nothing.
     """
     failure = without_cancelled(raised)
     if failure is None and trio.current_effective_deadline() > -math.inf:
@@ -215,11 +215,6 @@ def failure_of(raised: BaseException) -> BaseException | None:
         )
         failure.__cause__ = raised
     return failure
-
-
-def _failure_of(incarnation: Incarnation, raised: BaseException) -> BaseException | None:
-    was_asked = incarnation.scope.cancel_called
-    return without_cancelled(raised) if was_asked else failure_of(raised)
 
 
 def _classify(

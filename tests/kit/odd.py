@@ -150,3 +150,8 @@ def root_of(error: BaseException) -> BaseException:
     while (cause := BaseException.__dict__["__cause__"].__get__(error)) is not None:
         error = cause
     return error
+
+
+def name_of(error: BaseException) -> str:
+    """The name of its class."""
+    return type(error).__name__

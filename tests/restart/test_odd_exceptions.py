@@ -150,6 +150,25 @@ async def life(make: Make, strategy: Strategy, **options: Any) -> Facts:
 
 
 @every_kind
+@told
+@story
+async def test_a_log_has_its_text_without_spans_too(make: Make) -> None:
+    error = make()
+    handler = Formatting()
+    with kept():
+        logging.getLogger("spry_py").addHandler(handler)
+        try:
+            async with open_system([Child("child", failing(error, Record()))]):
+                await trio.sleep(2)
+        finally:
+            logging.getLogger("spry_py").removeHandler(handler)
+    assert not handler.errors
+    [text] = [text for text in handler.texts if "child failed: " in text]
+    assert "Traceback (most recent call last):" in text
+    assert odd.name_of(error) in text
+
+
+@every_kind
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("restart", ["permanent", "transient"])
 @told
