@@ -35,22 +35,20 @@ _places: dict[tuple[int, int], tuple[CodeType, str]] = {}
 
 def traceback_of(exception: BaseException, *, chain: bool = True) -> str:
     """The text that `traceback` makes of an exception, with its causes if ``chain`` says so."""
-    frames: list[TracebackType] = []
-    frame = place_of(exception)
-    while frame is not None and len(frames) <= _DEEPEST:
-        frames.append(frame)
-        frame = frame.tb_next
+    if not chain and not issubclass(type(exception), BaseExceptionGroup | SyntaxError):
+        # `traceback` would go through the whole chain all the same
+        return _alone(exception)
     if not is_plain(exception):
         return _by_hand(exception, chain)
-    if frame is not None or _is_special(exception, chain):
+    if _is_special(exception, chain):
         return "".join(traceback.format_exception(exception, chain=chain))
+    frames = _frames_of(exception)
     last = traceback.format_exception_only(exception)
-    return "".join((_HEADER, *map(_text_of, frames), *last) if frames else last)
+    return "".join((_HEADER, frames, *last) if frames else last)
 
 
 def _is_special(exception: BaseException, chain: bool) -> bool:
-    is_linked = chain and linked_to(exception) is not None
-    return is_linked or is_group(exception) or hasattr(sys, "tracebacklimit")
+    return is_group(exception) or (chain and linked_to(exception) is not None)
 
 
 def is_plain(exception: BaseException) -> bool:
@@ -94,13 +92,33 @@ _DURING: Final = "\nDuring handling of the above exception, another exception oc
 
 
 def _alone(exception: BaseException) -> str:
-    lines = traceback.format_tb(place_of(exception))
-    text = words(str, exception)
-    name = full_name(type(exception))
-    text = f"{name}: {text}\n" if text else f"{name}\n"
+    frames = _frames_of(exception)
+    said = words(str, exception)
+    name = full_name(type(exception)).removeprefix("__main__.")
+    text = f"{name}: {said}\n" if said else f"{name}\n"
+    text += "".join(f"{words(str, note)}\n" for note in _notes_of(exception))
     if is_group(exception):
         text += "".join(indent(_alone(leaf), "  | ") for leaf in leaves_of(exception))
-    return "".join((_HEADER, *lines, text) if lines else text)
+    return f"{_HEADER}{frames}{text}" if frames else text
+
+
+def _notes_of(exception: BaseException) -> list[object]:
+    try:
+        notes: object = exception.__notes__
+    except Exception:
+        return []
+    return notes if isinstance(notes, list) else []
+
+
+def _frames_of(exception: BaseException) -> str:
+    frames: list[TracebackType] = []
+    frame = first = place_of(exception)
+    while frame is not None and len(frames) <= _DEEPEST:
+        frames.append(frame)
+        frame = frame.tb_next
+    if frame is not None or hasattr(sys, "tracebacklimit"):
+        return "".join(traceback.format_tb(first))
+    return "".join(map(_text_of, frames))
 
 
 def _text_of(frame: TracebackType) -> str:

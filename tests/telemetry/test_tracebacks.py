@@ -74,11 +74,24 @@ def test_the_text_is_that_of_the_standard_library(function: Callable[[], object]
         assert traceback_of(error) == "".join(traceback.format_exception(error))
 
 
-def test_without_the_chain_only_the_exception_itself_is_told() -> None:
-    error = caught(caused)
+@pytest.mark.parametrize("function", [*PLAIN, *OTHERS])
+def test_without_the_chain_only_the_exception_itself_is_told(
+    function: Callable[[], object],
+) -> None:
+    error = caught(function)
     assert traceback_of(error, chain=False) == "".join(
         traceback.format_exception(error, chain=False)
     )
+
+
+def test_without_the_chain_the_chain_is_not_looked_at() -> None:
+    class Silent(Exception):
+        def __str__(self) -> str:
+            raise AssertionError("nobody wants to know")
+
+    error = OSError("disk")
+    error.__cause__ = Silent()
+    assert traceback_of(error, chain=False) == "OSError: disk\n"
 
 
 def test_an_exception_that_was_never_raised_has_no_places() -> None:
