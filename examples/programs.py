@@ -35,12 +35,12 @@ class Server:
     It is ready at a line of its output; if `port` is not given, that line tells it.
     """
 
-    start: Command
+    start: Command[re.Match[str]]
     request: bytes
     answer: bytes
     port: int | None = None
 
-    def port_of(self, process: Process) -> int:
+    def port_of(self, process: Process[re.Match[str]]) -> int:
         return int(process.value["port"]) if self.port is None else self.port
 
 
@@ -63,7 +63,7 @@ def free_port() -> int:
     return number
 
 
-async def check(server: Server, process: Process, pace: float) -> None:
+async def check(server: Server, process: Process[re.Match[str]], pace: float) -> None:
     while True:
         with trio.fail_after(1):
             answer = await ask(server.port_of(process), server.request)
@@ -79,7 +79,7 @@ async def ask(port: int, request: bytes) -> bytes:
         return bytes(await stream.receive_some())
 
 
-async def kill(process: Process, after: float) -> None:
+async def kill(process: Process[re.Match[str]], after: float) -> None:
     await trio.sleep(after)
     print(f"killing process {process.pid}", flush=True)
     os.kill(process.pid, signal.SIGKILL)

@@ -27,7 +27,7 @@ from spry_py._spec.check import (
 )
 from spry_py._spec.errors import repr_of_fields, sole_leaf_of, tell
 from spry_py._spec.frozen import are_same
-from spry_py._spec.options import Kind, StageOptions
+from spry_py._spec.options import Kind, StageOptions, Start0, Start1, Start2, Start3, Start4
 from spry_py._telemetry.attributes import SCOPE, error_type, library_version
 from spry_py._telemetry.logs import write
 from spry_py._telemetry.spans import record
@@ -37,6 +37,11 @@ __all__ = [
     "Kept",
     "Kind",
     "StageOptions",
+    "Start0",
+    "Start1",
+    "Start2",
+    "Start3",
+    "Start4",
     "add_stack",
     "allows",
     "are_same",

@@ -38,7 +38,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from signal import SIGTERM, valid_signals
-from typing import Any, ClassVar, Final, Literal, Protocol, TypeAlias
+from typing import Any, ClassVar, Final, Generic, Literal, Protocol, TypeAlias, TypeVar, overload
 
 import trio
 
@@ -65,6 +65,8 @@ __all__ = [
 
 Word: TypeAlias = str | os.PathLike[str]
 Readiness: TypeAlias = Line | Port | Notify
+T_co = TypeVar("T_co", covariant=True)
+
 HIGHEST_PORT: Final = 65535
 
 
@@ -81,7 +83,7 @@ class ProcessStatus(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class Command(Generic[T_co]):
     """A program with its arguments, as the start function of a `Child`. Made by `command`."""
 
     child_kind: ClassVar[Literal["process"]] = "process"
@@ -95,7 +97,7 @@ class Command:
     stop_group: bool = False
 
     async def __call__(
-        self, *, task_status: trio.TaskStatus[Process] = trio.TASK_STATUS_IGNORED
+        self, *, task_status: trio.TaskStatus[Process[T_co]] = trio.TASK_STATUS_IGNORED
     ) -> int:
         """Run it to its end; the exit status. Raises `ProcessFailed`, and `OSError` at the start.
 
@@ -126,7 +128,7 @@ class Function:
     cwd: str | None = None
 
     async def __call__(
-        self, *, task_status: trio.TaskStatus[Process] = trio.TASK_STATUS_IGNORED
+        self, *, task_status: trio.TaskStatus[Process[Any]] = trio.TASK_STATUS_IGNORED
     ) -> Any:
         """Run it to its end; what it returned. Raises what it raised, or `ProcessFailed`.
 
@@ -138,6 +140,30 @@ class Function:
         return None if order.returned is None else pickle.loads(order.returned)
 
 
+@overload
+def command(
+    *argv: Word,
+    ready: Line,
+    env: Mapping[str, str] | None = None,
+    cwd: Word | None = None,
+    stdin: bytes | None = None,
+    stop_signal: int = SIGTERM,
+    stop_group: bool = False,
+) -> Command[re.Match[str]]: ...
+
+
+@overload
+def command(
+    *argv: Word,
+    ready: Port | Notify | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: Word | None = None,
+    stdin: bytes | None = None,
+    stop_signal: int = SIGTERM,
+    stop_group: bool = False,
+) -> Command[None]: ...
+
+
 def command(
     *argv: Word,
     ready: Readiness | None = None,
@@ -146,7 +172,7 @@ def command(
     stdin: bytes | None = None,
     stop_signal: int = SIGTERM,
     stop_group: bool = False,
-) -> Command:
+) -> Command[Any]:
     """A program as a child: ``Child("web", command("nginx", "-g", "daemon off;"), shutdown=10)``.
 
     It is started when ``ready`` says so: at a `line` of its output, an open `port`, its `notify`;

@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from signal import SIGTERM
-from typing import Any, Final, Protocol
+from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -26,12 +26,14 @@ from .birth import Birth
 from .failed import UNKNOWN, ProcessFailed
 from .output import Drain, Lines, Teller, nothing
 
+T_co = TypeVar("T_co", covariant=True)
+
 LAST_LINES: Final = 20
 TRACE_VARIABLES: Final = ("TRACEPARENT", "TRACESTATE", "BAGGAGE")
 
 
 @dataclass(frozen=True, slots=True)
-class Process:
+class Process(Generic[T_co]):
     """The started value of a child that is a process.
 
     ``value`` is what told that it is ready: the match of a `line`; of a Python function, what it
@@ -40,7 +42,7 @@ class Process:
 
     pid: int
     argv: tuple[str, ...]
-    value: Any = None
+    value: T_co = cast(Any, None)  # noqa: RUF009
 
 
 class Ready(Protocol):
@@ -141,7 +143,7 @@ class Run:
     # Its life
 
     @enable_ki_protection
-    async def live(self, task_status: trio.TaskStatus[Process]) -> int:
+    async def live(self, task_status: trio.TaskStatus[Process[Any]]) -> int:
         """Run it to its end, and return its exit status; raise if that is no good one."""
         # before its birth: from then on it may be asked to finish
         asked = self.context.cancel_on_settle()
@@ -162,7 +164,9 @@ class Run:
         except Exception as exception:
             self.give_up(exception)
 
-    async def _attend(self, nursery: trio.Nursery, task_status: trio.TaskStatus[Process]) -> None:
+    async def _attend(
+        self, nursery: trio.Nursery, task_status: trio.TaskStatus[Process[Any]]
+    ) -> None:
         try:
             await self._news.wait()
             if self._is_ready:

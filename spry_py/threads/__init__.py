@@ -19,18 +19,23 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from inspect import iscoroutinefunction, signature
-from typing import Any, ClassVar, Generic, Literal, Protocol, TypeAlias, TypeVar, overload
+from typing import Any, ClassVar, Generic, Literal, TypeVar, TypeVarTuple, overload
 
 import trio
 
 from spry_py import current_context
-from spry_py.lowlevel import add_stack
+from spry_py.lowlevel import Start0, Start1, Start2, Start3, Start4, add_stack
 
 from .worker import Worker
 
 __all__ = ["ThreadStart", "settling", "thread"]
 
 T = TypeVar("T")
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+D = TypeVar("D")
+Ts = TypeVarTuple("Ts")
 T_co = TypeVar("T_co", covariant=True)
 
 _asked: ContextVar[threading.Event] = ContextVar("spry_py_thread_asked")
@@ -116,36 +121,32 @@ def _takes_status(fn: Callable[..., object]) -> bool:
     )
 
 
-class _Blocking0(Protocol[T_co]):
-    def __call__(self, *, task_status: trio.TaskStatus[T_co]) -> object: ...
-
-
-class _Blocking1(Protocol[T_co]):
-    def __call__(self, a: Any, /, *, task_status: trio.TaskStatus[T_co]) -> object: ...
-
-
-class _Blocking2(Protocol[T_co]):
-    def __call__(self, a: Any, b: Any, /, *, task_status: trio.TaskStatus[T_co]) -> object: ...
-
-
-class _Blocking3(Protocol[T_co]):
-    def __call__(
-        self, a: Any, b: Any, c: Any, /, *, task_status: trio.TaskStatus[T_co]
-    ) -> object: ...
-
-
-_Blocking: TypeAlias = _Blocking0[T] | _Blocking1[T] | _Blocking2[T] | _Blocking3[T]
+@overload
+def thread(fn: Start0[T, object]) -> ThreadStart[T]: ...
 
 
 @overload
-def thread(fn: _Blocking[T], *args: object) -> ThreadStart[T]: ...
+def thread(fn: Start1[A, T, object], a: A, /) -> ThreadStart[T]: ...
 
 
 @overload
-def thread(fn: Callable[..., object], *args: object) -> ThreadStart[Any]: ...
+def thread(fn: Start2[A, B, T, object], a: A, b: B, /) -> ThreadStart[T]: ...
 
 
-def thread(fn: Callable[..., object], *args: object) -> ThreadStart[Any]:
+@overload
+def thread(fn: Start3[A, B, C, T, object], a: A, b: B, c: C, /) -> ThreadStart[T]: ...
+
+
+@overload
+def thread(fn: Start4[A, B, C, D, T, object], a: A, b: B, c: C, d: D, /) -> ThreadStart[T]: ...
+
+
+@overload
+def thread(fn: Callable[[*Ts], object], *args: *Ts) -> ThreadStart[None]: ...
+
+
+# mypy does not see that any arguments include ``*Ts``
+def thread(fn: Callable[..., object], *args: Any) -> ThreadStart[Any]:  # type: ignore[misc]
     """A start function that runs the blocking ``fn(*args)`` in a thread: a child of kind thread.
 
     What it returns and raises is how the child ends. If it takes a keyword ``task_status``, the

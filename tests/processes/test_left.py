@@ -27,7 +27,7 @@ ROUNDS = 60
 
 @pytest.mark.parametrize("start", [command("true"), command("sh", "-c", "kill -KILL $$")])
 @story_with_threads
-async def test_many_restarts_leave_nothing(start: Command) -> None:
+async def test_many_restarts_leave_nothing(start: Command[Any]) -> None:
     before = Holdings()
     keys = "abcd"
     children = [Child(key, start) for key in keys]

@@ -25,11 +25,11 @@ from stories import story_with_threads
 ENOUGH = 300_000
 
 
-def shell(script: str, **options: Any) -> Command:
+def shell(script: str, **options: Any) -> Command[Any]:
     return command("sh", "-c", script, **options)
 
 
-async def end_of(start: Command, **options: Any) -> TerminationReport:
+async def end_of(start: Command[Any], **options: Any) -> TerminationReport:
     """Let it end by itself."""
     async with open_system(DynamicSupervisor()) as top:
         child = await top.start_child(Child("it", start, restart="temporary", **options))

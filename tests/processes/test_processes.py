@@ -41,23 +41,23 @@ from stories import story_with_threads
 WAIT = f"sleep {FOREVER} & wait"
 
 
-def shell(script: str, **options: Any) -> Command:
+def shell(script: str, **options: Any) -> Command[Any]:
     return command("sh", "-c", script, **options)
 
 
-def up_and(script: str, **options: Any) -> Command:
+def up_and(script: str, **options: Any) -> Command[Any]:
     """A script that says when it is up, and is started only then."""
     return shell(f"echo up; {script}", ready=line("^up$"), **options)
 
 
-async def end_of(start: Command, **options: Any) -> TerminationReport:
+async def end_of(start: Command[Any], **options: Any) -> TerminationReport:
     """Let it end by itself."""
     async with open_system(DynamicSupervisor()) as top:
         child = await top.start_child(Child("it", start, restart="temporary", **options))
         return await child.wait()
 
 
-async def stopped(start: Command, **options: Any) -> tuple[object, str, bool]:
+async def stopped(start: Command[Any], **options: Any) -> tuple[object, str, bool]:
     """Stop it; how it ended, and whether its process is there still."""
     async with open_system([Child("it", start, **options)]) as top:
         pid = top.child("it").value.pid
@@ -368,7 +368,7 @@ async def test_old_and_new_never_overlap(tmp_path: Path) -> None:
 # Its start
 
 
-async def refused(start: Command, **options: Any) -> BaseException | None:
+async def refused(start: Command[Any], **options: Any) -> BaseException | None:
     """Why it could not be started."""
     with pytest.raises(ChildFailure) as caught:
         async with open_system([Child("it", start, **options)]):

@@ -45,12 +45,12 @@ time.sleep(600)
 """
 
 
-def python(code: str, *arguments: object, **options: Any) -> Command:
+def python(code: str, *arguments: object, **options: Any) -> Command[Any]:
     words = map(str, arguments)
     return command(sys.executable, "-I", "-S", "-c", code, *words, **options)
 
 
-async def value_of(start: Command) -> Any:
+async def value_of(start: Command[Any]) -> Any:
     async with open_system([Child("it", start, start_timeout=10)]) as top:
         return top.child("it").value.value
 

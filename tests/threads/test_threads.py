@@ -41,7 +41,7 @@ def test_equal_if_its_fields_are_equal() -> None:
     assert start == thread(print, "a", ["b"])
     assert hash(start) == hash(thread(print, "a", ["b"]))
     assert start != thread(print, "a", ["c"])
-    assert start != thread(until_asked, "a", ["b"])
+    assert start != thread(sorted, "a", ["b"])  # type: ignore[call-arg, arg-type]
     assert Child("a", start) == Child("a", thread(print, "a", ["b"]))
 
 
@@ -80,11 +80,12 @@ def speaker(greeting: str, *, task_status: trio.TaskStatus[str]) -> None:
 
 @story_with_threads
 async def test_the_started_value_goes_to_whoever_started_it() -> None:
-    values = []
+    values: list[object] = []
 
     async def system(scope: Scope) -> None:
         start = assert_type(thread(speaker, "hello"), ThreadStart[str])
-        values.append(assert_type(await scope.start(Child("a", start)), str))
+        greeting = await scope.start(Child("a", start))
+        values.append(assert_type(greeting, str))
         values.append(await scope.start(Child("b", thread(until_asked))))
 
     async with open_system(system, name="top") as tree:
