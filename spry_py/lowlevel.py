@@ -25,6 +25,7 @@ from spry_py._spec.check import (
     check_key,
     check_seconds,
 )
+from spry_py._spec.child import Supervisor
 from spry_py._spec.errors import repr_of_fields, sole_leaf_of, tell
 from spry_py._spec.frozen import are_same
 from spry_py._spec.options import Kind, StageOptions, Start0, Start1, Start2, Start3, Start4
@@ -42,6 +43,7 @@ __all__ = [
     "Start2",
     "Start3",
     "Start4",
+    "Supervisor",
     "add_stack",
     "allows",
     "are_same",

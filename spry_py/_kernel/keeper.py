@@ -15,7 +15,7 @@ import trio
 
 from spry_py._policy.breaker import allows, live_breaker, tell_breaker
 from spry_py._policy.restart import Verdict, judge, judge_last, pause_before_try, unrecoverable
-from spry_py._spec.child import Child
+from spry_py._spec.child import Child, Supervisor
 from spry_py._spec.errors import (
     SupervisorStopped,
     TooManyRestarts,
@@ -172,9 +172,11 @@ class Keeper(Mailbox):
 
     def completed(self, child: Any) -> Any:
         """A child with this supervisor's defaults; anything else is for others to judge."""
-        if self.defaults and isinstance(child, Child):
-            return child.with_defaults(self.defaults)
-        return child
+        if not isinstance(child, Child):
+            return child
+        if isinstance(child.start, Supervisor):
+            return child.start.adopted(child)
+        return child.with_defaults(self.defaults) if self.defaults else child
 
     def waits_for(self, incarnation: Incarnation) -> bool:
         """Whether a startup waits for this start; a call that does so waits outside the loop."""

@@ -10,6 +10,7 @@ from types import FunctionType
 from typing import (
     TYPE_CHECKING,
     Any,
+    ClassVar,
     Final,
     Generic,
     TypeAlias,
@@ -62,9 +63,19 @@ class Supervisor(Generic[T_co]):
 
     __slots__ = ()
 
+    # whether it passes for one piece of work, whose options are by default those of a worker
+    is_work: ClassVar[bool] = False
+
     async def __call__(self, *, task_status: TaskStatus[T_co]) -> None:
         """Run as a root until stopped, cancelled or failed."""
         raise NotImplementedError
+
+    def adopted(self, child: Child[Any]) -> Child[Any]:
+        """The child with this start, as its supervisor keeps it.
+
+        For one that hands options of its child on to children of its own.
+        """
+        return child
 
     def __setattr__(self, name: str, value: object) -> None:
         if hasattr(self, name):
@@ -194,7 +205,8 @@ class Child(Generic[T_co]):
     def __init__(self, key: str, start: Any, *args: Any, **options: Any) -> None:  # type: ignore[misc]
         check_key("Child", "key", key)
         _check_start(key, start, args)
-        common = _SUPERVISOR if isinstance(start, Supervisor) else _WORKER
+        is_system = isinstance(start, Supervisor) and not start.is_work
+        common = _SUPERVISOR if is_system else _WORKER
         # the slots themselves, since assignment is refused
         _set_key(self, key)
         _set_start(self, start)

@@ -9,13 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, ClassVar, TypeVarTuple
 
 import trio
 
 from spry_py import (
     AlwaysRestart,
-    Breaker,
     Child,
     ChildFailure,
     ChildNotFound,
@@ -25,36 +24,24 @@ from spry_py import (
     SystemSupervisor,
     current_context,
 )
-from spry_py.lowlevel import check_callable, check_seconds, may_recover
+from spry_py.lowlevel import Supervisor, are_same, check_callable, check_seconds, may_recover
 
 from .life import RUN, Life, Runs, check_methods
 from .status import ComponentStatus, StatusChange, StatusChanges
 
 __all__ = ["Component", "ComponentStatus", "Runs", "StatusChange", "StatusChanges", "component"]
 
-RestartType: TypeAlias = Literal["permanent", "transient", "temporary"]
-OnUnrecoverable: TypeAlias = Literal["escalate", "discard"]
+Ts = TypeVarTuple("Ts")
 
 _OBJECT = "object"
 
 
 def component(
-    key: str,
-    make: Callable[..., Runs],
-    *args: object,
-    restart: RestartType = "permanent",
-    shutdown: float = 5.0,
-    cleanup_timeout: float = 5.0,
-    start_timeout: float = math.inf,
-    run_timeout: float = math.inf,
-    backoff: Callable[[Any], float] | None = None,
-    breaker: Callable[[], Breaker] = RateLimited(),  # noqa: B008 - frozen
-    recoverable: Callable[[Any], object] | None = None,
-    on_unrecoverable: OnUnrecoverable = "escalate",
-    heartbeat: float = math.inf,
-    significant: bool = False,
-) -> Child[SystemHandle]:
-    """A child that is an object: ``make(*args)``, a class or a function, makes it.
+    make: Callable[[*Ts], Runs], *args: *Ts, cleanup_timeout: float = 5.0
+) -> ComponentStart:
+    """The start of a child that is an object: ``make(*args)``, a class or a function, makes it.
+
+    ``Child("feed", component(Feed, url), restart="transient", shutdown=10)``.
 
     The object has an async method ``run()``, its work. It may have others, all of them async:
 
@@ -81,45 +68,86 @@ def component(
     its breaker is not asked. Begun anew by anybody else (by a sibling's restart, or a call), the
     component gets a new object.
 
-    The other options are those of `Child`, and concern each run; ``shutdown`` is the time a run has
-    to finish when asked, and takes nothing from that of ``cleanup``. In the tree a component is a
-    small system of two children, ``object`` and ``run``; `Component.of` finds the object in its
-    handle.
+    The options of its `Child` concern each run: ``shutdown`` (5 seconds unless given) is the time a
+    run has to finish when asked, and takes nothing from that of ``cleanup``; ``breaker`` is
+    `RateLimited` unless given. ``on_termination`` hears of the end of the whole component. In the
+    tree a component is a small system of two children, ``object`` and ``run``; `Component.of` finds
+    the object in its handle.
 
     Raises `TypeError` or `ValueError` for bad values, and for a class that is no component.
     """
-    owner = f"component {key!r}"
-    if make is None or breaker is None:
-        raise TypeError(f"{owner}: {'make' if make is None else 'breaker'} must not be None")
-    check_callable(owner, "make", make, "a class, or a function that makes the object")
+    if make is None:
+        raise TypeError("component: make must not be None")
+    check_callable("component", "make", make, "a class, or a function that makes the object")
     if isinstance(make, type):
-        check_methods(owner, make)
-    check_seconds(owner, "cleanup_timeout", cleanup_timeout)
-    options: Child[Any] = Child(
-        key,
-        _hold,
-        restart=restart,
-        shutdown=shutdown,
-        start_timeout=start_timeout,
-        run_timeout=run_timeout,
-        backoff=backoff,
-        breaker=breaker,
-        recoverable=recoverable,
-        heartbeat=heartbeat,
-    )
-    return Child(
-        key,
-        SystemSupervisor(
-            _Plan(make, args, options, cleanup_timeout),
+        check_methods("component", make)
+    check_seconds("component", "cleanup_timeout", cleanup_timeout)
+    return ComponentStart(make, args, cleanup_timeout)
+
+
+class ComponentStart(Supervisor[SystemHandle]):
+    """What `component` makes: a start for `Child`. Frozen; equal if all fields are equal."""
+
+    __slots__ = ("args", "cleanup_timeout", "make")
+
+    is_work: ClassVar[bool] = True
+
+    def __init__(
+        self, make: Callable[..., Runs], args: tuple[Any, ...], cleanup_timeout: float
+    ) -> None:
+        self.make: Callable[..., Runs] = make
+        self.args: tuple[Any, ...] = args
+        self.cleanup_timeout: float = cleanup_timeout
+
+    @property
+    def name(self) -> str:
+        """Its name as a root."""
+        return getattr(self.make, "__name__", "component")
+
+    async def __call__(
+        self, *, task_status: trio.TaskStatus[SystemHandle] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Run as a root until stopped, cancelled or failed, as a `SystemSupervisor` does."""
+        await self._system(Child(self.name, self), self.name)(task_status=task_status)
+
+    async def live_as_child(self, incarnation: Any) -> None:
+        """Run as a root that has been opened; elsewhere its `Child` is adopted."""
+        await self._system(Child(self.name, self)).live_as_child(incarnation)
+
+    def adopted(self, child: Child[Any]) -> Child[Any]:
+        return Child(
+            child.key,
+            self._system(child),
+            restart=child.restart,
+            recoverable=_OnlyStarts(child.recoverable),
+            on_unrecoverable=child.on_unrecoverable,
+            on_termination=child.on_termination,
+            significant=child.significant,
+        )
+
+    def _system(self, child: Child[Any], name: str | None = None) -> SystemSupervisor:
+        return SystemSupervisor(
+            _Plan(child, self),
+            name=name,
             strategy="rest_for_one",
             breaker=AlwaysRestart(),
-            auto_shutdown="never" if restart == "permanent" else "any_significant",
-        ),
-        restart=restart,
-        recoverable=_OnlyStarts(recoverable),
-        on_unrecoverable=on_unrecoverable,
-        significant=significant,
-    )
+            auto_shutdown="never" if child.restart == "permanent" else "any_significant",
+        )
+
+    def _fields(self) -> tuple[object, ...]:
+        return self.make, self.args, self.cleanup_timeout
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ComponentStart):
+            return NotImplemented
+        return are_same(self._fields(), other._fields())
+
+    def __hash__(self) -> int:
+        return hash((ComponentStart, self.make))
+
+    def __repr__(self) -> str:
+        name = getattr(self.make, "__qualname__", None) or repr(self.make)
+        return f"component({', '.join([name, *map(repr, self.args)])})"
 
 
 class Component:
@@ -180,10 +208,9 @@ class Component:
 class _Plan:
     """The system of a component: first the object, then its runs."""
 
-    make: Callable[..., Runs]
-    args: tuple[object, ...]
+    # what its options were declared with, for each run
     options: Child[Any]
-    cleanup_timeout: float
+    what: ComponentStart
 
     async def __call__(self, scope: Scope) -> None:
         held = await scope.start(Child(_OBJECT, _hold, self, shutdown=math.inf))
@@ -193,6 +220,7 @@ class _Plan:
             self.options.replace(
                 key=RUN,
                 start=life.run,
+                on_unrecoverable="escalate",
                 restart="permanent" if keeps_on else "transient",
                 significant=not keeps_on,
                 recoverable=life.note,
@@ -220,13 +248,12 @@ class _OnlyStarts:
 async def _hold(plan: _Plan, *, task_status: trio.TaskStatus[Component]) -> None:
     """Keep the object while there are runs of it, and let it clean up behind the last of them."""
     context = current_context()
-    assert plan.options.breaker is not None
     life = Life(
         context.path.rpartition("/")[0],
-        plan.make(*plan.args),
+        plan.what.make(*plan.what.args),
         plan.options,
-        plan.options.breaker,
-        plan.cleanup_timeout,
+        plan.options.breaker or RateLimited(),
+        plan.what.cleanup_timeout,
     )
     try:
         task_status.started(Component(life))

@@ -36,7 +36,7 @@ async def report(thing: Thing) -> object:
 async def test_one_object_lives_through_all_its_runs() -> None:
     things = Things()
     make = things.make(fail(boom(1)), fail(boom(2)), stay)
-    async with open_system([component("thing", make)], name="top") as tree:
+    async with open_system([Child("thing", component(make))], name="top") as tree:
         assert tree.render() == (
             "top/  [running]\n  thing/  [running]\n    object  [running]\n    run  [running]"
         )
@@ -68,7 +68,7 @@ async def test_an_unrecoverable_failure_is_not_retried_and_the_end_says_what_it_
     bug = Unrecoverable("a bug")
     async with trio.open_nursery() as nursery:
         with pytest.raises(UnrecoverableFailure) as caught:
-            async with open_system([component("thing", things.make(fail(bug)))]) as tree:
+            async with open_system([Child("thing", component(things.make(fail(bug))))]) as tree:
                 nursery.start_soon(watch, of(tree), told)
                 await trio.sleep_forever()
     assert (caught.value.path, caught.value.root_cause) == ("system/thing", bug)
@@ -88,7 +88,7 @@ async def test_an_unrecoverable_failure_is_not_retried_and_the_end_says_what_it_
 @story
 async def test_a_stop_while_it_waits_for_its_restart_starts_nothing() -> None:
     things, told = Things(), list[str]()
-    waits = component("thing", things.make(fail(boom(1))), backoff=tenacity.wait_fixed(50))
+    waits = Child("thing", component(things.make(fail(boom(1)))), backoff=tenacity.wait_fixed(50))
     async with trio.open_nursery() as nursery:
         async with open_system([waits]) as tree:
             nursery.start_soon(watch, of(tree), told)
@@ -103,7 +103,7 @@ async def test_those_that_failed_together_come_back_one_by_one() -> None:
     things = [Things() for _ in range(20)]
     wait = tenacity.wait_random(1, 100)
     crowd = [
-        component(f"thing{n}", thing.make(fail(boom(1)), stay), backoff=wait)
+        Child(f"thing{n}", component(thing.make(fail(boom(1)), stay)), backoff=wait)
         for n, thing in enumerate(things)
     ]
     async with open_system(crowd):
@@ -118,7 +118,7 @@ async def test_those_that_failed_together_come_back_one_by_one() -> None:
 async def test_no_status_is_missing_however_slowly_it_is_read() -> None:
     things, told, late = Things(), list[str](), list[str]()
     make = things.make(fail(boom(1)), fail(boom(2)), finish("enough"))
-    slow = component("thing", make, restart="transient", backoff=tenacity.wait_fixed(1))
+    slow = Child("thing", component(make), restart="transient", backoff=tenacity.wait_fixed(1))
     async with trio.open_nursery() as nursery:
         async with open_system([slow], auto_shutdown="when_empty") as tree:
             changes = of(tree).statuses()
@@ -148,7 +148,7 @@ async def test_no_status_is_missing_however_slowly_it_is_read() -> None:
 async def test_a_reader_that_was_cancelled_goes_on_where_it_was() -> None:
     things = Things()
     make = things.make(fail(boom(1)), stay)
-    async with open_system([component("thing", make)]) as tree:
+    async with open_system([Child("thing", component(make))]) as tree:
         changes, told = of(tree).statuses(), list[str]()
         for _ in range(5):
             with trio.move_on_after(0.4):
@@ -173,7 +173,7 @@ async def test_r1_the_handler_sees_what_was_reported_and_the_old_one_ends_before
     async def fresh(thing: Thing) -> object:
         return await (report(thing) if thing.number == 1 else stay(thing))
 
-    inner = SystemSupervisor([component("thing", things.make(fresh))])
+    inner = SystemSupervisor([Child("thing", component(things.make(fresh)))])
 
     async with open_system([Child("inner", inner)]) as tree:
         await trio.sleep(3)
@@ -194,7 +194,7 @@ async def test_r2_a_crash_without_a_report_is_what_the_handler_sees() -> None:
     things, crash = Things(), boom(1)
     make = things.make(fail(crash))
     with pytest.raises(UnrecoverableFailure) as caught:
-        async with open_system([component("thing", make, breaker=NeverRestart)]):
+        async with open_system([Child("thing", component(make), breaker=NeverRestart)]):
             await trio.sleep_forever()
     assert caught.value.root_cause is crash
     assert things.record.order == ("+thing1.1 -thing1.1 irrecoverable Boom('number 1') cleanup 1")
@@ -204,7 +204,7 @@ async def test_r2_a_crash_without_a_report_is_what_the_handler_sees() -> None:
 async def test_r3_a_handler_that_raises_ends_supervision_with_its_error() -> None:
     things, ours = Things(), boom(9)
     make = things.make(report, handle_irrecoverable=fail(ours))
-    gone = component("thing", make, on_unrecoverable="discard")
+    gone = Child("thing", component(make), on_unrecoverable="discard")
     async with open_system([gone]) as tree:
         end = await tree.child("thing").wait()
         assert isinstance(end.exception, UnrecoverableFailure)
@@ -223,7 +223,7 @@ async def test_r3_a_handler_that_raises_ends_supervision_with_its_error() -> Non
 async def test_r4_what_was_sent_counts_and_not_the_return_behind_it() -> None:
     things = Things()
     make = things.make(report, stay)
-    transient = component("thing", make, restart="transient", on_unrecoverable="discard")
+    transient = Child("thing", component(make), restart="transient", on_unrecoverable="discard")
     async with open_system([transient]) as tree:
         end = await tree.child("thing").wait()
         assert isinstance(end.exception, UnrecoverableFailure)
@@ -237,7 +237,9 @@ async def test_r4_what_was_sent_counts_and_not_the_return_behind_it() -> None:
 async def test_the_least_component_has_a_run_and_nothing_else() -> None:
     record = Record()
     with pytest.raises(UnrecoverableFailure) as caught:
-        async with open_system([component("plain", Plain, record, breaker=RateLimited(2))]) as tree:
+        async with open_system(
+            [Child("plain", component(Plain, record), breaker=RateLimited(2))]
+        ) as tree:
             assert of(tree, "plain").value is None
             await trio.sleep_forever()
     assert record.facts == [(0, "runs"), (1, "runs"), (2, "runs")]
@@ -257,8 +259,12 @@ async def test_the_least_component_has_a_run_and_nothing_else() -> None:
 async def test_recoverable_says_whether_it_recovers(recoverable: Any, told: str) -> None:
     things = Things()
     make = things.make(fail(boom(1)), stay)
-    choosy = component(
-        "thing", make, recoverable=recoverable, on_unrecoverable="discard", restart="transient"
+    choosy = Child(
+        "thing",
+        component(make),
+        recoverable=recoverable,
+        on_unrecoverable="discard",
+        restart="transient",
     )
     async with open_system([choosy]):
         await trio.sleep(1.5)
@@ -275,7 +281,7 @@ async def test_a_group_is_told_as_what_it_holds() -> None:
         return None
 
     with pytest.raises(UnrecoverableFailure):
-        async with open_system([component("thing", things.make(nested))]):
+        async with open_system([Child("thing", component(things.make(nested)))]):
             await trio.sleep_forever()
     told = [fact for _, fact in things.record.facts if not fact.startswith(("+", "-"))]
     assert told == [
@@ -296,7 +302,7 @@ async def test_a_group_of_several_is_told_whole_and_holds_back_what_it_holds() -
         raise ExceptionGroup("both", [boom(1), ExceptionGroup("nested", [second])])
 
     with pytest.raises(UnrecoverableFailure):
-        async with open_system([component("thing", things.make(twice))]):
+        async with open_system([Child("thing", component(things.make(twice)))]):
             await trio.sleep_forever()
     told = [fact for _, fact in things.record.facts if not fact.startswith(("+", "-"))]
     inside = "[Boom('number 1'), ExceptionGroup('nested', [{}])]"
@@ -312,7 +318,7 @@ async def test_too_many_recoveries_are_none() -> None:
     things = Things()
     make = things.make(fail(boom(1)))
     with pytest.raises(UnrecoverableFailure) as caught:
-        async with open_system([component("thing", make, breaker=RateLimited(1, 10.0))]):
+        async with open_system([Child("thing", component(make), breaker=RateLimited(1, 10.0))]):
             await trio.sleep_forever()
     assert not isinstance(caught.value.__cause__, TooManyRestarts)
     assert things.record.order == (
@@ -326,7 +332,7 @@ async def test_a_permanent_one_that_returns_runs_again_and_needs_no_recovery() -
     things = Things()
     with pytest.raises(UnrecoverableFailure) as caught:
         async with open_system(
-            [component("thing", things.make(finish(1)), breaker=RateLimited(1))]
+            [Child("thing", component(things.make(finish(1))), breaker=RateLimited(1))]
         ):
             await trio.sleep_forever()
     assert isinstance(caught.value.__cause__, UnrecoverableFailure)
@@ -338,7 +344,7 @@ async def test_a_permanent_one_that_returns_runs_again_and_needs_no_recovery() -
 @story
 async def test_one_that_returns_is_done(restart: Any) -> None:
     things = Things()
-    once = component("thing", things.make(finish(1)), restart=restart)
+    once = Child("thing", component(things.make(finish(1))), restart=restart)
     async with open_system([once], auto_shutdown="when_empty") as tree:
         assert not (await tree.child("thing").wait()).failed
         await tree.wait()
@@ -349,7 +355,7 @@ async def test_one_that_returns_is_done(restart: Any) -> None:
 @story
 async def test_a_temporary_one_fails_once_and_harms_nobody() -> None:
     things = Things()
-    once = component("thing", things.make(fail(boom(1))), restart="temporary")
+    once = Child("thing", component(things.make(fail(boom(1)))), restart="temporary")
     async with open_system([once], auto_shutdown="when_empty") as tree:
         end = await tree.child("thing").wait()
         assert isinstance(end.exception, UnrecoverableFailure)
@@ -362,7 +368,7 @@ async def test_a_first_start_that_fails_is_told_to_who_starts_it_and_cleaned_up(
     things, error = Things(), boom(0)
     make = things.make(stay, start=fail(error))
     with pytest.raises(ChildFailure) as caught:
-        async with open_system([component("thing", make)]):
+        async with open_system([Child("thing", component(make))]):
             raise AssertionError("it cannot be up")
     assert caught.value.path == "system/thing"
     assert caught.value.__cause__ is not None

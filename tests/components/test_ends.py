@@ -42,7 +42,7 @@ from workers import calm
 async def test_a_stop_lets_it_finish_and_then_clean_up_with_a_time_for_each() -> None:
     things = Things()
     make = things.make(listen, cleanup=finish(None, 8))
-    thing = component("thing", make, shutdown=4, cleanup_timeout=9)
+    thing = Child("thing", component(make, cleanup_timeout=9), shutdown=4)
     async with open_system([thing]) as tree:
         await trio.sleep(1)
         await tree.stop()
@@ -59,7 +59,7 @@ async def test_cancelled_it_cleans_up_behind_the_end_of_its_run(way: str) -> Non
     things = Things()
     make = things.make(resist, cleanup=finish(None, 2))
     with trio.CancelScope() as outside:
-        async with open_system([component("thing", make)]) as tree:
+        async with open_system([Child("thing", component(make))]) as tree:
             await trio.sleep(1)
             if way == "abort":
                 tree.abort()
@@ -74,7 +74,7 @@ async def test_cancelled_it_cleans_up_behind_the_end_of_its_run(way: str) -> Non
 async def test_a_clean_up_that_takes_too_long_is_cut_short_and_has_failed(way: str) -> None:
     things = Things()
     make = things.make(stay, cleanup=stay)
-    async with open_system([component("thing", make, cleanup_timeout=3)]) as tree:
+    async with open_system([Child("thing", component(make, cleanup_timeout=3))]) as tree:
         thing = tree.find("thing/object")
         (tree.abort if way == "abort" else lambda: None)()
         await tree.stop()
@@ -93,7 +93,7 @@ async def test_a_clean_up_that_takes_too_long_is_cut_short_and_has_failed(way: s
 async def test_without_time_to_finish_it_has_its_time_to_clean_up(way: str) -> None:
     things = Things()
     a = Actor(things.record, "a")
-    thing = component("thing", things.make(listen, cleanup=finish(None, 4)), shutdown=0)
+    thing = Child("thing", component(things.make(listen, cleanup=finish(None, 4))), shutdown=0)
     with trio.CancelScope() as outside:
         async with open_system([a.child(), thing]) as tree:
             held = tree.find("thing/object")
@@ -121,7 +121,7 @@ async def test_without_time_to_finish_it_has_its_time_to_clean_up(way: str) -> N
 async def test_a_clean_up_that_takes_too_long_without_time_to_finish_is_cut_short() -> None:
     things = Things()
     make = things.make(stay, cleanup=stay)
-    async with open_system([component("thing", make, shutdown=0)]) as tree:
+    async with open_system([Child("thing", component(make), shutdown=0)]) as tree:
         held = tree.find("thing/object")
     assert trio.current_time() == 5
     assert held.last_report is not None
@@ -132,7 +132,7 @@ async def test_a_clean_up_that_takes_too_long_without_time_to_finish_is_cut_shor
 async def test_a_clean_up_that_raises_is_recorded_and_hides_nothing() -> None:
     things, told = Things(), list[str]()
     make = things.make(fail(Unrecoverable("first")), cleanup=fail(boom(2)))
-    gone = component("thing", make, on_unrecoverable="discard")
+    gone = Child("thing", component(make), on_unrecoverable="discard")
     async with open_system([gone]) as tree, trio.open_nursery() as nursery:
         held = tree.find("thing/object")
         nursery.start_soon(watch, of(tree), told)
@@ -153,7 +153,7 @@ async def test_a_clean_up_that_raises_is_recorded_and_hides_nothing() -> None:
 async def test_swept_along_by_a_sibling_it_comes_back_with_a_new_object(strategy: Any) -> None:
     things = Things()
     a = Actor(things.record, "a")
-    children = [a.child(), component("thing", things.make(stay))]
+    children = [a.child(), Child("thing", component(things.make(stay)))]
     async with open_system(children, strategy=strategy) as tree:
         a.die()
         await trio.sleep(1)
@@ -166,7 +166,7 @@ async def test_swept_along_by_a_sibling_it_comes_back_with_a_new_object(strategy
 @story
 async def test_restarted_by_hand_the_object_takes_its_run_with_it() -> None:
     things = Things()
-    async with open_system([component("thing", things.make(stay))]) as tree:
+    async with open_system([Child("thing", component(things.make(stay)))]) as tree:
         await tree.find("thing/run").restart()
         await tree.find("thing/object").restart()
         assert of(tree).object is things.made[1]
@@ -183,7 +183,10 @@ async def test_restarted_by_hand_the_object_takes_its_run_with_it() -> None:
 async def test_stopped_alone_the_object_cleans_up_before_there_is_another_one() -> None:
     things, told = Things(), list[str]()
     make = things.make(resist, cleanup=finish(None, 2))
-    async with open_system([component("thing", make)]) as tree, trio.open_nursery() as nursery:
+    async with (
+        open_system([Child("thing", component(make))]) as tree,
+        trio.open_nursery() as nursery,
+    ):
         nursery.start_soon(watch, of(tree), told)
         await trio.sleep(1)
         await tree.find("thing/object").terminate()
@@ -206,7 +209,7 @@ async def test_a_clean_up_that_takes_its_time_is_reported_where_it_stands() -> N
     things, heard = Things(), Heard()
     async with trio.open_nursery() as nursery:
         make = things.make(stay, cleanup=linger)
-        async with open_system([component("thing", make)], name="top") as tree:
+        async with open_system([Child("thing", component(make))], name="top") as tree:
             await nursery.start(heard.listen, tree)
             tree.abort()
             await tree.wait()
@@ -223,7 +226,9 @@ async def linger(thing: Thing) -> object:
 @story
 async def test_a_time_limit_of_the_system_above_aborts_the_run_and_spares_the_clean_up() -> None:
     things = Things()
-    below = SystemSupervisor([component("thing", things.make(resist, cleanup=finish(None, 2)))])
+    below = SystemSupervisor(
+        [Child("thing", component(things.make(resist, cleanup=finish(None, 2))))]
+    )
     limited = Child("below", below, run_timeout=1, restart="temporary")
     async with open_system([limited], auto_shutdown="when_empty") as tree:
         run = tree.find("below/thing/run")
@@ -242,7 +247,7 @@ async def test_an_interrupt_ends_the_program_and_the_object_all_the_same() -> No
     make = things.make(fail(KeyboardInterrupt()))
 
     async def program() -> None:
-        async with open_system([component("thing", make)]):
+        async with open_system([Child("thing", component(make))]):
             await trio.sleep_forever()
 
     with pytest.raises(KeyboardInterrupt):
@@ -273,7 +278,9 @@ async def test_ended_at_any_moment_each_object_is_cleaned_up_once(way: int) -> N
             cleanup=slow,
         )
         wait = tenacity.wait_fixed(0.5)
-        thing = component("thing", make, backoff=wait, run_timeout=2, on_unrecoverable="discard")
+        thing = Child(
+            "thing", component(make), backoff=wait, run_timeout=2, on_unrecoverable="discard"
+        )
         with trio.CancelScope() as outside:
             outside.deadline = trio.current_time() + tenths / 10 if way == 1 else float("inf")
             async with open_system([Child("below", SystemSupervisor([thing]))]) as tree:

@@ -57,7 +57,7 @@ async def test_what_the_limits_of_a_run_fail_with_is_recovered_from(
     options: dict[str, Any], act: Act, kind: type[Exception]
 ) -> None:
     things, told = Things(), list[str]()
-    limited = component("thing", things.make(act), breaker=RateLimited(1), **options)
+    limited = Child("thing", component(things.make(act)), breaker=RateLimited(1), **options)
     async with trio.open_nursery() as nursery:
         with pytest.raises(UnrecoverableFailure) as caught:
             async with open_system([limited]) as tree:
@@ -82,7 +82,10 @@ async def test_what_the_limits_of_a_run_fail_with_is_recovered_from(
 async def test_a_recovery_that_fails_is_a_failed_start_and_tried_again() -> None:
     things, told = Things(), list[str]()
     make = things.make(fail(boom(1)), stay, recover=by_recovery(boom(2), None))
-    async with open_system([component("thing", make)]) as tree, trio.open_nursery() as nursery:
+    async with (
+        open_system([Child("thing", component(make))]) as tree,
+        trio.open_nursery() as nursery,
+    ):
         nursery.start_soon(watch, of(tree), told)
         await trio.sleep(3)
         await tree.stop()
@@ -121,7 +124,7 @@ async def test_a_recovery_may_say_that_there_is_none() -> None:
     things, hopeless = Things(), Unrecoverable("hopeless")
     make = things.make(fail(boom(1)), recover=by_recovery(hopeless))
     with pytest.raises(UnrecoverableFailure) as caught:
-        async with open_system([component("thing", make)]):
+        async with open_system([Child("thing", component(make))]):
             await trio.sleep_forever()
     assert caught.value.root_cause is hopeless
     assert things.record.order == (
@@ -139,7 +142,7 @@ async def test_a_start_that_keeps_failing_is_given_up_and_the_handler_has_the_la
         handle_irrecoverable=fail(ours),
     )
     with pytest.raises(UnrecoverableFailure) as caught:
-        async with open_system([component("thing", make, breaker=RateLimited(2))]):
+        async with open_system([Child("thing", component(make), breaker=RateLimited(2))]):
             await trio.sleep_forever()
     assert caught.value.root_cause is ours
     assert things.record.facts == [
@@ -170,7 +173,7 @@ async def test_a_start_that_is_cut_short_in_a_restart_is_a_failure_like_any(
 ) -> None:
     things, told = Things(), list[str]()
     make = things.make(fail(boom(1)), start=by_run(nothing, start))
-    limited = component("thing", make, breaker=RateLimited(2), start_timeout=2)
+    limited = Child("thing", component(make), breaker=RateLimited(2), start_timeout=2)
     async with trio.open_nursery() as nursery:
         with pytest.raises(UnrecoverableFailure) as caught:
             async with open_system([limited]) as tree:
@@ -199,7 +202,7 @@ async def test_a_handler_that_takes_too_long_is_cut_short() -> None:
     things = Things()
     make = things.make(fail(Unrecoverable("no")), handle_irrecoverable=stay)
     with pytest.raises(UnrecoverableFailure) as caught:
-        async with open_system([component("thing", make)]):
+        async with open_system([Child("thing", component(make))]):
             await trio.sleep_forever()
     assert repr(caught.value.root_cause) == "Unrecoverable('no')"
     assert things.record.facts[-1] == (6, "cleanup 1")
@@ -209,7 +212,7 @@ async def test_a_handler_that_takes_too_long_is_cut_short() -> None:
 async def test_a_handler_that_takes_too_long_behind_a_start_has_failed() -> None:
     things = Things()
     make = things.make(fail(boom(1)), start=by_run(nothing, stay), handle_irrecoverable=stay)
-    limited = component("thing", make, start_timeout=1, breaker=RateLimited(1))
+    limited = Child("thing", component(make), start_timeout=1, breaker=RateLimited(1))
     async with open_system(DynamicSupervisor()) as pool:
         tree = await pool.start_child(limited.replace(on_unrecoverable="discard"))
         held = pool.find("thing/object")
@@ -225,7 +228,7 @@ async def test_a_handler_that_takes_too_long_behind_a_start_has_failed() -> None
 async def test_a_stop_while_the_handler_runs_cancels_it_and_then_cleans_up() -> None:
     things = Things()
     make = things.make(fail(Unrecoverable("no")), handle_irrecoverable=stay)
-    async with open_system([component("thing", make)]) as tree:
+    async with open_system([Child("thing", component(make))]) as tree:
         await trio.sleep(2)
         await tree.stop()
     assert things.record.facts == [
@@ -240,7 +243,9 @@ async def test_a_stop_while_the_handler_runs_cancels_it_and_then_cleans_up() -> 
 async def test_an_abort_while_the_handler_runs_cleans_up_behind_it() -> None:
     things = Things()
     make = things.make(fail(Unrecoverable("no")), handle_irrecoverable=resist, cleanup=note_end)
-    async with open_system([Child("below", SystemSupervisor([component("thing", make)]))]) as tree:
+    async with open_system(
+        [Child("below", SystemSupervisor([Child("thing", component(make))]))]
+    ) as tree:
         await trio.sleep(2)
         tree.abort()
         await tree.wait()
@@ -262,7 +267,7 @@ async def note_end(thing: Thing) -> object:
 async def test_what_a_start_raises_when_it_is_stopped_concerns_no_handler() -> None:
     things = Things()
     make = things.make(fail(boom(1)), start=by_run(nothing, sulk))
-    async with open_system([component("thing", make, breaker=RateLimited(1))]) as tree:
+    async with open_system([Child("thing", component(make), breaker=RateLimited(1))]) as tree:
         await trio.sleep(2)
         await tree.stop()
     assert things.record.facts == [
@@ -276,7 +281,7 @@ async def test_what_a_start_raises_when_it_is_stopped_concerns_no_handler() -> N
 @story
 async def test_what_a_run_raises_when_it_is_stopped_concerns_no_handler() -> None:
     things, told = Things(), list[str]()
-    async with open_system([component("thing", things.make(sulk))]) as tree:
+    async with open_system([Child("thing", component(things.make(sulk)))]) as tree:
         run = tree.find("thing/run")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(watch, of(tree), told)
@@ -298,7 +303,7 @@ async def test_a_start_that_fails_in_a_replay_is_tried_again_with_new_objects() 
             raise boom(2)
         return None
 
-    async with open_system([a.child(), component("thing", things.make(stay, start=flaky))]):
+    async with open_system([a.child(), Child("thing", component(things.make(stay, start=flaky)))]):
         a.die()
         await trio.sleep(1)
     assert things.record.order == (
@@ -320,7 +325,7 @@ async def test_a_start_that_fails_in_a_replay_for_good(recoverable: Any) -> None
             raise boom(2)
         return None
 
-    choosy = component("thing", things.make(stay, start=flaky), recoverable=recoverable)
+    choosy = Child("thing", component(things.make(stay, start=flaky)), recoverable=recoverable)
     with pytest.raises(UnrecoverableFailure) as caught:
         async with open_system([a.child(), choosy]):
             a.die()

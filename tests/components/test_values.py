@@ -18,6 +18,7 @@ from spry_py import (
 from spry_py.components import Component, component
 from stories import Record, story
 from things import (
+    Plain,
     Thing,
     Things,
     boom,
@@ -32,12 +33,13 @@ async def test_what_makes_the_object_fails_as_a_start() -> None:
         raise boom(1)
 
     async with open_system(DynamicSupervisor()) as pool:
-        for make, said in [
+        makers: list[tuple[Any, str]] = [
             (broken, "number 1"),
             (object, "object must have an async method run(self)"),
-        ]:
+        ]
+        for make, said in makers:
             with pytest.raises(Exception, match=said.replace("(", r"\(").replace(")", r"\)")):
-                await pool.start_child(component("thing", make))  # type: ignore[arg-type]
+                await pool.start_child(Child("thing", component(make)))
         assert pool.which_children() == []
 
 
@@ -58,11 +60,8 @@ def test_bad_values_are_refused_where_they_are_written() -> None:
         ("SyncCleanup.cleanup must be an async function", TypeError, SyncCleanup, {}),
         ("make must be a class, or a function", TypeError, 7, {}),
         ("make must not be None", TypeError, None, {}),
-        ("breaker must not be None", TypeError, Thing, {"breaker": None}),
         ("breaker must be a breaker factory", TypeError, Thing, {"breaker": 7}),
         ("shutdown must be 0 or more seconds", ValueError, Thing, {"shutdown": -1}),
-        ("cleanup_timeout must be 0 or", ValueError, Thing, {"cleanup_timeout": -1}),
-        ("cleanup_timeout must be a number", TypeError, Thing, {"cleanup_timeout": None}),
         ("restart must be one of", ValueError, Thing, {"restart": "always"}),
         ("on_unrecoverable must be one of", ValueError, Thing, {"on_unrecoverable": "no"}),
         ("significant must be False", ValueError, Thing, {"significant": True}),
@@ -70,22 +69,26 @@ def test_bad_values_are_refused_where_they_are_written() -> None:
     ]
     for said, kind, make, options in refused:
         with pytest.raises(kind, match=said):
-            component("thing", make, **options)
+            Child("thing", component(make), **options)
     with pytest.raises(ValueError, match="key must be non-empty and without '/'"):
-        component("a/b", Thing)
+        Child("a/b", component(Plain, Record()))
+    with pytest.raises(ValueError, match="cleanup_timeout must be 0 or"):
+        component(Plain, Record(), cleanup_timeout=-1)
+    with pytest.raises(TypeError, match="cleanup_timeout must be a number"):
+        component(Plain, Record(), cleanup_timeout=None)  # type: ignore[arg-type]
 
 
 def test_equal_if_all_is_equal() -> None:
     record = Record()
-    same = component("a", Thing, record, recoverable=bool, shutdown=3)
-    assert same == component("a", Thing, record, recoverable=bool, shutdown=3)
-    assert hash(same) == hash(component("a", Thing, record, recoverable=bool, shutdown=3))
+    same = Child("a", component(Plain, record), recoverable=bool, shutdown=3)
+    assert same == Child("a", component(Plain, record), recoverable=bool, shutdown=3)
+    assert hash(same) == hash(Child("a", component(Plain, record), recoverable=bool, shutdown=3))
     for other in [
-        component("a", Thing, record, recoverable=bool),
-        component("a", Thing, record, recoverable=int, shutdown=3),
-        component("a", Thing, Record(), recoverable=bool, shutdown=3),
-        component("b", Thing, record, recoverable=bool, shutdown=3),
-        component("a", Thing, record, recoverable=bool, shutdown=3, cleanup_timeout=1),
+        Child("a", component(Plain, record), recoverable=bool),
+        Child("a", component(Plain, record), recoverable=int, shutdown=3),
+        Child("a", component(Plain, Record()), recoverable=bool, shutdown=3),
+        Child("b", component(Plain, record), recoverable=bool, shutdown=3),
+        Child("a", component(Plain, record, cleanup_timeout=1), recoverable=bool, shutdown=3),
     ]:
         assert same != other
 
@@ -96,7 +99,7 @@ async def test_a_replay_leaves_one_alone_that_is_said_in_the_same_words() -> Non
     make = things.make(stay)
 
     async def system(scope: Any) -> None:
-        await scope.start(component("thing", make))
+        await scope.start(Child("thing", component(make)))
 
     async with open_system(system) as tree:
         await tree.replay()
@@ -109,7 +112,7 @@ async def test_a_replay_leaves_one_alone_that_is_said_in_the_same_words() -> Non
 @story
 async def test_only_a_component_that_runs_is_one() -> None:
     things = Things()
-    gone = component("thing", things.make(finish(1)), restart="transient")
+    gone = Child("thing", component(things.make(finish(1))), restart="transient")
     below = SystemSupervisor([Child("object", trio.sleep_forever)])
     async with open_system([gone, Child("below", below)], breaker=NeverRestart) as tree:
         former = tree.child("thing").value

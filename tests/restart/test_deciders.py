@@ -94,7 +94,7 @@ async def test_a_breaker_of_a_component_is_no_exception() -> None:
             await trio.sleep(1)
             raise Boom("of the thing")
 
-    thing = component("thing", Thing, breaker=Answers(too_late))
+    thing = Child("thing", component(Thing), breaker=Answers(too_late))
     with pytest.raises(UnrecoverableFailure, match=r"Answers\.may_restart") as caught:
         async with open_system([thing], breaker=Answers(lambda: False)):
             await trio.sleep_forever()

@@ -565,7 +565,7 @@ async def test_a_component_recovers_from_it(make: Make) -> None:
             recovered.append(former)
 
     with all_told():
-        async with open_system([component("thing", Thing)]) as tree:
+        async with open_system([Child("thing", component(Thing))]) as tree:
             await trio.sleep(5)
             assert tree.find("thing/run").restarts == 1
     [former] = recovered

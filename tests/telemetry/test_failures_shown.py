@@ -109,7 +109,7 @@ async def test_of_a_child_in_a_thread() -> None:
 @story
 async def test_of_a_component() -> None:
     with pytest.raises(UnrecoverableFailure) as caught:
-        async with open_system([component("thing", Crashes, breaker=NeverRestart)]) as tree:
+        async with open_system([Child("thing", component(Crashes), breaker=NeverRestart)]) as tree:
             run = tree.find("thing/run")
             await trio.sleep_forever()
     assert caught.value.root_cause is not None
