@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
+import tenacity
 import trio
 
 from spry_py import (
@@ -13,6 +15,7 @@ from spry_py import (
     NeverRestart,
     SystemHandle,
     SystemSupervisor,
+    TerminationReport,
     open_system,
 )
 from spry_py.components import Component, component
@@ -22,6 +25,7 @@ from things import (
     Thing,
     Things,
     boom,
+    fail,
     finish,
     stay,
 )
@@ -91,6 +95,75 @@ def test_equal_if_all_is_equal() -> None:
         Child("a", component(Plain, record, cleanup_timeout=1), recoverable=bool, shutdown=3),
     ]:
         assert same != other
+
+
+def test_the_child_has_its_options_as_any_other() -> None:
+    start = component(Plain, Record())
+    child = Child("a", start, restart="transient", run_timeout=60)
+    assert (child.kind, child.shutdown, child.restart, child.run_timeout) == (
+        "supervisor",
+        5.0,
+        "transient",
+        60,
+    )
+    other = child.replace(key="b", shutdown=9)
+    assert (other.start, other.shutdown, other.run_timeout) == (start, 9, 60)
+    assert repr(start).startswith("component(Plain, ")
+
+
+@pytest.mark.parametrize("way", ["open_system", "nursery.start", "defaults"])
+@story
+async def test_it_runs_wherever_a_supervisor_does(way: str) -> None:
+    record = Record()
+    start = component(Plain, record)
+    if way == "open_system":
+        async with open_system(start) as opened:
+            assert (opened.path, Component.of(opened).status.status) == ("Plain", "running")
+    elif way == "nursery.start":
+        async with trio.open_nursery() as nursery:
+            handle = await nursery.start(start)
+            assert Component.of(handle).path == "Plain"
+            await handle.stop()
+    else:
+        # how it is stopped is said where it is declared, as for any supervisor
+        children = [Child("a", start, run_timeout=math.inf)]
+        async with open_system(children, defaults={"run_timeout": 0.1}) as tree:
+            await trio.sleep(0.5)
+            assert tree.find("a/run").status == "running"
+    assert record.order == "runs"
+
+
+@story
+async def test_on_termination_hears_of_the_whole_component() -> None:
+    heard: list[tuple[str, bool]] = []
+
+    async def hear(report: TerminationReport) -> None:
+        heard.append((report.path, report.failed))
+
+    things = Things()
+    make = things.make(fail(boom(1)), finish(1))
+    thing = Child("thing", component(make), restart="transient", on_termination=hear)
+    async with open_system([thing], name="top") as tree:
+        await tree.child("thing").wait()
+    assert heard == [("top/thing", False)]
+
+
+@story
+async def test_its_first_start_is_tried_as_often_as_its_child_says() -> None:
+    things = Things()
+    tries = iter([boom(1), None])
+
+    async def start(_: Thing) -> object:
+        error = next(tries)
+        if error is not None:
+            raise error
+        return "up"
+
+    make = things.make(stay, start=start)
+    thing = Child("thing", component(make), start_attempts=3, backoff=tenacity.wait_fixed(2))
+    async with open_system([thing]) as tree:
+        assert trio.current_time() == 2
+        assert Component.of(tree.child("thing").value).value == "up"
 
 
 @story

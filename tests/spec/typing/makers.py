@@ -8,6 +8,7 @@ from typing import Any, assert_type
 import trio
 
 from spry_py import Child, Scope, SystemHandle, SystemSupervisor
+from spry_py.components import component
 from spry_py.periodic import periodic
 from spry_py.pipes import Pipe, Worker, pipeline
 from spry_py.processes import Process, command, line, notify, port, process
@@ -22,6 +23,12 @@ def count(to: int) -> int:
 
 
 def serve(port: int, *, task_status: trio.TaskStatus[str]) -> None: ...
+
+
+class Feed:
+    def __init__(self, url: str) -> None: ...
+
+    async def run(self) -> None: ...
 
 
 async def produce(pipe: Pipe[None, str]) -> None: ...
@@ -48,6 +55,14 @@ command("make", ready="listening")  # error
 Child("c", process(count, 3), heartbeat=3)
 process(3)  # error
 
+Child("e", component(Feed, "url", cleanup_timeout=3), shutdown=3, restart="transient")
+Child("e", component(Feed, "url"), "again")  # error
+Child("e", component(Feed, "url"), shutdwon=3)  # error
+component(Feed, 3)  # error
+component(Feed)  # error
+component(Feed, "url", shutdown=3)  # error
+component(object)  # error
+
 Child("d", pipeline(Worker("a", produce)), restart="transient")
 pipeline(produce)  # error
 
@@ -65,4 +80,5 @@ async def values(scope: Scope) -> None:
     assert_type(await scope.start(Child("c", command("a", ready=notify()))), Process[None])
     assert_type(await scope.start(Child("c", process(count, 3))), Process[Any])
     assert_type(await scope.start(Child("d", pipeline(Worker("a", produce)))), SystemHandle)
+    assert_type(await scope.start(Child("e", component(Feed, "url"))), SystemHandle)
     assert_type(pipeline(Worker("a", produce)), SystemSupervisor)
