@@ -29,8 +29,8 @@ from spry_py._handles.snapshot import ChildCounts, ChildInfo, Snapshot
 from spry_py._handles.system import SystemHandle
 from spry_py._kernel.context import Context, cancel_on_settle, current_context
 from spry_py._kernel.dynamic import DynamicHandle, DynamicSupervisor
-from spry_py._kernel.member import Status
 from spry_py._kernel.partition import PartitionHandle, PartitionSupervisor
+from spry_py._kernel.phases import Status
 from spry_py._kernel.scope import Scope
 from spry_py._kernel.system import System, SystemOptions, SystemSupervisor
 from spry_py._policy.backoff import Backoff

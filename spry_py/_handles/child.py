@@ -9,7 +9,8 @@ from trio.lowlevel import TrioToken, enable_ki_protection
 
 from spry_py._kernel.callers import caller_below, calls_of, listening_not
 from spry_py._kernel.here import in_own_run
-from spry_py._kernel.member import Member, Status
+from spry_py._kernel.member import Member
+from spry_py._kernel.phases import Status
 from spry_py._spec.errors import SupervisorStopped
 from spry_py._spec.options import Kind
 from spry_py._spec.termination import TerminationReport

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from spry_py._kernel.member import Status
+from spry_py._kernel.phases import Status
 from spry_py._spec.options import Kind, RestartType
 from spry_py._spec.termination import TerminationReport
 

@@ -14,6 +14,7 @@ from spry_py._spec.errors import (
 )
 
 from .keeper import check_finite
+from .phases import Phase
 
 if TYPE_CHECKING:
     from spry_py._telemetry.listener import Incident
@@ -54,8 +55,7 @@ class OneForOne:
 
     def _restart(self, member: Member, incident: Incident, at_once: bool) -> None:
         loop = self._loop
-        member.undecided = False
-        member.state = "restarting"
+        member.move(Phase.RESTARTING)
         member.incident = incident
         report = member.last_report
         assert report is not None
@@ -72,7 +72,6 @@ class OneForOne:
             self._begin(member)
         else:
             loop.post(self._again, member)
-        member.tell_watchers()
 
     async def _over(self, member: Member) -> None:
         if self._loop.waits.pop(member, None) is not None:
@@ -80,13 +79,13 @@ class OneForOne:
 
     async def _again(self, member: Member) -> None:
         # a replay may have started it meanwhile, and that one may have ended
-        if member.state == "restarting" and not is_up(member):
+        if member.phase is Phase.RESTARTING:
             self._begin(member)
 
     async def restart_by_hand(self, member: Member, calls: list[Call]) -> None:
         """A caller has it restarted, now; the answer comes as soon as that has begun."""
         self._loop.shut(member)
-        member.state = "restarting"
+        member.move(Phase.RESTARTING)
         with self._loop.on_behalf_of(calls[0].span):
             self._begin(member)
         for call in calls:
@@ -112,8 +111,3 @@ def was_ignored(member: Member) -> bool:
     """Whether the last start answered `Ignore`."""
     exception = member.last_report.exception if member.last_report is not None else None
     return exception is not None and isinstance(sole_leaf_of(exception), Ignore)
-
-
-def is_up(member: Member) -> bool:
-    """Whether something of it has to be shut down."""
-    return member.is_alive or member.undecided

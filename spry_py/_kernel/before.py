@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from .phases import Phase
 
 if TYPE_CHECKING:
+    from spry_py._policy.breaker import Breaker
+    from spry_py._spec.child import Child
+
     from .member import Member
     from .system import SystemLoop
     from .timers import Timer
@@ -35,7 +40,7 @@ class Before:
         self._added = members.added.copy()
         self._gone = members.gone.copy()
         # what those were that have been tried
-        self._kept: dict[Member, tuple[object, ...]] = {}
+        self._kept: dict[Member, tuple[Child[Any], Phase, Breaker | None, int]] = {}
         # when they would have been restarted
         self._waits: dict[Member, Timer] = {}
         # the starts that a restart had begun and the replay has waited for in vain
@@ -45,7 +50,7 @@ class Before:
     def keep(self, member: Member) -> None:
         """Remember a child that is down, before it is tried."""
         if member not in self._kept:
-            self._kept[member] = member.child, member.state, member.breaker, member.in_a_row
+            self._kept[member] = member.child, member.phase, member.breaker, member.in_a_row
             if member in self._loop.waits:
                 self._waits[member] = self._loop.waits.pop(member)
 
@@ -72,10 +77,10 @@ class Before:
         before = self._gone | self._declared.keys() | self._added.keys()
         members.gone &= before
         for member, kept in self._kept.items():
-            member.child, member.state, member.breaker, member.in_a_row = kept  # type: ignore[assignment]
-            member.tell_watchers()
+            member.child, phase, member.breaker, member.in_a_row = kept
+            member.put_back(phase)
         # what has become due meanwhile lies in the mailbox
         self._loop.waits.update(self._waits)
         for member in self._owed:
-            member.undecided = True
+            member.put_back(Phase.ENDED)
             self._loop.post(self._loop.on_undecided, member)

@@ -29,6 +29,7 @@ from spry_py._spec.errors import (
 from .callers import is_awaited
 from .context import current_incarnation
 from .member import Member
+from .phases import Phase
 
 if TYPE_CHECKING:
     from spry_py._spec.options import OnConflict
@@ -204,7 +205,7 @@ class Calls:
         self._open.clear()
         self._to_stop.clear()
         for member in [member for member in self.starts if not member.is_alive]:
-            was_begun = member.state == "starting"
+            was_begun = member.phase is Phase.PAUSING
             call = self.starts.pop(member)
             call.refuse(_interrupted(member) if was_begun else SupervisorStopped(error))
 
@@ -249,7 +250,7 @@ class Calls:
             for call in self._ends.pop(member):
                 call.give()
         elif member in self._again:
-            member.state = "restarting"
+            member.move(Phase.RESTARTING)
             self._loop.post(self._restart_down, member)
 
     def _start_over(self, member: Member, call: Call, incarnation: Incarnation) -> None:
@@ -273,13 +274,13 @@ class Calls:
 
     def _keep_for_another_try(self, member: Member, call: Call) -> None:
         self.starts[member] = call
-        member.state = "starting"
+        member.move(Phase.PAUSING)
         self._loop.keep_place(member)
         self._loop.post(self._try_again, member)
 
     def is_between_tries(self, member: Member) -> bool:
         """Whether it has failed to start, and is to be started once more."""
-        return member.state == "starting" and member in self.starts and not member.is_alive
+        return member.phase is Phase.PAUSING and member in self.starts
 
     async def _try_again(self, member: Member) -> None:
         loop = self._loop
@@ -321,7 +322,7 @@ class Calls:
         self.begin_new(child, call)
 
     def refuse_known(self, member: Member) -> None:
-        if member.is_alive or self.is_between_tries(member):
+        if member.phase.refuses == "running":
             raise ChildAlreadyStarted(
                 f"{member.path!r} is {member.status} already; terminate it first, or use its handle"
             )
@@ -374,7 +375,7 @@ class Calls:
         call = self.starts.pop(member, None)
         if call is not None:
             call.refuse(_interrupted(member))
-        if member.state != "done":
+        if member.phase is not Phase.DONE:
             self._loop.down(member, forget=call is not None and call.is_first)
 
     def end_with(self, member: Member) -> None:
@@ -398,9 +399,9 @@ class Calls:
         return member
 
     def _refuse_up(self, member: Member) -> None:
-        if member.is_alive or self.is_between_tries(member):
+        if member.phase.refuses == "running":
             raise ChildRunning(f"{member.path!r} is {member.status}; terminate_child it first")
-        if member.undecided or member.state in ("restarting", "waiting"):
+        if member.phase.refuses == "restarting":
             raise ChildRestarting(
                 f"{member.path!r} is {member.status}; terminate_child it to keep it down first"
             )
@@ -422,7 +423,7 @@ class Calls:
         calls = self._again.pop(member, [])
         if self._loop.is_leaving:
             self._loop.stay_down()
-        elif calls and member.state == "restarting" and not member.is_alive:
+        elif calls and member.phase in (Phase.RESTARTING, Phase.ENDED):
             await self._loop.restart_by_hand(member, calls)
             return
         # somebody else has started it meanwhile, or keeps it down

@@ -22,6 +22,7 @@ from spry_py._spec.options import ChildOptions, OnConflict
 from .alone import OneForOne
 from .calls import Call, Calls, Handler
 from .loop import Loop
+from .phases import Phase
 from .root import run_root
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ class DynamicLoop(Loop):
         if self._running < self._max_running and not self._line:
             self._begin_now(member)
         else:
-            member.state = "waiting"
+            member.move(Phase.WAITING)
             self._line[member] = None
 
     def begin_again(self, member: Member) -> None:

@@ -22,8 +22,9 @@ from spry_py._spec.errors import (
 )
 from spry_py._telemetry.spans import attempt_span
 
-from .alone import is_up, next_delay
+from .alone import next_delay
 from .before import Before
+from .phases import Phase
 
 if TYPE_CHECKING:
     from spry_py._telemetry.listener import Incident
@@ -118,8 +119,9 @@ class GroupRestart:
         others = [
             other
             for handler, other in loop.messages
-            if handler == loop.on_undecided and other.undecided and other not in loop.hooks
+            if handler == loop.on_undecided and other not in loop.hooks
         ]
+        others = [other for other in others if other.phase is Phase.ENDED]
         others = [other for other in others if not loop.calls.is_to_stop(other)]
         return [other for other in dict.fromkeys(others) if other is not member]
 
@@ -134,10 +136,8 @@ class GroupRestart:
         if verdict is not Verdict.RESTART:
             loop.conclude(member, verdict, incident)
             return False
-        member.undecided = False
-        member.state = "restarting"
+        member.move(Phase.RESTARTING)
         member.incident = incident
-        member.tell_watchers()
         return True
 
     def _only_one_incident(self, members: Iterable[Member]) -> None:
@@ -172,7 +172,7 @@ class GroupRestart:
         loop = self._loop
         delay = 0.0
         while True:
-            targets = [member for member in self._after(pending.pivot) if is_up(member)]
+            targets = [member for member in self._after(pending.pivot) if member.phase.is_up]
             if targets:
                 loop.teller.teardown_began(loop, pending.span)
                 rest = self._as_long_as_it_goes_on(targets)
@@ -202,26 +202,27 @@ class GroupRestart:
         for member in reversed(self._loop.members):
             if member is not pivot or member.is_alive:
                 later.append(member)
-            if member.key in self._loop.members.added and member.state in ("stopped", "ignored"):
-                member.state = "restarting"  # tried again with those it goes along with
+            is_left = member.phase in (Phase.STOPPED, Phase.IGNORED)
+            if is_left and member.key in self._loop.members.added:
+                member.move(Phase.RESTARTING)  # tried again with those it goes along with
             if member is pivot and not self._all:
                 break
         return later
 
     def _undecided(self) -> list[Member]:
         loop = self._loop
-        return [member for member in loop.members if member.undecided and member not in loop.hooks]
+        ended = [member for member in loop.members if member.phase is Phase.ENDED]
+        return [member for member in ended if member not in loop.hooks]
 
     def _swept(self, member: Member) -> None:
-        if member.undecided:
+        if member.phase is Phase.ENDED:
             if self._wants_restart(member):
                 self._joined.append(member)
-        elif member.state == "stopping":
+        elif member.phase is Phase.HALTED:
             if member.child.restart == "temporary":
                 self._loop.conclude(member, Verdict.SPENT, None)
             else:
-                member.state = "restarting"
-                member.tell_watchers()
+                member.move(Phase.RESTARTING)
 
     # Replaying
 
@@ -277,7 +278,8 @@ class GroupRestart:
         loop, changes = self._loop, pending.changes
         extra: list[Member] = []
         declared = loop.members.declared.values()
-        down = any(not member.is_alive and member.state != "done" for member in declared)
+        up = Phase.DONE, Phase.STARTING, Phase.RUNNING, Phase.STOPPING
+        down = any(member.phase not in up for member in declared)
         if down or changes or not loop.members.added:
             startup = await loop.run_system(pending.span, changes, before)
             extra = await self._shut_down_undeclared(pending, startup.declared, before)
@@ -293,7 +295,7 @@ class GroupRestart:
         """A caller has it restarted, now, as if it had ended: without a breaker, or a wait."""
         loop = self._loop
         loop.shut(member)
-        member.state = "restarting"
+        member.move(Phase.RESTARTING)
         pending = self._join(member, None)
         pending.calls.extend(calls)
         delay = await self._sweep(pending)
@@ -306,7 +308,7 @@ class GroupRestart:
         if pending is not None and pending.pivot is member:
             self.give_up()
             for other in self._loop.members:
-                if other.state == "restarting":
+                if other.phase in (Phase.RESTARTING, Phase.ENDED):
                     self._loop.shut(other)
 
     def give_up(self) -> None:
@@ -344,7 +346,7 @@ class GroupRestart:
         members = loop.members.declared
         extra = [member for key, member in reversed(members.items()) if key not in declared]
         extra = [member for member in extra if not loop.calls.has_start_of(member)]
-        up = [member for member in extra if is_up(member)]
+        up = [member for member in extra if member.phase.is_up]
         if up:
             if before is not None:
                 before.has_changed = True
@@ -367,7 +369,7 @@ class GroupRestart:
         culprit = loop.failed.get(failure.path) if isinstance(failure, ChildFailure) else None
         delay = await self._sweep(pending) if self._all else 0.0
         pending.incident = incident = loop.teller.restart_failed(pending.incident, failure)
-        if culprit is not None:
+        if culprit is not None and not culprit.is_alive:
             self._judge_culprit(culprit, incident)
         if loop.is_leaving:
             return

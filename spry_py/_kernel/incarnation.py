@@ -18,6 +18,7 @@ from spry_py._spec.termination import Burden, Occasion
 
 from .here import is_here, refuse_elsewhere
 from .life import LateStart, limit_passed
+from .phases import Phase
 
 if TYPE_CHECKING:
     from .keeper import Keeper
@@ -159,6 +160,8 @@ class Incarnation:
             self._set_deadline(min(self.run_until, self.beat_by))
         elif self.beat_by < math.inf:
             self._set_deadline(self.beat_by)
+        if self.burden == "none":
+            member.move(Phase.RUNNING)
         member.loop.on_started(member, self)
 
     def listen(self) -> Listener:
@@ -212,7 +215,7 @@ class Incarnation:
         """It has ended by a cancellation that nobody had announced."""
         assert self.member is not None, "an end was noticed twice"
         note_limit_above(self.member.loop)
-        self.burden = "aborted"
+        self.bear("aborted")
 
     def call_soon(self, function: Callable[..., object], *args: object) -> None:
         """Call now if this is trio's thread, soon if it is another one, never after the end."""
@@ -241,12 +244,18 @@ class Incarnation:
         if self.occasion is None:
             self.occasion = "limit" if self.scope.cancel_called else occasion
 
+    def bear(self, burden: Burden) -> None:
+        """From now on it ends because it was asked to."""
+        self.burden = burden
+        if self.member is not None:
+            self.member.move(Phase.STOPPING)
+
     def settle(self) -> None:
         """Ask the child to finish; its own time limits no longer count."""
         if self.member is not None:
             self.member.loop.teller.child_settling(self.member, self)
         self.note_limit()
-        self.burden = "settling"
+        self.bear("settling")
         if self.scope.deadline < math.inf:
             self.scope.deadline = math.inf
         if self.inner is not None:
@@ -269,7 +278,7 @@ class Incarnation:
         if self.member is not None and self.burden != "aborted":
             self.member.loop.teller.child_aborted(self.member, self)
         self.note_limit()
-        self.burden = "aborted"
+        self.bear("aborted")
         self.cancel()
 
     def cancel(self) -> None:
@@ -321,7 +330,7 @@ def abort_below(loop: Keeper) -> None:
             loop.teller.child_aborted(member, incarnation)
         incarnation.note_occasion(occasion)
         incarnation.note_limit()
-        incarnation.burden = "aborted"
+        incarnation.bear("aborted")
         if incarnation.inner is not None:
             _abort_loop(incarnation.inner)
         if incarnation.listener is not None:

@@ -29,6 +29,7 @@ from spry_py._spec.errors import (
 from .calls import Calls
 from .mailbox import Mailbox
 from .member import Members
+from .phases import AFTER, Phase
 from .shutdown import Shutdowns
 
 if TYPE_CHECKING:
@@ -145,10 +146,8 @@ class Keeper(Mailbox):
         if self.is_stopping:
             return
         for member in list(self.members):
-            waits = member.state in ("restarting", "waiting") and not self.calls.has_start_of(
-                member
-            )
-            if waits and not member.is_alive and not member.undecided:
+            waits = member.phase in (Phase.RESTARTING, Phase.WAITING)
+            if waits and not self.calls.has_start_of(member):
                 self.down(member, forget=False)
 
     def call_off(self, member: Member) -> None:
@@ -210,7 +209,7 @@ class Keeper(Mailbox):
         if pause is None:
             return False
         check_finite(pause, member)
-        member.state = "starting"
+        member.move(Phase.PAUSING)
         self.waits[member] = self.tree.alarm.at(trio.current_time() + pause, begin)
         return True
 
@@ -245,12 +244,10 @@ class Keeper(Mailbox):
 
     def leave_out(self, member: Member) -> None:
         """Its start raised `Ignore`."""
-        member.undecided = False
         if member.child.restart == "temporary":
             self.conclude(member, Verdict.SPENT, None)
-        member.state = "ignored"
+        member.move(Phase.IGNORED)
         self.teller.start_ignored(member)
-        member.tell_watchers()
 
     @contextmanager
     def on_behalf_of(self, span: Any) -> Iterator[None]:
@@ -276,8 +273,6 @@ class Keeper(Mailbox):
         if member.incident is not None:
             self.teller.incident_closed(member.incident)
             member.incident = None
-        if member.watchers is not None:
-            member.tell_watchers()
 
     def on_ended(self, member: Member, incarnation: Incarnation, report: TerminationReport) -> bool:
         """A child has ended; answers whether its ``on_termination`` is to run first."""
@@ -287,15 +282,13 @@ class Keeper(Mailbox):
         self.teller.child_ended(member, incarnation, report)
         if member.child.restart == "temporary":
             self.forget(member)
-        member.tell_watchers()
-        if incarnation.awaited or report.burden != "none":
+        if member.phase is not Phase.ENDED:
             self.calls.on_ended(member, incarnation)
             if self.shutdowns.turn is member:
                 self.shutdowns.advance(in_loop=False)
             else:
                 self.ring()
             return False
-        member.undecided = True
         exception = report.exception
         if (
             member.child.on_termination is not None
@@ -315,11 +308,11 @@ class Keeper(Mailbox):
         self.shutdowns.forget(self.hooks.pop(member))
         if error is not None:
             self.hook_errors[member] = error
-        assert member.undecided, "somebody has not waited for on_termination"
+        assert member.phase is Phase.ENDED, "somebody has not waited for on_termination"
         self.post(self.on_undecided, member)
 
     async def on_undecided(self, member: Member) -> None:
-        if not member.undecided or member in self.hooks:
+        if member.phase is not Phase.ENDED or member in self.hooks:
             return
         if self.calls.is_to_stop(member):
             # somebody wants it down who asked in the tick in which it ended: first that, whichever
@@ -353,16 +346,13 @@ class Keeper(Mailbox):
 
     def conclude(self, member: Member, verdict: Verdict, incident: Incident | None) -> None:
         """Write down what has become of a child that is not going to be restarted."""
-        member.undecided = False
         member.incident = None
         member.forget_value()
         if verdict is not Verdict.ESCALATE:
             self.teller.incident_closed(incident)
+        member.move(AFTER[verdict])
         if verdict is Verdict.SPENT:
-            member.state = "stopped"
             self.members.drop(member)
-        else:
-            member.state = "stopped" if verdict is Verdict.DOWN else "done"
         if self._refused is member:
             self.teller.own_breaker_refused(member)
         if verdict is Verdict.DISCARD:
@@ -370,7 +360,6 @@ class Keeper(Mailbox):
         if verdict is Verdict.ESCALATE:
             self._escalate_unrecoverable(member, incident)
         self._refused = None
-        member.tell_watchers()
         self.member_ended(member)
 
     def member_ended(self, member: Member) -> None:
@@ -428,21 +417,20 @@ class Keeper(Mailbox):
 
     def shut(self, member: Member) -> None:
         """It is down because its supervisor wanted it so."""
-        if member.undecided:
+        phase = Phase.STOPPED
+        if member.phase is Phase.ENDED:
             self.teller.ended_unasked(member)
-            member.undecided = False
             assert member.last_report is not None
             if judge_last(member.child, member.last_report) is Verdict.DONE:
-                member.state = "done"  # it had ended by itself, for good, before anybody asked
+                phase = Phase.DONE  # it had ended by itself, for good, before anybody asked
         if member in self.waits:
             self.waits.pop(member).cancel()
         if member.incident is not None and member.incident is not self.incident:
             self.teller.incident_closed(member.incident)
         member.incident = None
         member.forget_value()
-        if member.state not in ("done", "ignored"):
-            member.state = "stopped"
-        member.tell_watchers()
+        if member.phase not in (Phase.DONE, Phase.IGNORED):
+            member.move(phase)
 
 
 def check_finite(delay: float, member: Member) -> None:

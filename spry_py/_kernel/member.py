@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import chain
 from time import time
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -22,6 +22,7 @@ from spry_py._telemetry.spans import clean_context, context_here
 from .here import refuse_elsewhere
 from .incarnation import Incarnation
 from .life import in_own_task
+from .phases import MOVES, Phase, Status
 
 if TYPE_CHECKING:
     from spry_py._policy.breaker import Breaker
@@ -29,10 +30,6 @@ if TYPE_CHECKING:
 
     from .keeper import Keeper
     from .loop import Loop
-
-Status: TypeAlias = Literal[
-    "starting", "running", "stopping", "restarting", "waiting", "ignored", "done", "stopped"
-]
 
 
 class Member:
@@ -50,10 +47,9 @@ class Member:
         "last_report",
         "loop",
         "number",
+        "phase",
         "restarts",
         "start_span",
-        "state",
-        "undecided",
         "watchers",
     )
 
@@ -64,10 +60,8 @@ class Member:
         self.number = 0
         self.restarts = 0
         self.in_a_row = 0
-        # what it is while no incarnation is alive
-        self.state: Status = "starting"
-        # it has ended, and nobody has decided yet what becomes of it
-        self.undecided = False
+        # written by `move` and `put_back` alone
+        self.phase = Phase.NEW
         self.last_report: TerminationReport | None = None
         self.breaker: Breaker | None = None
         self.inner: Loop | None = None
@@ -94,23 +88,19 @@ class Member:
 
     @property
     def is_alive(self) -> bool:
-        incarnation = self.incarnation
-        return incarnation is not None and incarnation.member is not None
+        return self.phase.is_alive
 
     @property
     def status(self) -> Status:
         """The status word that callers see; docs/glossary.md lists them."""
-        incarnation = self.incarnation
-        if incarnation is None or incarnation.ended:
-            return self.state
-        if incarnation.burden != "none" or incarnation.cause is not None:
+        # read once: in another thread it may change at any time
+        phase, incarnation = self.phase, self.incarnation
+        if incarnation is None or incarnation.ended or not phase.is_alive:
+            return phase.word
+        if incarnation.cause is not None or incarnation.is_cancelled or incarnation.limit_is_over:
             return "stopping"
-        if incarnation.is_cancelled or incarnation.limit_is_over:
-            return "stopping"
-        if incarnation.started_at is None:
-            return "starting"
-        inner = incarnation.inner
-        return "stopping" if inner is not None and inner.is_stopping else "running"
+        inner = incarnation.inner if phase is Phase.RUNNING else None
+        return "stopping" if inner is not None and inner.is_stopping else phase.word
 
     @property
     def value(self) -> Any:
@@ -125,9 +115,23 @@ class Member:
     @property
     def is_final(self) -> bool:
         """Whether it has ended for good, as far as this supervisor incarnation goes."""
-        if self.is_alive or self.undecided:
-            return False
-        return self.state in FINAL or self.loop.has_ended
+        return self.phase.is_final
+
+    def move(self, phase: Phase) -> None:
+        """Take it from its phase to the next one."""
+        before = self.phase
+        if phase is not before:
+            assert phase in MOVES[before], f"{self.path!r} cannot go from {before} to {phase}"
+            self.phase = phase
+        if self.watchers is not None:
+            self.watchers.unpark_all()
+
+    def put_back(self, phase: Phase) -> None:
+        """It was tried in vain, by a reload that has changed nothing: it is what it was before."""
+        assert not self.is_alive
+        self.phase = phase
+        if self.watchers is not None:
+            self.watchers.unpark_all()
 
     def forget_value(self) -> None:
         """Let go of what the last incarnation was started with; a traceback may hold on to it."""
@@ -147,10 +151,6 @@ class Member:
         failure.__cause__ = cause
         return failure
 
-    def tell_watchers(self) -> None:
-        if self.watchers is not None:
-            self.watchers.unpark_all()
-
     async def watch(self) -> None:
         """Wait until something has happened to this member."""
         refuse_elsewhere(self.loop.tree.token, f"a wait for {self.path!r}")
@@ -168,12 +168,12 @@ class Member:
         assert not self.is_alive, f"two incarnations of {self.path!r} would overlap"
         self.forget_value()
         self.number += 1
-        self.state = "starting"
         child = self.child
         deadline = math.inf
         if child.start_timeout < math.inf:
             deadline = trio.current_time() + child.start_timeout
         self.incarnation = incarnation = Incarnation(self, deadline)
+        self.move(Phase.STARTING)
         if deadline < math.inf:
             self.loop.shutdowns.guard(incarnation)
         tree = self.loop.tree
@@ -206,13 +206,13 @@ class Member:
         incarnation.where = (self.key, path)
         # the end itself comes last, for those that read in other threads
         self.last_report = report
-        self.state = "stopping" if incarnation.burden != "none" else "restarting"
+        if incarnation.burden != "none":
+            self.move(Phase.HALTED)
+        else:
+            self.move(Phase.FAILED if incarnation.awaited else Phase.ENDED)
         incarnation.member = incarnation.task = incarnation.steps = None
         incarnation.more_stacks = ()
         return self.loop.on_ended(self, incarnation, report)
-
-
-FINAL: Final = frozenset(("done", "stopped", "ignored"))
 
 
 class Members:

@@ -29,6 +29,7 @@ from spry_py._spec.errors import (
 from .alone import was_ignored
 from .life import drop_own_frames, failure_of
 from .member import Member
+from .phases import Phase
 from .scope import Scope
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ class Startup:
         member = self._declare(child)
         if member is not None and member.number:
             member = await self._make_ready(member, child)
-        if member is None or not self._is_wanted(member):
+        if member is None or not member.phase.is_replayed:
             await trio.lowlevel.checkpoint()
             return self._present_value(member)
         return await self._until_started(member, self._spawn(member, child))
@@ -210,11 +211,12 @@ class Startup:
         """
         incarnation = member.incarnation
         if self._changes and (member.child != child or member.status == "stopping"):
-            if member.is_alive or member.undecided:
+            if member.phase.is_up:
                 await self._make_way(member)
             if member.child != child:
                 self._keep(member)
-                member.state, member.breaker, member.in_a_row = "stopped", None, 0
+                member.move(Phase.STOPPED)
+                member.breaker, member.in_a_row = None, 0
         elif incarnation is not None and _under_way(incarnation):
             await self._until_up(member, incarnation)
         return self._loop.members.declared.get(member.key)
@@ -225,7 +227,7 @@ class Startup:
         assert incarnation is not None
         self._loop.waiting_for = (member,)
         self._loop.calls.refuse_awaited()
-        if member.undecided or incarnation.burden == "none":
+        if incarnation.burden == "none":
             self._note_change()
             await self._shut_down([member])
         else:
@@ -259,7 +261,7 @@ class Startup:
         try:
             await self._until_started(member, self._spawn(member, member.child))
         except ChildFailure:
-            member.state = "restarting"  # it stays known, for the next attempt
+            member.move(Phase.RESTARTING)  # it stays known, for the next attempt
             raise
 
     async def start_together(self, declared: Sequence[Child[Any]]) -> tuple[Any, ...]:
@@ -275,7 +277,7 @@ class Startup:
                 members[index] = await self._make_ready(member, children[index])
         begun: list[Member] = []
         for member, child in zip(members, children, strict=True):
-            if member is not None and self._is_wanted(member):
+            if member is not None and member.phase.is_replayed:
                 self._spawn(member, child)
                 begun.append(member)
         await self._until_over(begun)
@@ -321,16 +323,15 @@ class Startup:
             member = members.declared[child.key] = Member(self._loop, child)
         return member
 
-    def _is_wanted(self, member: Member) -> bool:
-        return not member.is_alive and not member.undecided and member.state != "done"
-
     def _present_value(self, member: Member | None) -> Any:
         """The value of a child that is not started now.
 
         One whose end is still to be decided answers with its last value: the decision comes when
         the startup is over, and a replay then brings the new one.
         """
-        if member is None or member.incarnation is None or member.state in ("done", "ignored"):
+        if member is None or member.phase in (Phase.DONE, Phase.IGNORED):
+            return None
+        if member.incarnation is None:
             return None
         return member.incarnation.value
 
@@ -418,6 +419,9 @@ class Startup:
         before = self._before
         if before is None or not before.keeps(member):
             self._loop.shut(member)
+        else:
+            # put back, or tried again with the next attempt
+            member.move(Phase.RESTARTING)
 
     def _not_started(self, member: Member) -> None:
         """A start that is over without having succeeded: left out, or a failure to raise."""
@@ -445,11 +449,10 @@ class Startup:
         self.declared.pop(member.key, None)
         if member.number == 1 or not self._loop.is_ready:
             self._loop.members.declared.pop(member.key, None)
-            member.state = "stopped"
+            member.move(Phase.STOPPED)
         else:
             # in a replay: tried again with the next attempt, unless the system goes on without it
-            member.state = "restarting"
-        member.tell_watchers()
+            member.move(Phase.RESTARTING)
 
 
 def _under_way(incarnation: Incarnation) -> bool:

@@ -19,9 +19,10 @@ from spry_py._spec.frozen import are_same
 from spry_py._spec.naming import name_of
 from spry_py._spec.options import ChildOptions
 
-from .alone import OneForOne, is_up
+from .alone import OneForOne
 from .group import GroupRestart
 from .loop import Loop
+from .phases import Phase
 from .root import run_root
 from .scope import Scope
 from .startup import Startup
@@ -170,8 +171,8 @@ class SystemLoop(Loop):
         if self._auto_shutdown == "when_empty":
             self.post(self._end_if_empty, None)
         elif member.child.significant and _ended_by_itself(member):
-            others = (other for other in self.members if other.child.significant)
-            if self._auto_shutdown == "any_significant" or all(map(is_over, others)):
+            others = (other.phase for other in self.members if other.child.significant)
+            if self._auto_shutdown == "any_significant" or all(phase.is_over for phase in others):
                 self.begin_to_stop()
 
     def check_child(self, child: Child[Any]) -> None:
@@ -180,7 +181,7 @@ class SystemLoop(Loop):
 
     async def _end_if_empty(self, _: None) -> None:
         # an end that is still to be decided about lies behind this message in the mailbox
-        if all(map(is_over, self.members)):
+        if all(member.phase.is_over for member in self.members):
             self.begin_to_stop()
 
     async def run_system(
@@ -211,7 +212,7 @@ class SystemLoop(Loop):
     async def start_added(self, parent: Any, before: Before | None) -> None:
         """Start those children again that no system has declared, after the declared ones."""
         added = self.members.added.values()
-        down = [member for member in added if member.state == "restarting" and not is_up(member)]
+        down = [member for member in added if member.phase is Phase.RESTARTING]
         if not down:
             return
         self.startup = startup = Startup(self, before=before)
@@ -256,12 +257,6 @@ def check_significant(owner: str, child: Child[Any], auto_shutdown: AutoShutdown
 
 def _ended_by_itself(member: Member) -> bool:
     return member.last_report is not None and member.last_report.burden == "none"
-
-
-def is_over(member: Member) -> bool:
-    """Whether it neither runs nor waits to be restarted."""
-    is_coming = member.state in ("restarting", "starting")
-    return not member.is_alive and not member.undecided and not is_coming
 
 
 def _as_function(owner: str, system: Any, auto_shutdown: AutoShutdown) -> System:

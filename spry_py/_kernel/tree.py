@@ -11,6 +11,7 @@ from spry_py._telemetry.listener import Teller
 from .incarnation import Incarnation
 from .kept import Kept
 from .member import Member
+from .phases import Phase
 from .shutdown import Shutdowns
 from .slow import SlowStarts
 from .timers import Alarm
@@ -57,6 +58,7 @@ class Tree:
         self.root = Member(ground, child)
         self.root.number = 1
         self.root.incarnation = Incarnation(self.root, float("inf"))
+        self.root.move(Phase.STARTING)
         self.teller.listen()
 
     @property
@@ -112,13 +114,11 @@ class Ground:
 
     def on_started(self, member: Member, incarnation: Incarnation) -> None:
         self.on_value(incarnation.value)
-        member.tell_watchers()
 
     def on_ended(self, member: Member, incarnation: Incarnation, report: TerminationReport) -> bool:
         self.shutdowns.forget(incarnation)
-        member.state = "stopped"
         self.has_ended = True
         self.tree.kept.let_go(with_tree=True)
         self.teller.tree_ended()
-        member.tell_watchers()
+        member.move(Phase.STOPPED)
         return False

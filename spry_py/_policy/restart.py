@@ -33,16 +33,20 @@ class Verdict(Enum):
 
 _Wishes: TypeAlias = dict[tuple[RestartType, str], Verdict]
 
+# by restart type and how the child has ended; "exit" is a failure that ends the program
 WISHES: Final[_Wishes] = {
     ("permanent", "Normal"): Verdict.RESTART,
     ("permanent", "Aborted"): Verdict.RESTART,
     ("permanent", "Failed"): Verdict.RESTART,
+    ("permanent", "exit"): Verdict.DOWN,
     ("transient", "Normal"): Verdict.DONE,
     ("transient", "Aborted"): Verdict.DONE,
     ("transient", "Failed"): Verdict.RESTART,
+    ("transient", "exit"): Verdict.DOWN,
     ("temporary", "Normal"): Verdict.SPENT,
     ("temporary", "Aborted"): Verdict.SPENT,
     ("temporary", "Failed"): Verdict.SPENT,
+    ("temporary", "exit"): Verdict.SPENT,
 }
 
 
@@ -51,12 +55,10 @@ def judge(child: Child[object], report: TerminationReport) -> Verdict:
 
     Runs the user's ``recoverable``; what it raises comes out.
     """
-    exception = report.exception
-    if exception is not None and is_exit(exception):
-        return judge_last(child, report)
-    verdict = WISHES[child.restart, type(report.reason).__name__]
+    verdict = WISHES[child.restart, end_of(report)]
     if verdict is not Verdict.RESTART:
         return verdict
+    exception = report.exception
     if exception is not None and not may_recover(child.recoverable, exception):
         return unrecoverable(child)
     return Verdict.RESTART
@@ -64,8 +66,16 @@ def judge(child: Child[object], report: TerminationReport) -> Verdict:
 
 def judge_last(child: Child[object], report: TerminationReport) -> Verdict:
     """The same where nothing is restarted any more; nobody is asked."""
-    verdict = WISHES[child.restart, type(report.reason).__name__]
+    verdict = WISHES[child.restart, end_of(report)]
     return Verdict.DOWN if verdict is Verdict.RESTART else verdict
+
+
+def end_of(report: TerminationReport) -> str:
+    """How it has ended, as the table of wishes has it."""
+    exception = report.exception
+    if exception is not None and is_exit(exception):
+        return "exit"
+    return type(report.reason).__name__
 
 
 def may_recover(recoverable: Callable[[Any], object] | None, exception: BaseException) -> bool:

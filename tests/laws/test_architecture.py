@@ -19,8 +19,9 @@ ROOMS: Final = (
     (
         "_kernel",
         """
-        facts timers mailbox here guard kept member incarnation life context shutdown slow calls
-        callers keeper loop scope before startup alone group system dynamic partition tree root
+        facts phases timers mailbox here guard kept member incarnation life context shutdown slow
+        calls callers keeper loop scope before startup alone group system dynamic partition tree
+        root
         """,
     ),
     ("_telemetry", "listener spans metrics logs attributes tracebacks"),
