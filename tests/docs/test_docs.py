@@ -11,7 +11,7 @@ import pytest
 
 from programs import finished
 from spry_py import Burden, Occasion
-from spry_py._kernel.member import Status
+from spry_py._kernel.phases import Status
 from spry_py._policy.restart import AutoShutdown, Strategy, Verdict
 from spry_py._spec.options import Kind, RestartType
 from spry_py._spec.termination import Reason
