@@ -29,7 +29,7 @@ from spry_py._spec.errors import (
 from .callers import is_awaited
 from .context import current_incarnation
 from .member import Member
-from .phases import Phase
+from .phases import Phase, Then
 
 if TYPE_CHECKING:
     from spry_py._spec.options import OnConflict
@@ -109,7 +109,7 @@ Handler: TypeAlias = Callable[[Call], Awaitable[None]]
 class Calls:
     """The calls that one supervisor incarnation has to answer."""
 
-    __slots__ = ("_again", "_ends", "_loop", "_open", "_passing", "_to_stop", "starts")
+    __slots__ = ("_ends", "_loop", "_open", "_to_stop", "starts")
 
     def __init__(self, loop: Keeper) -> None:
         self._loop = loop
@@ -117,11 +117,8 @@ class Calls:
         self._open: dict[Call, None] = {}
         self._to_stop: dict[str, Call] = {}
         self.starts: dict[Member, Call] = {}  # those that wait for a start, by child
-        self._ends: dict[Member, list[Call]] = {}
-        # to be restarted as soon as they are down
-        self._again: dict[Member, list[Call]] = {}
-        # to be forgotten as soon as they are down
-        self._passing: set[Member] = set()
+        # those that wait for an end, and for what follows it
+        self._ends: dict[Incarnation, list[Call]] = {}
 
     @property
     def loop(self) -> Keeper:
@@ -154,6 +151,8 @@ class Calls:
         if call in self._open:
             self._close(call)
             call.give()
+            # it may lie in the mailbox for long, if its supervisor is busy
+            call.argument = None
         elif member is None:
             self._loop.withdraw(call)
         elif member.is_alive and (member in self.starts or call.error is None):
@@ -166,9 +165,7 @@ class Calls:
         incarnation = member.incarnation
         assert incarnation is not None
         if member not in self.starts:
-            self.end_with(member)
-            if not call.keeps:
-                self._passing.add(member)
+            incarnation.follow(Then.DOWN if call.keeps else Then.FORGET)
         with self._loop.on_behalf_of(call.span):
             self._loop.shutdowns.ask(member, incarnation, "call")
         with trio.CancelScope(shield=True):
@@ -217,7 +214,9 @@ class Calls:
 
     def keep(self, member: Member) -> None:
         """It is declared now: its key stays, whatever becomes of a start by a call."""
-        self._passing.discard(member)
+        incarnation = member.incarnation
+        if incarnation is not None and incarnation.then is Then.FORGET:
+            incarnation.then = Then.DOWN
         if member in self.starts:
             self.starts[member].keeps = True
 
@@ -225,8 +224,7 @@ class Calls:
         """The supervisor has ended."""
         self.refuse_all()
         assert not self.starts, "a start is still awaited, but nothing is alive"
-        assert not self._ends, "an end is still awaited, but nothing is alive"
-        for calls in self._again.values():
+        for calls in self._ends.values():
             for call in calls:
                 call.refuse(SupervisorStopped(f"{self._loop.path!r} has been stopped"))
 
@@ -239,29 +237,29 @@ class Calls:
             self.starts.pop(member).give(member)
 
     def on_ended(self, member: Member, incarnation: Incarnation) -> None:
-        """Somebody waited for this end: a start that came to nothing, or a termination."""
-        if member in self.starts:
-            self._start_over(member, self.starts.pop(member), incarnation)
-        if member in self._ends:
-            for call in self._again.pop(member, ()):
-                call.give()
-            self._loop.down(member, forget=member in self._passing)
-            self._passing.discard(member)
-            for call in self._ends.pop(member):
-                call.give()
-        elif member in self._again:
+        """It was asked to end, or its start came to nothing: do what is to follow."""
+        call = self.starts.pop(member, None)
+        if member.phase is Phase.FAILED:
+            if call is not None:
+                self._start_failed(member, call)
+            return
+        if call is not None:
+            call.refuse(_interrupted(member))
+            if incarnation.then is not Then.AGAIN:
+                incarnation.follow(Then.DOWN if call.keeps else Then.FORGET)
+        if incarnation.then is Then.AGAIN:
             member.move(Phase.RESTARTING)
-            self._loop.post(self._restart_down, member)
+            self._loop.post(self._restart_down, (member, incarnation))
+        elif incarnation.then > Then.AGAIN:
+            self._loop.down(member, forget=incarnation.then is Then.FORGET)
+            for waiting in self._ends.pop(incarnation, ()):
+                waiting.give()
 
-    def _start_over(self, member: Member, call: Call, incarnation: Incarnation) -> None:
+    def _start_failed(self, member: Member, call: Call) -> None:
         loop = self._loop
         report = member.last_report
         error = report.exception if report is not None else None
-        if incarnation.burden != "none":
-            if member not in self._again:
-                loop.down(member, forget=not call.keeps)
-            call.refuse(_interrupted(member))
-        elif error is not None and isinstance(sole_leaf_of(error), Ignore):
+        if error is not None and isinstance(sole_leaf_of(error), Ignore):
             loop.leave_out(member)
             call.give(member)
         elif call.is_first and member.child.start_attempts > 1:
@@ -363,7 +361,7 @@ class Calls:
         """Stop a child, whatever it is doing; it stays known."""
         member = self._known(call.argument)
         if member.is_alive:
-            self._end(member, call)
+            self._end(member, call, Then.DOWN)
             return
         await self.take_down(member)
         call.give()
@@ -378,16 +376,13 @@ class Calls:
         if member.phase is not Phase.DONE:
             self._loop.down(member, forget=call is not None and call.is_first)
 
-    def end_with(self, member: Member) -> None:
-        """A living child has been asked to end, and is to be down afterwards."""
-        self._ends.setdefault(member, [])
-
-    def _end(self, member: Member, call: Call) -> None:
-        assert member.incarnation is not None
-        self.end_with(member)
-        self._ends[member].append(call)
+    def _end(self, member: Member, call: Call, then: Then) -> None:
+        incarnation = member.incarnation
+        assert incarnation is not None
+        incarnation.follow(then)
+        self._ends.setdefault(incarnation, []).append(call)
         with self._loop.on_behalf_of(call.span):
-            self._loop.shutdowns.ask(member, member.incarnation, "call")
+            self._loop.shutdowns.ask(member, incarnation, "call")
 
     def _known(self, key: str) -> Member:
         member = self._loop.members.get(key)
@@ -410,17 +405,15 @@ class Calls:
         """Stop a child, and restart it as if it had ended; no breaker is asked."""
         self._loop.refuse_leaving()
         member = self._known(call.argument)
-        if not member.is_alive:
-            await self._loop.shutdowns.one(member, "call")
-            await self._loop.restart_by_hand(member, [call])
+        if member.is_alive:
+            self._end(member, call, Then.AGAIN)
             return
-        self._again.setdefault(member, []).append(call)
-        assert member.incarnation is not None
-        with self._loop.on_behalf_of(call.span):
-            self._loop.shutdowns.ask(member, member.incarnation, "call")
+        await self._loop.shutdowns.one(member, "call")
+        await self._loop.restart_by_hand(member, [call])
 
-    async def _restart_down(self, member: Member) -> None:
-        calls = self._again.pop(member, [])
+    async def _restart_down(self, message: tuple[Member, Incarnation]) -> None:
+        member, incarnation = message
+        calls = self._ends.pop(incarnation, [])
         if self._loop.is_leaving:
             self._loop.stay_down()
         elif calls and member.phase in (Phase.RESTARTING, Phase.ENDED):

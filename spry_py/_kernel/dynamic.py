@@ -22,7 +22,7 @@ from spry_py._spec.options import ChildOptions, OnConflict
 from .alone import OneForOne
 from .calls import Call, Calls, Handler
 from .loop import Loop
-from .phases import Phase
+from .phases import Phase, Then
 from .root import run_root
 
 if TYPE_CHECKING:
@@ -299,7 +299,7 @@ class Admission(Calls):
             assert known.incarnation is not None
             with self.loop.on_behalf_of(call.span):
                 self.loop.shutdowns.ask(known, known.incarnation, "call")
-            self.end_with(known)
+            known.incarnation.follow(Then.DOWN)
         else:
             await self.take_down(known)
 

@@ -8,6 +8,7 @@ between.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -80,14 +81,12 @@ class _Pending:
 class GroupRestart:
     """A child is restarted together with its siblings: the later ones, or all."""
 
-    __slots__ = ("_all", "_joined", "_loop", "_pending")
+    __slots__ = ("_all", "_loop", "_pending")
 
     def __init__(self, loop: SystemLoop) -> None:
         self._loop = loop
         self._all = loop.strategy == "one_for_all"
         self._pending: _Pending | None = None
-        # those that ended by themselves while a sweep was on its way to them
-        self._joined: list[Member] = []
 
     async def decide(self, member: Member) -> None:
         """Act on an end, and on all others that have been seen with it."""
@@ -172,14 +171,15 @@ class GroupRestart:
         loop = self._loop
         delay = 0.0
         while True:
+            # those that have ended by themselves before it was their turn
+            joined: list[Member] = []
             targets = [member for member in self._after(pending.pivot) if member.phase.is_up]
             if targets:
                 loop.teller.teardown_began(loop, pending.span)
                 rest = self._as_long_as_it_goes_on(targets)
-                await loop.shutdowns.each(rest, self._swept, "restart")
+                await loop.shutdowns.each(rest, partial(self._swept, joined), "restart")
                 loop.teller.teardown_ended(loop)
-            more = [*self._judge_all(self._undecided()), *self._joined]
-            self._joined.clear()
+            more = [*self._judge_all(self._undecided()), *joined]
             if loop.is_leaving:
                 loop.stay_down()
                 return delay
@@ -214,10 +214,10 @@ class GroupRestart:
         ended = [member for member in loop.members if member.phase is Phase.ENDED]
         return [member for member in ended if member not in loop.hooks]
 
-    def _swept(self, member: Member) -> None:
+    def _swept(self, joined: list[Member], member: Member) -> None:
         if member.phase is Phase.ENDED:
             if self._wants_restart(member):
-                self._joined.append(member)
+                joined.append(member)
         elif member.phase is Phase.HALTED:
             if member.child.restart == "temporary":
                 self._loop.conclude(member, Verdict.SPENT, None)

@@ -18,7 +18,7 @@ from spry_py._spec.termination import Burden, Occasion
 
 from .here import is_here, refuse_elsewhere
 from .life import LateStart, limit_passed
-from .phases import Phase
+from .phases import Phase, Then
 
 if TYPE_CHECKING:
     from .keeper import Keeper
@@ -52,7 +52,6 @@ class Incarnation:
 
     __slots__ = (
         "asked_at",
-        "awaited",
         "beat_by",
         "begun_at",
         "burden",
@@ -69,6 +68,7 @@ class Incarnation:
         "started_at",
         "steps",
         "task",
+        "then",
         "value",
         "wait_span",
         "where",
@@ -87,8 +87,8 @@ class Incarnation:
         self.cause: Exception | None = None
         # its scope was cancelled by us; readers in other threads may not ask the scope itself
         self.is_cancelled = False
-        # somebody waits for the next thing to happen and will decide about it; the loop must not
-        self.awaited = False
+        # what follows its end; written by `follow`, and by its supervisor as soon as it is started
+        self.then = Then.DECIDE
         self.listener: Listener | None = None
         self.task: trio.lowlevel.Task | None = None
         # the coroutine of a child that takes no task_status: its task does not show it
@@ -243,6 +243,11 @@ class Incarnation:
         """It is about to be asked to end; the first occasion counts."""
         if self.occasion is None:
             self.occasion = "limit" if self.scope.cancel_called else occasion
+
+    def follow(self, then: Then) -> None:
+        """One more wish about what follows its end."""
+        if then > self.then:
+            self.then = then
 
     def bear(self, burden: Burden) -> None:
         """From now on it ends because it was asked to."""

@@ -29,7 +29,7 @@ from spry_py._spec.errors import (
 from .calls import Calls
 from .mailbox import Mailbox
 from .member import Members
-from .phases import AFTER, Phase
+from .phases import AFTER, Phase, Then
 from .shutdown import Shutdowns
 
 if TYPE_CHECKING:
@@ -124,8 +124,13 @@ class Keeper(Mailbox):
         self.give_up_restarts()
         for member in list(self.members):
             incarnation = member.incarnation
-            if incarnation is not None and _is_starting_again(member, incarnation):
-                self.calls.end_with(member)
+            # a start that nobody waits for: that of a restart alone
+            if (
+                member.phase is Phase.STARTING
+                and incarnation is not None
+                and incarnation.then is Then.DECIDE
+            ):
+                incarnation.follow(Then.DOWN)
                 self.shutdowns.ask(member, incarnation, self.ending_for)
         self.stay_down()
         self.ring()
@@ -189,7 +194,8 @@ class Keeper(Mailbox):
         else:
             with self.on_behalf_of(call.span):
                 incarnation = self._spawn(member)
-        incarnation.awaited = call is not None
+        if call is not None:
+            incarnation.follow(Then.AWAITED)
 
     def begin_again(self, member: Member) -> None:
         """Begin another try of a first start, in the place that was kept for it."""
@@ -267,8 +273,8 @@ class Keeper(Mailbox):
         self.teller.child_started(member, incarnation)
         if self.calls.starts:
             self.calls.on_started(member)
-        if incarnation.awaited and incarnation.burden == "none":
-            incarnation.awaited = False
+        if incarnation.then and incarnation.burden == "none":
+            incarnation.then = Then.DECIDE
             self.ring()
         if member.incident is not None:
             self.teller.incident_closed(member.incident)
@@ -423,6 +429,9 @@ class Keeper(Mailbox):
             assert member.last_report is not None
             if judge_last(member.child, member.last_report) is Verdict.DONE:
                 phase = Phase.DONE  # it had ended by itself, for good, before anybody asked
+        if self.hook_errors:
+            # it has come while the child was being taken down: no reason to give up later
+            self.hook_errors.pop(member, None)
         if member in self.waits:
             self.waits.pop(member).cancel()
         if member.incident is not None and member.incident is not self.incident:
@@ -437,9 +446,3 @@ def check_finite(delay: float, member: Member) -> None:
     """Refuse a backoff after which nothing would ever come."""
     if math.isinf(delay):
         raise ValueError(f"the backoff of {member.path!r} must give a finite number of seconds")
-
-
-def _is_starting_again(member: Member, incarnation: Incarnation) -> bool:
-    """Whether a start is under way that nobody waits for: that of a restart alone."""
-    is_under_way = incarnation.member is member and incarnation.started_at is None
-    return is_under_way and not incarnation.awaited

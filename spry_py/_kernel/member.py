@@ -209,7 +209,7 @@ class Member:
         if incarnation.burden != "none":
             self.move(Phase.HALTED)
         else:
-            self.move(Phase.FAILED if incarnation.awaited else Phase.ENDED)
+            self.move(Phase.FAILED if incarnation.then else Phase.ENDED)
         incarnation.member = incarnation.task = incarnation.steps = None
         incarnation.more_stacks = ()
         return self.loop.on_ended(self, incarnation, report)

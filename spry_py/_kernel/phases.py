@@ -5,7 +5,7 @@ A child is in one phase at any time; `Member.move` alone takes it from one to th
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import Enum, IntEnum
 from typing import Final, Literal, TypeAlias
 
 from spry_py._policy.restart import Verdict
@@ -69,6 +69,16 @@ class Phase(Enum):
     def is_up(self) -> bool:
         """Whether something of it has to be shut down: it runs, or nobody has seen its end yet."""
         return self.is_alive or self is Phase.ENDED
+
+
+class Then(IntEnum):
+    """What follows the end of one incarnation; of several wishes the strongest counts."""
+
+    DECIDE = 0  # nobody has asked: the loop decides
+    AWAITED = 1  # a startup or a call waits for the start; or it was asked to end in its turn
+    AGAIN = 2  # a caller wants it restarted by the strategy
+    DOWN = 3  # a caller wants it kept down
+    FORGET = 4  # down, and known no more
 
 
 _P: Final = Phase

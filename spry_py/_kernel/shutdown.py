@@ -18,6 +18,7 @@ import trio
 from .context import incarnation_of
 from .incarnation import living_below, note_limit_above
 from .life import HOOK_SECONDS, Hook, is_own
+from .phases import Then
 
 if TYPE_CHECKING:
     from spry_py._spec.termination import Occasion
@@ -67,7 +68,7 @@ class Shutdowns:
 
     def ask(self, member: Member, incarnation: Incarnation, occasion: Occasion) -> None:
         """Begin to stop a living child; its end comes to whoever waits for it, not to the loop."""
-        incarnation.awaited = True
+        incarnation.follow(Then.AWAITED)
         incarnation.note_occasion(occasion)
         if incarnation.burden == "none":
             self._loop.teller.child_asked(member, incarnation)

@@ -29,7 +29,7 @@ from spry_py._spec.errors import (
 from .alone import was_ignored
 from .life import drop_own_frames, failure_of
 from .member import Member
-from .phases import Phase
+from .phases import Phase, Then
 from .scope import Scope
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ class Startup:
         del self._loop.waits[member]
         self._loop.begin(member)
         assert member.incarnation is not None
-        member.incarnation.awaited = True
+        member.incarnation.follow(Then.AWAITED)
         self._loop.ring()
 
     def _note_change(self) -> None:
@@ -242,7 +242,7 @@ class Startup:
         """Wait for a start that a call or a restart has begun, as if it was part of this one."""
         loop = self._loop
         has_call = loop.calls.has_start_of(member)
-        incarnation.awaited = True
+        incarnation.follow(Then.AWAITED)
         loop.waiting_for = (member,)
         loop.calls.refuse_awaited()
         await self._until_over([member])
@@ -346,7 +346,7 @@ class Startup:
                 loop.waits.pop(member).cancel()
         member.child = child
         incarnation = member.spawn(self._loop.nursery)
-        incarnation.awaited = True
+        incarnation.follow(Then.AWAITED)
         return incarnation
 
     async def _until_over(self, members: list[Member]) -> None:
