@@ -54,21 +54,21 @@ class InHand:
     )
 
     def __init__(self, item: Any) -> None:
-        self.item = item
-        self.deliveries = 0
+        self.item: Any = item
+        self.deliveries: int = 0
         # whether the next one takes the place of one that was cut short by a stop
-        self.is_made_up_for = False
+        self.is_made_up_for: bool = False
         # whether it was given to the worker of `context`, which may still be at it
-        self.is_given = False
+        self.is_given: bool = False
         # whether all is decided; what is left is to pass on the letter, then the values
-        self.is_leaving = False
+        self.is_leaving: bool = False
         self.letter: DeadLetter | None = None
         # what is passed on instead of the item itself
         self.values: deque[Any] | None = None
         # of the present or last delivery: to whom, when (ns since the epoch), how it ended
         self.context: Context | None = None
         self.system: System | None = None
-        self.given_at = 0
+        self.given_at: int = 0
         self.ended_at: int | None = None
         self.exception: BaseException | None = None
         # the context of the span of the first delivery, if it was not the only one

@@ -47,7 +47,7 @@ class Plumbing:
 
     def __init__(self, system: PipelineSystem, path: str) -> None:
         self.path = path
-        self.shape = system.shape
+        self.shape: tuple[object, ...] = system.shape
         # whose functions and rules it goes by; `adopt` writes it
         self.system: PipelineSystem | None = None
         # of the present or last incarnation
