@@ -26,7 +26,7 @@ Beside them, on the public face, as a user's own code is::
 
 from spry_py._handles.child import ChildHandle
 from spry_py._handles.snapshot import ChildCounts, ChildInfo, Snapshot
-from spry_py._handles.system import SystemHandle
+from spry_py._handles.system import SystemHandle, roots
 from spry_py._kernel.context import Context, cancel_on_settle, current_context
 from spry_py._kernel.dynamic import DynamicHandle, DynamicSupervisor
 from spry_py._kernel.partition import PartitionHandle, PartitionSupervisor
@@ -34,7 +34,14 @@ from spry_py._kernel.phases import Status
 from spry_py._kernel.scope import Scope
 from spry_py._kernel.system import System, SystemOptions, SystemSupervisor
 from spry_py._policy.backoff import Backoff
-from spry_py._policy.breaker import AlwaysRestart, Breaker, NeverRestart, RateLimited, Streak
+from spry_py._policy.breaker import (
+    AlwaysRestart,
+    Breaker,
+    Budget,
+    NeverRestart,
+    RateLimited,
+    Streak,
+)
 from spry_py._policy.restart import AutoShutdown, Strategy
 from spry_py._program.run import open_system, run
 from spry_py._spec.child import Child
@@ -79,6 +86,7 @@ __all__ = [
     "AutoShutdown",
     "Backoff",
     "Breaker",
+    "Budget",
     "Burden",
     "Child",
     "ChildAlreadyPresent",
@@ -133,6 +141,7 @@ __all__ = [
     "cancel_on_settle",
     "current_context",
     "open_system",
+    "roots",
     "run",
 ]
 

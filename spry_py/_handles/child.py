@@ -11,12 +11,18 @@ from spry_py._kernel.callers import caller_below, calls_of, listening_not
 from spry_py._kernel.here import in_own_run
 from spry_py._kernel.member import Member
 from spry_py._kernel.phases import Status
+from spry_py._kernel.shutdown import stack_of
+from spry_py._spec.check import check_count, check_exception
 from spry_py._spec.errors import SupervisorStopped
 from spry_py._spec.options import Kind
 from spry_py._spec.termination import TerminationReport
 
+from .snapshot import ChildInfo, info_of
+
 if TYPE_CHECKING:
     from spry_py._kernel.tree import Tree
+
+    from .system import SystemHandle
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -72,6 +78,22 @@ class Handle:
         """The report of the last incarnation that has ended."""
         return self._member().last_report
 
+    def info(self) -> ChildInfo:
+        """All that is known of it at this moment, frozen. A few microseconds; from any thread."""
+        return info_of(self._member())
+
+    def stack(self) -> str:
+        """Where each task of the living incarnation stands; empty if none is alive.
+
+        As traceback text, the innermost frame last: the user's frames alone, and in one line the
+        call of trio that they wait in; nested tasks, threads and what `spry_py.lowlevel.add_stack`
+        gives follow. Some 50 microseconds for each task.
+        """
+        incarnation = self._member().incarnation
+        if incarnation is None or incarnation.task is None or incarnation.ended:
+            return ""
+        return self._tree.teller.guard(stack_of, incarnation, False) or ""
+
     @in_own_run
     @enable_ki_protection
     async def wait_started(self) -> Any:
@@ -126,6 +148,16 @@ class ChildHandle(Handle):
 
     __slots__ = ()
 
+    @property
+    def as_system(self) -> SystemHandle | None:
+        """The same child as a `SystemHandle`, if it is a supervisor, else ``None``."""
+        # a handle of either kind leads to the other
+        from .system import SystemHandle  # noqa: PLC0415
+
+        if self.kind != "supervisor":
+            return None
+        return SystemHandle(self._tree, self._keys, self._member())
+
     @in_own_run
     @enable_ki_protection
     async def wait(self) -> TerminationReport:
@@ -141,6 +173,40 @@ class ChildHandle(Handle):
         if member.last_report is None:
             raise SupervisorStopped(f"{self.path!r} was never started and will not be any more")
         return member.last_report
+
+    @in_own_run
+    @enable_ki_protection
+    async def wait_incarnation(self, n: int) -> Any:
+        """Wait until incarnation ``n`` or a later one is running, and return its started value.
+
+        Returns at once if it is. Raises `SupervisorStopped` if it cannot come any more: the child
+        has ended for good, or its supervisor has (whose next incarnation counts from 1 again).
+        Cancelling this only stops the waiting.
+        """
+        check_count("wait_incarnation", "n", n, least=1)
+        await trio.lowlevel.checkpoint()
+        while True:
+            member = self._member()
+            if member.number >= n and member.status == "running":
+                return member.value
+            if member.is_final:
+                raise SupervisorStopped(
+                    f"{self.path!r} is {member.status}: there will be no incarnation {n}"
+                )
+            await member.watch()
+
+    @in_own_run
+    @enable_ki_protection
+    def fail(self, exception: Exception) -> None:
+        """Cancel its living incarnation and make it end `Failed` with ``exception``.
+
+        As `Context.fail` does from inside; nothing happens where none is alive. Raises `TypeError`
+        for anything but an `Exception`.
+        """
+        check_exception("fail", exception)
+        incarnation = self._member().incarnation
+        if incarnation is not None and not incarnation.ended:
+            incarnation.fail(exception)
 
     @in_own_run
     @enable_ki_protection

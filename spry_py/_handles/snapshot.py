@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from spry_py._kernel.phases import Status
+from spry_py._policy.breaker import Budget, budget_of
+from spry_py._spec.child import Child
 from spry_py._spec.options import Kind, RestartType
 from spry_py._spec.termination import TerminationReport
 
@@ -22,7 +25,12 @@ _LOOKS: Final = 3
 class ChildInfo:
     """One child at one moment. ``restart`` is its restart type, ``value`` its started value.
 
-    ``queued`` is how many calls of ``start_child(..., on_conflict="queue")`` wait for its key.
+    Times are seconds on trio's clock, ``None`` where they mean nothing: ``started_at`` between two
+    incarnations, ``restart_at`` unless it waits for a restart, ``shutdown_by`` (when it will be
+    aborted) unless it has been asked to finish, ``heartbeat_by`` before its first heartbeat.
+    ``in_a_row`` counts its restarts in a row, as its backoff does. ``queued`` is how many calls of
+    ``start_child(..., on_conflict="queue")`` wait for its key. ``budget`` is what the breaker of a
+    supervisor has left, or a worker's own.
     """
 
     key: str
@@ -34,7 +42,14 @@ class ChildInfo:
     restart: RestartType
     value: Any
     last_report: TerminationReport | None
+    child: Child[Any] = field(repr=False)
+    started_at: float | None = None
+    restart_at: float | None = None
+    shutdown_by: float | None = None
+    heartbeat_by: float | None = None
+    in_a_row: int = 0
     queued: int = 0
+    budget: Budget | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +107,33 @@ def _read(member: Member) -> dict[str, Any]:
         "restart": member.child.restart,
         "value": member.value,
         "last_report": member.last_report,
+        "child": member.child,
+        "in_a_row": member.in_a_row,
         "queued": member.loop.queued(member.key),
+        "restart_at": member.loop.restart_at(member),
+        "budget": _budget_of(member),
+        **_times_of(member),
     }
+
+
+def _times_of(member: Member) -> dict[str, float | None]:
+    """The moments of the incarnation that is alive."""
+    incarnation = member.incarnation
+    if incarnation is None or incarnation.ended:
+        return {}
+    beat_by = incarnation.beat_by
+    return {
+        "started_at": incarnation.started_at,
+        "shutdown_by": member.loop.shutdowns.over_at(incarnation),
+        "heartbeat_by": beat_by if beat_by < math.inf else None,
+    }
+
+
+def _budget_of(member: Member) -> Budget | None:
+    inner = member.inner
+    breaker = getattr(inner, "breaker", None) if inner is not None else member.breaker
+    tree = member.loop.tree
+    return tree.teller.guard(budget_of, breaker, tree.clock.current_time())
 
 
 def snapshot_of(root: Member) -> Snapshot:

@@ -14,6 +14,7 @@ from spry_py._kernel.callers import caller_below, caller_inside, calls_of, liste
 from spry_py._kernel.facts import Event
 from spry_py._kernel.here import in_own_run, refuse_elsewhere
 from spry_py._kernel.member import Member
+from spry_py._kernel.root import living_trees
 from spry_py._spec.check import check_choice, check_key
 from spry_py._spec.child import Child
 from spry_py._spec.errors import ChildNotFound
@@ -320,3 +321,11 @@ class SystemHandle(Handle):
 def _is_up_without(member: Member) -> bool:
     inner = member.inner
     return inner is not None and not inner.has_ended and inner.is_ready
+
+
+def roots() -> tuple[SystemHandle, ...]:
+    """The living roots of this process, in the order in which they began, nested ones too.
+
+    From the first moment of their boot to their very end. May be called from any thread.
+    """
+    return tuple(SystemHandle(tree, (), tree.root) for tree in living_trees())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from spry_py._spec.check import check_exception
 from spry_py._telemetry.spans import inject
 
 from .guard import guarded
@@ -172,8 +173,7 @@ class Context:
         May be called from nested tasks and from threads. The first cause counts; after the child's
         end nothing happens. Raises `TypeError` for anything but an `Exception`.
         """
-        if not isinstance(exception, Exception):
-            raise TypeError(f"fail() takes an exception (an instance), not {exception!r}")
+        check_exception("fail", exception)
         self._incarnation.call_soon(self._incarnation.fail, exception)
 
 

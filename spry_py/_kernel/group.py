@@ -311,6 +311,12 @@ class GroupRestart:
                 if other.phase in (Phase.RESTARTING, Phase.ENDED):
                     self._loop.shut(other)
 
+    @property
+    def due(self) -> float | None:
+        """When the replay begins that is waited for. May be called from any thread."""
+        pending = self._pending
+        return pending.due if pending is not None and pending.timer is not None else None
+
     def give_up(self) -> None:
         """Nothing comes of the restart that was to be."""
         pending, self._pending = self._pending, None

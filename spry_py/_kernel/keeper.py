@@ -161,6 +161,11 @@ class Keeper(Mailbox):
     def withdraw(self, call: Call) -> None:
         """The caller has gone; nothing has been begun for it."""
 
+    def restart_at(self, member: Member) -> float | None:
+        """When a child that waits for its restart is started. May be called from any thread."""
+        timer = self.waits.get(member)
+        return timer.when if timer is not None else None
+
     def queued(self, key: str) -> int:
         """How many starts wait for a key. May be called from any thread."""
         return 0

@@ -19,6 +19,14 @@ from .incarnation import Incarnation
 from .life import live
 from .tree import Tree
 
+# In the order of their beginnings; written by `run_root`, read by any thread.
+_living: dict[Tree, None] = {}
+
+
+def living_trees() -> list[Tree]:
+    """The trees of this process, from the first moment of their boot to the last of their end."""
+    return list(_living)
+
 
 @enable_ki_protection
 async def run_root(
@@ -42,6 +50,7 @@ async def run_root(
         on_tree(tree)
     incarnation = tree.incarnation
     _tie(incarnation, host)
+    _living[tree] = None
     enter_context(None)  # the two that serve the tree are not the host's own tasks
     try:
         async with trio.open_nursery() as outside:
@@ -58,6 +67,7 @@ async def run_root(
             tree.exit_exception = group.exceptions[0]
     finally:
         _untie(incarnation, host)
+        del _living[tree]
     report = tree.root.last_report
     assert report is not None
     failure = tree.exit_exception

@@ -78,6 +78,11 @@ class Shutdowns:
         else:
             self._abort(incarnation)
 
+    def over_at(self, incarnation: Incarnation) -> float | None:
+        """When a child that was asked to finish will be aborted. May be called from any thread."""
+        when = self._asked.get(incarnation, math.inf)
+        return when if incarnation.burden == "settling" and when < math.inf else None
+
     def watch(self, incarnation: Incarnation) -> None:
         """A child has been cancelled by something else: report it if it does not end."""
         if incarnation not in self._asked:

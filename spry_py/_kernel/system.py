@@ -224,6 +224,10 @@ class SystemLoop(Loop):
         finally:
             self.startup = self.startup_span = None
 
+    def restart_at(self, member: Member) -> float | None:
+        own = super().restart_at(member)
+        return self._group.due if own is None and member.status == "restarting" else own
+
     def interrupt(self) -> None:
         if self.startup is not None:
             self.startup.interrupt()

@@ -13,10 +13,11 @@ import trio
 class Timer:
     """One appointment; `cancel` keeps it from being called and lets go of what it would call."""
 
-    __slots__ = ("_alarm", "call")
+    __slots__ = ("_alarm", "call", "when")
 
-    def __init__(self, alarm: Alarm, call: Callable[[], object] | None) -> None:
+    def __init__(self, alarm: Alarm, when: float, call: Callable[[], object] | None) -> None:
         self._alarm = alarm
+        self.when = when
         # None once it has been called or cancelled, and if it never will be
         self.call = call
 
@@ -42,8 +43,8 @@ class Alarm:
     def at(self, when: float, call: Callable[[], object]) -> Timer:
         """Call ``call()`` at ``when``; never, if that is ``inf``, or after `close`."""
         if when == math.inf or self._closed:
-            return Timer(self, None)
-        timer = Timer(self, call)
+            return Timer(self, when, None)
+        timer = Timer(self, when, call)
         heappush(self._heap, (when, next(self._order), timer))
         if self._sleep is not None and when < self._sleep.deadline:
             self._sleep.deadline = when

@@ -108,6 +108,9 @@ class Ground:
     def queued(self, key: str) -> int:
         return 0
 
+    def restart_at(self, member: Member) -> float | None:
+        return None
+
     def waits_for(self, incarnation: Incarnation) -> bool:
         """The host waits for its own tree, as far as anybody can tell."""
         return True

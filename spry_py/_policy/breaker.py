@@ -8,6 +8,7 @@ of Erlang's ``supervisor``.
 from __future__ import annotations
 
 import inspect
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,13 +20,28 @@ if TYPE_CHECKING:
     from spry_py._spec.termination import TerminationReport
 
 
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How many more restarts a breaker lets pass: ``left`` of ``of``, within ``within`` seconds.
+
+    ``frees_at`` is when one more will be left, in seconds on trio's clock; ``None`` if no moment is
+    known, as where nothing has been used or where time alone frees nothing.
+    """
+
+    left: float
+    of: float
+    within: float
+    frees_at: float | None = None
+
+
 class Breaker(Protocol):
     """What a breaker factory returns.
 
     It may also have ``ended(report)``, called with the `TerminationReport` of each end by itself
     and of each failed start of a restart, before ``may_restart``; and ``forget(key)``, called when
     a key is no longer known to the supervisor, and with the supervisor's own key, which stands for
-    its system function, when that has run well again.
+    its system function, when that has run well again. And it may have ``budget(now)``, which
+    returns a `Budget`, or ``None`` for no limit; it is called from any thread, and changes nothing.
     """
 
     def may_restart(self, key: str, now: float) -> bool:
@@ -62,6 +78,13 @@ def tell_breaker(breaker: Breaker | None, method: str, argument: object) -> None
         raise TypeError(f"breaker: {type(breaker).__qualname__}.{method}() may not be async")
 
 
+def budget_of(breaker: Breaker | None, now: float) -> Budget | None:
+    """What a live breaker has left; ``None`` if it does not say, or has no limit."""
+    budget = getattr(breaker, "budget", None)
+    answer = budget(now) if budget is not None else None
+    return answer if isinstance(answer, Budget) else None
+
+
 class _Window:
     """The restarts of the last ``within`` seconds, oldest first."""
 
@@ -80,6 +103,11 @@ class _Window:
             return False
         granted.append(now)
         return True
+
+    def budget(self, now: float) -> Budget:
+        used = [moment for moment in list(self._granted) if now - moment < self._within]
+        frees_at = used[0] + self._within if used else None
+        return Budget(self._max_restarts - len(used), self._max_restarts, self._within, frees_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +155,11 @@ class _Rows:
     def forget(self, key: str) -> None:
         self._counts.pop(key, None)
 
+    def budget(self, now: float) -> Budget:
+        """What is left to the child that has had the most restarts in a row."""
+        most = max(list(self._counts.values()), default=0)
+        return Budget(self._max_restarts - most, self._max_restarts, self._reset_after)
+
 
 @dataclass(frozen=True, slots=True)
 class Streak:
@@ -160,6 +193,9 @@ class AlwaysRestart:
     def may_restart(self, key: str, now: float) -> bool:
         return True
 
+    def budget(self, now: float) -> None:
+        """There is no limit."""
+
 
 @dataclass(frozen=True, slots=True)
 class NeverRestart:
@@ -170,3 +206,6 @@ class NeverRestart:
 
     def may_restart(self, key: str, now: float) -> bool:
         return False
+
+    def budget(self, now: float) -> Budget:
+        return Budget(0, 0, math.inf)

@@ -115,6 +115,12 @@ def check_async_function(owner: str, field: str, value: Any, *, plain: bool = Fa
         raise TypeError(f"{owner}: {field} must be an async function, but {value!r} is a sync one")
 
 
+def check_exception(owner: str, exception: object) -> None:
+    """Accept an instance of an exception that says a child has failed."""
+    if not isinstance(exception, Exception):
+        raise TypeError(f"{owner}() takes an exception (an instance), not {exception!r}")
+
+
 def check_answer(owner: str, answer: object) -> bool:
     """The truth of an answer; a coroutine or a ``str`` would mean yes whatever it says."""
     if inspect.isawaitable(answer):

@@ -1,0 +1,297 @@
+"""What can be seen of a running tree: what each child does, how much more it can take, and next."""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import Any
+
+import pytest
+import trio
+
+from spry_py import (
+    AlwaysRestart,
+    Budget,
+    Child,
+    DynamicSupervisor,
+    Failed,
+    NeverRestart,
+    RateLimited,
+    Scope,
+    Streak,
+    SupervisorStopped,
+    SystemHandle,
+    current_context,
+    open_system,
+    roots,
+)
+from stories import Actor, Boom, Record, story
+
+# Budgets
+
+
+def test_the_budget_of_a_window_frees_up_with_time() -> None:
+    breaker: Any = RateLimited(3, 10.0)()
+    assert breaker.budget(0.0) == Budget(3, 3, 10.0, None)
+    assert [breaker.may_restart("a", now) for now in (1.0, 4.0)] == [True, True]
+    assert breaker.budget(5.0) == Budget(1, 3, 10.0, 11.0)
+    assert breaker.budget(10.9) == Budget(1, 3, 10.0, 11.0)
+    assert breaker.budget(11.0) == Budget(2, 3, 10.0, 14.0)
+    assert breaker.budget(14.0) == Budget(3, 3, 10.0, None)
+    assert breaker.may_restart("a", 12.0)
+
+
+def test_the_budget_of_a_streak_is_that_of_the_worst_child() -> None:
+    breaker: Any = Streak(3, reset_after=60.0)()
+    assert breaker.budget(0.0) == Budget(3, 3, 60.0)
+    for key in ("a", "b", "b"):
+        assert breaker.may_restart(key, 1.0)
+    assert breaker.budget(1.0) == Budget(1, 3, 60.0)
+    breaker.forget("b")
+    assert breaker.budget(1.0) == Budget(2, 3, 60.0)
+
+
+def test_without_a_limit_there_is_no_budget_and_without_a_restart_an_empty_one() -> None:
+    assert AlwaysRestart()().budget(0.0) is None
+    assert NeverRestart()().budget(0.0) == Budget(0, 0, math.inf)
+
+
+# What is known of a child
+
+
+@story
+async def test_what_is_known_of_a_worker_all_its_life() -> None:
+    a = Actor(Record(), "a", start_takes=1)
+    child = a.child(backoff=lambda state: 5.0)
+    begun = trio.current_time()
+    async with open_system([child], strategy="one_for_one", breaker=RateLimited(2, 60.0)) as tree:
+        handle = tree.child("a")
+        info = handle.info()
+        assert (info.child, info.started_at, info.in_a_row) == (child, begun + 1, 0)
+        assert (info.restart_at, info.shutdown_by, info.heartbeat_by, info.budget) == (None,) * 4
+        await trio.sleep(2)
+        a.die(Boom())
+        await trio.sleep(1)
+        info = handle.info()
+        assert (info.status, info.started_at, info.restart_at) == ("restarting", None, begun + 8)
+        assert (info.in_a_row, info.budget) == (1, None)
+        assert tree.info().budget == Budget(1, 2, 60.0, begun + 63)
+        await trio.sleep(6)
+        info = handle.info()
+        assert (info.status, info.started_at, info.restart_at) == ("running", begun + 9, None)
+        assert handle.info() == tree.which_children()[0] == info
+
+
+@pytest.mark.parametrize("strategy", ["one_for_all", "rest_for_one"])
+@story
+async def test_a_group_that_waits_says_when_it_begins(strategy: Any) -> None:
+    record = Record()
+    a, b = Actor(record, "a"), Actor(record, "b")
+    children = [a.child(backoff=lambda state: 5.0), b.child()]
+    begun = trio.current_time()
+    async with open_system(children, strategy=strategy) as tree:
+        a.die(Boom())
+        await trio.sleep(1)
+        due = [(info.status, info.restart_at) for info in tree.which_children()]
+        assert due == [("restarting", begun + 5)] * 2
+
+
+@story
+async def test_when_it_will_be_aborted_and_when_it_must_have_beaten() -> None:
+    async def works() -> None:
+        context = current_context()
+        context.heartbeat()
+        await context.settled()
+        await trio.sleep(2)
+
+    begun = trio.current_time()
+    child = Child("a", works, heartbeat=30.0, shutdown=7.0)
+    async with open_system([child]) as tree, trio.open_nursery() as nursery:
+        await trio.sleep(1)
+        assert tree.child("a").info().heartbeat_by == begun + 30
+        nursery.start_soon(tree.terminate_child, "a")
+        await trio.sleep(1)
+        info = tree.child("a").info()
+        assert (info.status, info.shutdown_by) == ("stopping", begun + 8)
+    assert tree.child("a").info().shutdown_by is None
+
+
+def test_a_breaker_of_somebody_else_may_have_a_budget_or_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    heard: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", heard.append)
+    budgets_of_strange_breakers()
+    assert [type(one.exc_value) for one in heard] == [Boom]
+
+
+@story
+async def budgets_of_strange_breakers() -> None:
+    class Mine:
+        def may_restart(self, key: str, now: float) -> bool:
+            return True
+
+        def budget(self, now: float) -> Budget:
+            raise Boom
+
+    class Own(Mine):
+        def budget(self, now: float) -> Budget:
+            return Budget(4, 9, 1.0)
+
+    async def crashes() -> None:
+        await trio.sleep(1)
+        raise Boom
+
+    own = Child("a", crashes, breaker=Own)
+    async with open_system([own], breaker=Mine, strategy="one_for_one") as tree:
+        await trio.sleep(1.5)
+        assert tree.child("a").info().budget == Budget(4, 9, 1.0)
+        assert tree.info().budget is None
+
+
+# Stacks
+
+
+async def the_inner_part() -> None:
+    await trio.sleep_forever()
+
+
+@story
+async def test_the_stack_shows_each_task_of_a_child_and_one_line_of_trio() -> None:
+    async def nested() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(the_inner_part)
+            await trio.sleep(1000)
+
+    async with open_system([Child("a", nested)]) as tree:
+        await trio.sleep(1)
+        stack = tree.child("a").stack().replace(f"{__name__}.", "")
+        lines = [line.strip() for line in stack.splitlines() if "File" not in line]
+        assert lines == [
+            "await trio.sleep(1000)",
+            "waiting in trio.sleep",
+            "in its nested task the_inner_part:",
+            "await trio.sleep_forever()",
+            "waiting in trio.sleep_forever",
+        ]
+        assert "spry_py" not in stack
+        await tree.terminate_child("a")
+        assert tree.child("a").stack() == ""
+
+
+@story
+async def test_the_stack_of_a_supervisor_is_its_own() -> None:
+    async def system(scope: Scope) -> None:
+        await scope.start(Child("a", the_inner_part))
+        await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+
+        async def boot() -> None:
+            async with open_system(system, name="top"):
+                pass
+
+        nursery.start_soon(boot)
+        await trio.sleep(1)
+        (root,) = roots()
+        assert "await trio.sleep_forever()" in root.stack()
+        assert "the_inner_part" not in root.stack()
+        nursery.cancel_scope.cancel()
+
+
+# Handles
+
+
+@story
+async def test_from_a_child_to_the_supervisor_that_it_is() -> None:
+    pool = DynamicSupervisor()
+    children = [Child("a", trio.sleep_forever), Child("pool", pool)]
+    async with open_system(children, name="top") as tree:
+        assert tree.child("a").as_system is None
+        found = tree.child("pool").as_system
+        assert found is not None
+        assert (type(found), found.path) == (SystemHandle, "top/pool")
+        await found.start_child(Child("x", trio.sleep_forever))
+        assert [info.key for info in found.which_children()] == ["x"]
+
+
+@story
+async def test_a_failure_from_outside_is_one_of_the_child() -> None:
+    a = Actor(Record(), "a")
+    async with open_system([a.child()], strategy="one_for_one") as tree:
+        handle = tree.child("a")
+        error = Boom("from outside")
+        handle.fail(error)
+        assert await handle.wait_incarnation(2) == "a2"
+        assert handle.last_report is not None
+        assert handle.last_report.reason == Failed(error)
+        with pytest.raises(TypeError, match="fail"):
+            handle.fail(Boom)  # type: ignore[arg-type]
+        await handle.terminate()
+        handle.fail(Boom())
+        await trio.sleep(1)
+        assert a.record.order == "+a1 -a1 +a2 -a2"
+
+
+@story
+async def test_waiting_for_an_incarnation() -> None:
+    a = Actor(Record(), "a", start_takes=1)
+    child = a.child(backoff=lambda state: 3.0)
+    async with open_system([child], strategy="one_for_one") as tree:
+        handle = tree.child("a")
+        begun = trio.current_time()
+        assert await handle.wait_incarnation(1) == "a1"
+        assert trio.current_time() == begun
+        a.die(Boom())
+        assert await handle.wait_incarnation(2) == "a2"
+        assert trio.current_time() == begun + 4
+        assert await handle.wait_incarnation(1) == "a2"
+        with pytest.raises((TypeError, ValueError), match="wait_incarnation"):
+            await handle.wait_incarnation(0)
+        with trio.move_on_after(100):
+            await handle.wait_incarnation(3)
+        assert trio.current_time() == begun + 104
+        async with trio.open_nursery() as nursery:
+
+            async def waits() -> None:
+                with pytest.raises(SupervisorStopped, match="no incarnation 3"):
+                    await handle.wait_incarnation(3)
+
+            nursery.start_soon(waits)
+            await trio.sleep(1)
+            await handle.terminate()
+
+
+# Roots
+
+
+@story
+async def test_the_living_roots_from_the_first_moment_to_the_last() -> None:
+    seen: list[list[str]] = []
+
+    def look() -> None:
+        seen.append([root.path for root in roots()])
+
+    async def inner() -> None:
+        async with open_system([], name="inner"):
+            look()
+            await trio.sleep_forever()
+
+    async def system(scope: Scope) -> None:
+        look()
+        await scope.start(Child("host", inner))
+
+    async def last() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            look()
+
+    look()
+    async with open_system(system, name="top") as tree:
+        await trio.sleep(1)
+        await tree.start_child(Child("last", last))
+        async with open_system([], name="b"):
+            look()
+    look()
+    assert seen == [[], ["top"], ["top", "inner"], ["top", "inner", "b"], ["top", "inner"], []]
