@@ -237,6 +237,8 @@ CHANGES: list[tuple[str, str, tuple[Any, ...]]] = [
     ("child", "wait_started", ()),
     ("child", "terminate", ()),
     ("child", "restart", ()),
+    ("child", "wait_incarnation", (1,)),
+    ("child", "fail", (ValueError(),)),
     ("dynamic", "start_child", (EXTRA, "queue")),
     ("dynamic", "abort", ()),
     ("partition", "resize", (1,)),
@@ -251,6 +253,8 @@ READING = {
     "child",
     "find",
     "system",
+    "info",
+    "stack",
     "which_children",
     "count_children",
     "snapshot",
@@ -312,12 +316,14 @@ def driven_there(function: Callable[..., Any], *args: Any) -> Any:
     return trio.to_thread.run_sync(trio.run, main, function(*args))
 
 
-AT_ONCE = ("abort", "new_key", "events", "map", "cancel_on_settle", "add_stack")
+AT_ONCE = ("abort", "new_key", "events", "map", "cancel_on_settle", "add_stack", "fail")
+# waits for nothing where what it waits for is there
+WAITS = ("settled", "wait_started", "wait_incarnation")
 CASES = [
     (*change, elsewhere)
     for change in CHANGES
     for elsewhere in (in_thread, in_another_run, in_asyncio, driven_there)
-    if elsewhere is not driven_there or change[1] not in (*AT_ONCE, "settled", "wait_started")
+    if elsewhere is not driven_there or change[1] not in (*AT_ONCE, *WAITS)
 ]
 
 
