@@ -10,6 +10,7 @@ from trio.lowlevel import TrioToken, enable_ki_protection
 from spry_py._kernel.callers import caller_below, calls_of, listening_not
 from spry_py._kernel.here import in_own_run
 from spry_py._kernel.member import Member
+from spry_py._kernel.messages import RestartByStrategy, Terminate
 from spry_py._kernel.phases import Status
 from spry_py._kernel.shutdown import stack_of
 from spry_py._spec.check import check_count, check_exception
@@ -109,7 +110,7 @@ class Handle:
             status = member.status
             if status == "running":
                 return member.value
-            if member.is_final:
+            if member.phase.is_final:
                 if status == "ignored":
                     return None
                 raise SupervisorStopped(f"{self.path!r} is {status} and will not be started again")
@@ -168,7 +169,7 @@ class ChildHandle(Handle):
         """
         member = self._member()
         await trio.lowlevel.checkpoint()
-        while not member.is_final:
+        while not member.phase.is_final:
             await member.watch()
         if member.last_report is None:
             raise SupervisorStopped(f"{self.path!r} was never started and will not be any more")
@@ -189,7 +190,7 @@ class ChildHandle(Handle):
             member = self._member()
             if member.number >= n and member.status == "running":
                 return member.value
-            if member.is_final:
+            if member.phase.is_final:
                 raise SupervisorStopped(
                     f"{self.path!r} is {member.status}: there will be no incarnation {n}"
                 )
@@ -214,7 +215,7 @@ class ChildHandle(Handle):
         """Stop it, as its supervisor's ``terminate_child`` does."""
         calls = calls_of(self._above(), self.path)
         with listening_not(caller_below(calls.loop, self.key)):
-            await calls.ask(calls.terminate, self.key)
+            await calls.ask(Terminate(self.key))
 
     @in_own_run
     @enable_ki_protection
@@ -226,7 +227,7 @@ class ChildHandle(Handle):
         """
         calls = calls_of(self._above(), self.path)
         with listening_not(caller_below(calls.loop, self.key)):
-            await calls.ask(calls.restart_by_strategy, self.key)
+            await calls.ask(RestartByStrategy(self.key))
             await self.wait_started()
 
     def _above(self) -> Member:

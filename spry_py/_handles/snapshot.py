@@ -173,7 +173,7 @@ def counts_of(member: Member) -> ChildCounts:
     supervisors = sum(child.kind == "supervisor" for child in members)
     return ChildCounts(
         specs=len(members),
-        active=sum(child.is_alive for child in members),
+        active=sum(child.phase.is_alive for child in members),
         supervisors=supervisors,
         workers=len(members) - supervisors,
     )

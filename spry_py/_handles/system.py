@@ -14,6 +14,7 @@ from spry_py._kernel.callers import caller_below, caller_inside, calls_of, liste
 from spry_py._kernel.facts import Event
 from spry_py._kernel.here import in_own_run, refuse_elsewhere
 from spry_py._kernel.member import Member
+from spry_py._kernel.messages import Delete, Reload, Restart, Start, Terminate
 from spry_py._kernel.root import living_trees
 from spry_py._spec.check import check_choice, check_key
 from spry_py._spec.child import Child
@@ -145,7 +146,8 @@ class SystemHandle(Handle):
         """
         check_choice("start_child", "on_conflict", on_conflict, ON_CONFLICT)
         calls = self._calls()
-        return self._handle_of(await calls.ask(calls.admission(on_conflict), child))
+        calls.check_conflict(on_conflict)
+        return self._handle_of(await calls.ask(Start(child, on_conflict)))
 
     @in_own_run
     @enable_ki_protection
@@ -157,7 +159,7 @@ class SystemHandle(Handle):
         """
         calls = self._calls()
         with listening_not(caller_below(calls.loop, key)):
-            await calls.ask(calls.terminate, key)
+            await calls.ask(Terminate(key))
 
     @in_own_run
     @enable_ki_protection
@@ -168,14 +170,14 @@ class SystemHandle(Handle):
         otherwise as `start_child`.
         """
         calls = self._calls()
-        return self._handle_of(await calls.ask(calls.restart, key))
+        return self._handle_of(await calls.ask(Restart(key)))
 
     @in_own_run
     @enable_ki_protection
     async def delete_child(self, key: str) -> None:
         """Forget a child that is down. Raises as `restart_child`."""
         calls = self._calls()
-        await calls.ask(calls.delete, key)
+        await calls.ask(Delete(key))
 
     @in_own_run
     @enable_ki_protection
@@ -194,7 +196,7 @@ class SystemHandle(Handle):
         """
         calls = self._calls()
         with listening_not(caller_inside(calls.loop)):
-            await calls.ask(calls.loop.replay, None)
+            await calls.ask(Reload())
 
     @in_own_run
     @enable_ki_protection
@@ -312,7 +314,7 @@ class SystemHandle(Handle):
         for member in [*self._chain()[: len(self._keys)], own]:
             if member.loop.has_ended and above is not None:
                 return None if _is_up_without(above) else above
-            if member.is_final:
+            if member.phase.is_final:
                 return None
             above = member
         return above

@@ -14,6 +14,7 @@ from spry_py._spec.errors import (
 )
 
 from .keeper import check_finite
+from .messages import Again, Due
 from .phases import Phase
 
 if TYPE_CHECKING:
@@ -67,17 +68,19 @@ class OneForOne:
             loop.refuse(member, report.exception, incident)
         elif delay > 0:
             due = now + delay
-            loop.waits[member] = loop.tree.alarm.at(due, lambda: loop.post(self._over, member))
+            loop.waits[member] = loop.tree.alarm.at(due, lambda: loop.post(Due(member)))
         elif at_once:
             self._begin(member)
         else:
-            loop.post(self._again, member)
+            loop.post(Again(member))
 
-    async def _over(self, member: Member) -> None:
+    def due(self, member: Member) -> None:
+        """The wait is over, unless it was given up."""
         if self._loop.waits.pop(member, None) is not None:
             self._begin(member)
 
-    async def _again(self, member: Member) -> None:
+    def again(self, member: Member) -> None:
+        """Try a restart again that has failed."""
         # a replay may have started it meanwhile, and that one may have ended
         if member.phase is Phase.RESTARTING:
             self._begin(member)

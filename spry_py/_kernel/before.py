@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .messages import Ended
 from .phases import Phase
 
 if TYPE_CHECKING:
@@ -83,4 +84,4 @@ class Before:
         self._loop.waits.update(self._waits)
         for member in self._owed:
             member.put_back(Phase.ENDED)
-            self._loop.post(self._loop.on_undecided, member)
+            self._loop.post(Ended(member))

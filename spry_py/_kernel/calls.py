@@ -7,8 +7,7 @@ supervisor begins to stop with `SupervisorStopped`, or `Interrupted` if its star
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, assert_never
 
 import trio
 
@@ -29,6 +28,20 @@ from spry_py._spec.errors import (
 from .callers import is_awaited
 from .context import current_incarnation
 from .member import Member
+from .messages import (
+    Called,
+    Delete,
+    Down,
+    NextTry,
+    Nothing,
+    Reload,
+    Request,
+    Restart,
+    RestartByStrategy,
+    Start,
+    StartFailed,
+    Terminate,
+)
 from .phases import Phase, Then
 
 if TYPE_CHECKING:
@@ -44,18 +57,18 @@ class Call:
     __slots__ = (
         "_task",
         "answer",
-        "argument",
         "caller",
         "error",
         "is_answered",
         "is_first",
         "keeps",
         "member",
+        "request",
         "span",
     )
 
-    def __init__(self, argument: Any, span: Any) -> None:
-        self.argument = argument
+    def __init__(self, request: Request, span: Any) -> None:
+        self.request = request
         self.span = span
         # the child whose code asks, if it is one
         self.caller = current_incarnation()
@@ -103,9 +116,6 @@ class Call:
         return trio.lowlevel.Abort.SUCCEEDED
 
 
-Handler: TypeAlias = Callable[[Call], Awaitable[None]]
-
-
 class Calls:
     """The calls that one supervisor incarnation has to answer."""
 
@@ -127,7 +137,7 @@ class Calls:
 
     # The caller's side
 
-    async def ask(self, handler: Handler, argument: Any) -> Any:
+    async def ask(self, request: Request) -> Any:
         """Have a call served, and return its answer.
 
         A cancelled caller takes a start back, and waits until nothing is left of it; a termination
@@ -135,11 +145,13 @@ class Calls:
         """
         loop = self._loop
         await trio.lowlevel.checkpoint_if_cancelled()
-        call = Call(loop.completed(argument), loop.teller.callers_span())
+        if isinstance(request, Start):
+            request = Start(loop.completed(request.child), request.on_conflict)
+        call = Call(request, loop.teller.callers_span())
         self._open[call] = None
-        if isinstance(argument, str) and handler in (self.terminate, self.restart_by_strategy):
-            self._to_stop[argument] = call
-        loop.post(self._serve, (handler, call))
+        if isinstance(request, Terminate | RestartByStrategy):
+            self._to_stop[request.key] = call
+        loop.post(Called(call))
         try:
             return await call.wait()
         except (trio.Cancelled, KeyboardInterrupt):
@@ -152,10 +164,10 @@ class Calls:
             self._close(call)
             call.give()
             # it may lie in the mailbox for long, if its supervisor is busy
-            call.argument = None
+            call.request = Nothing()
         elif member is None:
             self._loop.withdraw(call)
-        elif member.is_alive and (member in self.starts or call.error is None):
+        elif member.phase.is_alive and (member in self.starts or call.error is None):
             # it may have started in the very moment in which its caller was cancelled
             await self._take_start_back(member, call)
         elif self.starts.pop(member, None) is not None:
@@ -174,21 +186,45 @@ class Calls:
 
     # The loop's side
 
-    async def _serve(self, message: tuple[Callable[[Call], Awaitable[None]], Call]) -> None:
-        handler, call = message
+    async def serve(self, call: Call) -> None:
+        """Do what a caller asks, unless that is too late."""
         if call.is_answered:
             return
         self._close(call)
         try:
-            await handler(call)
+            await self._do(call, call.request)
         except Exception as error:
             call.refuse(error)
+            return
+        if isinstance(call.request, Reload):
+            # what user code raises there is no answer to the call
+            await self._loop.replay_now()
+
+    async def _do(self, call: Call, request: Request) -> None:
+        match request:
+            case Start():
+                await self.start(call, request)
+            case Restart(key):
+                self._restart(call, key)
+            case Delete(key):
+                self._delete(call, key)
+            case Terminate(key):
+                await self._terminate(call, key)
+            case RestartByStrategy(key):
+                await self._restart_by_strategy(call, key)
+            case Reload():
+                self._loop.replay(call)
+            case Nothing():  # pragma: no cover - it has been answered
+                pass
+            case _:  # pragma: no cover - the type checkers see that there is no other
+                assert_never(request)
 
     def _close(self, call: Call) -> None:
         """Nobody has to serve it any more."""
         del self._open[call]
-        if isinstance(call.argument, str) and self._to_stop.get(call.argument) is call:
-            del self._to_stop[call.argument]
+        match call.request:
+            case Terminate(key) | RestartByStrategy(key) if self._to_stop.get(key) is call:
+                del self._to_stop[key]
 
     def is_to_stop(self, member: Member) -> bool:
         """Whether there is a call, not served yet, that is going to stop this child."""
@@ -201,7 +237,7 @@ class Calls:
             call.refuse(SupervisorStopped(error))
         self._open.clear()
         self._to_stop.clear()
-        for member in [member for member in self.starts if not member.is_alive]:
+        for member in [member for member in self.starts if not member.phase.is_alive]:
             was_begun = member.phase is Phase.PAUSING
             call = self.starts.pop(member)
             call.refuse(_interrupted(member) if was_begun else SupervisorStopped(error))
@@ -249,7 +285,7 @@ class Calls:
                 incarnation.follow(Then.DOWN if call.keeps else Then.FORGET)
         if incarnation.then is Then.AGAIN:
             member.move(Phase.RESTARTING)
-            self._loop.post(self._restart_down, (member, incarnation))
+            self._loop.post(Down(member, incarnation))
         elif incarnation.then > Then.AGAIN:
             self._loop.down(member, forget=incarnation.then is Then.FORGET)
             for waiting in self._ends.pop(incarnation, ()):
@@ -274,19 +310,20 @@ class Calls:
         self.starts[member] = call
         member.move(Phase.PAUSING)
         self._loop.keep_place(member)
-        self._loop.post(self._try_again, member)
+        self._loop.post(StartFailed(member))
 
     def is_between_tries(self, member: Member) -> bool:
         """Whether it has failed to start, and is to be started once more."""
         return member.phase is Phase.PAUSING and member in self.starts
 
-    async def _try_again(self, member: Member) -> None:
+    def try_again(self, member: Member) -> None:
+        """See to another try of a first start that has failed, or give it up."""
         loop = self._loop
         if not self.is_between_tries(member) or member in loop.waits:
             return
         problem: Exception | None = None
         try:
-            if loop.try_again(member, lambda: loop.post(self._begin_again, member)):
+            if loop.try_again(member, lambda: loop.post(NextTry(member))):
                 return
         except Exception as error:
             problem = error
@@ -294,25 +331,24 @@ class Calls:
         loop.down(member, forget=not call.keeps)
         call.refuse(member.start_error(problem))
 
-    async def _begin_again(self, member: Member) -> None:
+    def next_try(self, member: Member) -> None:
+        """The pause is over, unless the start was given up."""
         if self.is_between_tries(member) and self._loop.waits.pop(member, None) is not None:
             self._loop.begin_again(member)
 
     # What can be asked
 
-    def admission(self, on_conflict: OnConflict) -> Handler:
-        """Who serves a start, by what it does if the key is taken."""
+    def check_conflict(self, on_conflict: OnConflict) -> None:
+        """Refuse what this supervisor cannot do about a key that is taken."""
         if on_conflict != "raise":
             raise ValueError(
                 f"start_child: on_conflict must be 'raise' for {self._loop.path!r}, which keeps "
                 f"children that have ended, not {on_conflict!r}; that is for a DynamicSupervisor"
             )
-        return self.start
 
-    async def start(self, call: Call) -> None:
+    async def start(self, call: Call, request: Start) -> None:
         """Add a child and start it."""
-        loop = self._loop
-        child: Child[Any] = call.argument
+        loop, child = self._loop, request.child
         loop.check_child(child)
         known = loop.members.get(child.key)
         if known is not None:
@@ -342,25 +378,22 @@ class Calls:
         call.member = member
         self._loop.begin(member)
 
-    async def restart(self, call: Call) -> None:
-        """Start a child again that is known, but down."""
-        member = self._known(call.argument)
+    def _restart(self, call: Call, key: str) -> None:
+        member = self._known(key)
         self._refuse_up(member)
         call.keeps = True
         self._begin(member, call)
 
-    async def delete(self, call: Call) -> None:
-        """Forget a child that is down."""
-        member = self._known(call.argument)
+    def _delete(self, call: Call, key: str) -> None:
+        member = self._known(key)
         self._refuse_up(member)
         self._loop.members.drop(member)
         self._loop.forget(member)
         call.give()
 
-    async def terminate(self, call: Call) -> None:
-        """Stop a child, whatever it is doing; it stays known."""
-        member = self._known(call.argument)
-        if member.is_alive:
+    async def _terminate(self, call: Call, key: str) -> None:
+        member = self._known(key)
+        if member.phase.is_alive:
             self._end(member, call, Then.DOWN)
             return
         await self.take_down(member)
@@ -401,18 +434,17 @@ class Calls:
                 f"{member.path!r} is {member.status}; terminate_child it to keep it down first"
             )
 
-    async def restart_by_strategy(self, call: Call) -> None:
-        """Stop a child, and restart it as if it had ended; no breaker is asked."""
+    async def _restart_by_strategy(self, call: Call, key: str) -> None:
         self._loop.refuse_leaving()
-        member = self._known(call.argument)
-        if member.is_alive:
+        member = self._known(key)
+        if member.phase.is_alive:
             self._end(member, call, Then.AGAIN)
             return
         await self._loop.shutdowns.one(member, "call")
         await self._loop.restart_by_hand(member, [call])
 
-    async def _restart_down(self, message: tuple[Member, Incarnation]) -> None:
-        member, incarnation = message
+    async def restart_down(self, member: Member, incarnation: Incarnation) -> None:
+        """Restart a child that a caller has had stopped for that."""
         calls = self._ends.pop(incarnation, [])
         if self._loop.is_leaving:
             self._loop.stay_down()

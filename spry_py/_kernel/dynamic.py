@@ -19,9 +19,9 @@ from spry_py._spec.frozen import are_same
 from spry_py._spec.naming import program_name
 from spry_py._spec.options import ChildOptions, OnConflict
 
-from .alone import OneForOne
-from .calls import Call, Calls, Handler
+from .calls import Call, Calls
 from .loop import Loop
+from .messages import Start
 from .phases import Phase, Then
 from .root import run_root
 
@@ -127,22 +127,21 @@ class DynamicLoop(Loop):
         self._line: dict[Member, None] = {}
         # those that have failed to start, and keep their place for another try
         self._kept: set[Member] = set()
-        self._restart = OneForOne(self)
 
     async def boot(self) -> None:
         """Nothing is declared."""
 
-    async def replay(self, call: Call) -> None:
+    def replay(self, call: Call) -> None:
         raise TypeError(
             f"{self.path!r} is a DynamicSupervisor: it has no system that could declare its "
             "children again; start and terminate them one by one"
         )
 
     async def decide(self, member: Member) -> None:
-        await self._restart.decide(member)
+        await self.alone.decide(member)
 
     async def restart_by_hand(self, member: Member, calls: list[Call]) -> None:
-        await self._restart.restart_by_hand(member, calls)
+        await self.alone.restart_by_hand(member, calls)
 
     def check_child(self, child: Child[Any]) -> None:
         super().check_child(child)
@@ -238,17 +237,11 @@ class DynamicLoop(Loop):
 class Admission(Calls):
     """The calls of a dynamic supervisor: who is admitted under a key that is taken."""
 
-    __slots__ = ("_admissions", "_queues")
+    __slots__ = ("_queues",)
 
     def __init__(self, loop: DynamicLoop) -> None:
         super().__init__(loop)
         self._queues: dict[str, deque[Call]] = {}
-        self._admissions: dict[OnConflict, Handler] = {
-            "raise": self.start,
-            "replace": self._replace,
-            "queue": self._queue,
-            "ignore": self._ignore,
-        }
 
     @property
     def _dynamic(self) -> DynamicLoop:
@@ -256,65 +249,54 @@ class Admission(Calls):
         assert isinstance(loop, DynamicLoop)
         return loop
 
-    def admission(self, on_conflict: OnConflict) -> Handler:
-        return self._admissions[on_conflict]
+    def check_conflict(self, on_conflict: OnConflict) -> None:
+        """It can do all that there is."""
 
-    async def start(self, call: Call) -> None:
-        loop = self._dynamic
-        loop.check_child(call.argument)
-        known = loop.members.get(call.argument.key)
-        if known is not None:
-            self.refuse_known(known)
-        self._admit(call)
-
-    async def _ignore(self, call: Call) -> None:
-        known = self._known_for(call)
+    async def start(self, call: Call, request: Start) -> None:
+        loop, child = self._dynamic, request.child
+        loop.check_child(child)
+        known = loop.members.get(child.key)
         if known is None:
-            self._admit(call)
-        else:
+            self._admit(call, child)
+        elif request.on_conflict == "raise":
+            self.refuse_known(known)
+        elif request.on_conflict == "ignore":
             call.give(known)
+        elif request.on_conflict == "queue":
+            self._queue(call, child.key)
+        else:
+            await self._replace(call, known)
 
-    async def _queue(self, call: Call) -> None:
-        if self._known_for(call) is None:
-            self._admit(call)
-            return
-        queue = self._queues.setdefault(call.argument.key, deque())
+    def _queue(self, call: Call, key: str) -> None:
+        queue = self._queues.setdefault(key, deque())
         most = self._dynamic.max_queued
         if len(queue) >= most:
             raise MaxChildrenReached(
-                f"{self.loop.path!r}: {len(queue)} starts wait for the key {call.argument.key!r} "
+                f"{self.loop.path!r}: {len(queue)} starts wait for the key {key!r} "
                 f"already (max_queued={most})"
             )
         queue.append(call)
 
-    async def _replace(self, call: Call) -> None:
-        known = self._known_for(call)
-        if known is None:
-            self._admit(call)
-            return
-        for other in self._queues.pop(call.argument.key, ()):
+    async def _replace(self, call: Call, known: Member) -> None:
+        for other in self._queues.pop(known.key, ()):
             other.refuse(Interrupted(f"{known.path!r} was replaced by another call"))
-        self._queues[call.argument.key] = deque([call])
-        if known.is_alive:
-            assert known.incarnation is not None
+        self._queues[known.key] = deque([call])
+        incarnation = known.incarnation
+        if known.phase.is_alive and incarnation is not None:
             with self.loop.on_behalf_of(call.span):
-                self.loop.shutdowns.ask(known, known.incarnation, "call")
-            known.incarnation.follow(Then.DOWN)
+                self.loop.shutdowns.ask(known, incarnation, "call")
+            incarnation.follow(Then.DOWN)
         else:
             await self.take_down(known)
 
-    def _known_for(self, call: Call) -> Member | None:
-        self._dynamic.check_child(call.argument)
-        return self._dynamic.members.get(call.argument.key)
-
-    def _admit(self, call: Call) -> None:
+    def _admit(self, call: Call, child: Child[Any]) -> None:
         loop = self._dynamic
         if len(loop.members) >= loop.max_children:
             raise MaxChildrenReached(
                 f"{loop.path!r} has {len(loop.members)} children and may not have more "
                 f"(max_children={loop.max_children})"
             )
-        self.begin_new(call.argument, call)
+        self.begin_new(child, call)
 
     def next_for(self, key: str) -> None:
         """A key is free: admit the next call that has queued for it."""
@@ -323,14 +305,16 @@ class Admission(Calls):
         while queue and not loop.is_stopping and loop.members.get(key) is None:
             # the one that is gone has left room: max_children needs no second look
             call = queue.popleft()
-            self.begin_new(call.argument, call)
+            assert isinstance(call.request, Start)
+            self.begin_new(call.request.child, call)
         if not queue:
             self._queues.pop(key, None)
 
     def withdraw(self, call: Call) -> None:
         """Its caller has gone."""
         call.give()
-        queue = self._queues.get(call.argument.key) if isinstance(call.argument, Child) else None
+        request = call.request
+        queue = self._queues.get(request.child.key) if isinstance(request, Start) else None
         if queue is not None and call in queue:
             queue.remove(call)
 

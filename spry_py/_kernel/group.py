@@ -25,6 +25,7 @@ from spry_py._telemetry.spans import attempt_span
 
 from .alone import next_delay
 from .before import Before
+from .messages import Ended, Replay
 from .phases import Phase
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from .timers import Timer
 
 
-class _Pending:
+class Pending:
     """A replay to come: from which child on, not before when, and whose incident it cures."""
 
     __slots__ = (
@@ -86,7 +87,7 @@ class GroupRestart:
     def __init__(self, loop: SystemLoop) -> None:
         self._loop = loop
         self._all = loop.strategy == "one_for_all"
-        self._pending: _Pending | None = None
+        self._pending: Pending | None = None
 
     async def decide(self, member: Member) -> None:
         """Act on an end, and on all others that have been seen with it."""
@@ -115,12 +116,8 @@ class GroupRestart:
 
     def _others_undecided(self, member: Member) -> list[Member]:
         loop = self._loop
-        others = [
-            other
-            for handler, other in loop.messages
-            if handler == loop.on_undecided and other not in loop.hooks
-        ]
-        others = [other for other in others if other.phase is Phase.ENDED]
+        others = [message.member for message in loop.messages if isinstance(message, Ended)]
+        others = [one for one in others if one.phase is Phase.ENDED and one not in loop.hooks]
         others = [other for other in others if not loop.calls.is_to_stop(other)]
         return [other for other in dict.fromkeys(others) if other is not member]
 
@@ -151,11 +148,11 @@ class GroupRestart:
 
     # Shutting down who goes along
 
-    def _join(self, pivot: Member, incident: Incident | None) -> _Pending:
+    def _join(self, pivot: Member, incident: Incident | None) -> Pending:
         """One replay cures all that is down: from the earliest, after the longest wait."""
         pending = self._pending
         if pending is None:
-            self._pending = pending = _Pending(pivot, incident)
+            self._pending = pending = Pending(pivot, incident)
             return pending
         if pending.timer is not None:
             pending.timer.cancel()
@@ -163,7 +160,7 @@ class GroupRestart:
         self._loop.teller.incident_closed(incident)
         return pending
 
-    async def _sweep(self, pending: _Pending) -> float:
+    async def _sweep(self, pending: Pending) -> float:
         """Shut down in reverse all that goes along, and all that proves to go along meanwhile.
 
         Answers the longest wait that those want which have ended by themselves meanwhile.
@@ -200,7 +197,7 @@ class GroupRestart:
         """Those that go along with ``pivot``, the latest first."""
         later = []
         for member in reversed(self._loop.members):
-            if member is not pivot or member.is_alive:
+            if member is not pivot or member.phase.is_alive:
                 later.append(member)
             is_left = member.phase in (Phase.STOPPED, Phase.IGNORED)
             if is_left and member.key in self._loop.members.added:
@@ -226,20 +223,22 @@ class GroupRestart:
 
     # Replaying
 
-    def _schedule(self, pending: _Pending) -> None:
+    def _schedule(self, pending: Pending) -> None:
         loop = self._loop
         if loop.is_leaving:
             return
         if pending.due <= trio.current_time():
-            loop.post(self._due, pending)
+            loop.post(Replay(self, pending))
         else:
-            pending.timer = loop.tree.alarm.at(pending.due, lambda: loop.post(self._due, pending))
+            message = Replay(self, pending)
+            pending.timer = loop.tree.alarm.at(pending.due, lambda: loop.post(message))
 
-    async def _due(self, pending: _Pending) -> None:
+    async def due(self, pending: Pending) -> None:
+        """The wait is over, unless that has been put off, or given up."""
         if pending is self._pending and trio.current_time() >= pending.due:
             await self._replay(pending)
 
-    async def _replay(self, pending: _Pending) -> None:
+    async def _replay(self, pending: Pending) -> None:
         """Start what is down; raises nothing: a failure is the next attempt's beginning."""
         loop = self._loop
         before = Before(loop) if pending.replays else None
@@ -266,7 +265,7 @@ class GroupRestart:
             if pending.failures:
                 tell_breaker(loop.breaker, "forget", loop.own.key)
 
-    def _resume(self, pending: _Pending) -> None:
+    def _resume(self, pending: Pending) -> None:
         """A caller's replay has gone wrong and cost nothing: go on with what was there before."""
         if pending.resume is None:
             self._pending = None
@@ -274,7 +273,7 @@ class GroupRestart:
             pending.changes, pending.due = pending.resume
             self._schedule(pending)
 
-    async def _attempt(self, pending: _Pending, before: Before | None) -> None:
+    async def _attempt(self, pending: Pending, before: Before | None) -> None:
         loop, changes = self._loop, pending.changes
         extra: list[Member] = []
         declared = loop.members.declared.values()
@@ -328,12 +327,12 @@ class GroupRestart:
             if pending.incident is not self._loop.incident:
                 self._loop.teller.incident_closed(pending.incident)
 
-    async def reconcile(self, call: Call) -> None:
-        """Replay because the system says something else now, and cure what waits to be cured."""
+    def reconcile(self, call: Call) -> None:
+        """A replay is wanted now since the system says something else; it cures what waits, too."""
         loop = self._loop
         pending = self._pending
         if pending is None:
-            pending = self._pending = _Pending(next(iter(loop.members), None), None)
+            pending = self._pending = Pending(next(iter(loop.members), None), None)
         else:
             pending.resume = pending.changes, pending.due
             if pending.timer is not None:
@@ -341,11 +340,14 @@ class GroupRestart:
         pending.changes = True
         pending.replays.append(call)
         pending.due = trio.current_time()
-        # a message of its own, but the next: what user code raises there is no answer to the call
-        loop.messages.appendleft((self._due, pending))
+
+    async def replay_now(self) -> None:
+        """Replay, since a caller has asked for that."""
+        if self._pending is not None:
+            await self._replay(self._pending)
 
     async def _shut_down_undeclared(
-        self, pending: _Pending, declared: Collection[str], before: Before | None
+        self, pending: Pending, declared: Collection[str], before: Before | None
     ) -> list[Member]:
         """Stop what is left of those that the system does not declare any more; answers them."""
         loop = self._loop
@@ -368,14 +370,14 @@ class GroupRestart:
         self._loop.shut(member)
         self._loop.members.remove(member)
 
-    async def _failed(self, pending: _Pending, failure: StartupFailure) -> None:
+    async def _failed(self, pending: Pending, failure: StartupFailure) -> None:
         """An attempt has failed: it asks the breaker again, with the key that failed."""
         loop = self._loop
         pending.failures += 1
         culprit = loop.failed.get(failure.path) if isinstance(failure, ChildFailure) else None
         delay = await self._sweep(pending) if self._all else 0.0
         pending.incident = incident = loop.teller.restart_failed(pending.incident, failure)
-        if culprit is not None and not culprit.is_alive:
+        if culprit is not None and not culprit.phase.is_alive:
             self._judge_culprit(culprit, incident)
         if loop.is_leaving:
             return

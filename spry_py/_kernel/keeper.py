@@ -29,6 +29,7 @@ from spry_py._spec.errors import (
 from .calls import Calls
 from .mailbox import Mailbox
 from .member import Members
+from .messages import Ended
 from .phases import AFTER, Phase, Then
 from .shutdown import Shutdowns
 
@@ -171,6 +172,13 @@ class Keeper(Mailbox):
         return 0
 
     @abstractmethod
+    def replay(self, call: Call) -> None:
+        """Have the system run again; refuse that where there is none."""
+
+    async def replay_now(self) -> None:
+        """Do so."""
+
+    @abstractmethod
     async def restart_by_hand(self, member: Member, calls: list[Call]) -> None:
         """Restart a child as if it had ended, without asking a breaker."""
 
@@ -307,7 +315,7 @@ class Keeper(Mailbox):
             and (exception is None or not is_exit(exception))
         ):
             return True
-        self.post(self.on_undecided, member)
+        self.post(Ended(member))
         return False
 
     def on_hook(self, member: Member, hook: Hook) -> None:
@@ -320,15 +328,16 @@ class Keeper(Mailbox):
         if error is not None:
             self.hook_errors[member] = error
         assert member.phase is Phase.ENDED, "somebody has not waited for on_termination"
-        self.post(self.on_undecided, member)
+        self.post(Ended(member))
 
-    async def on_undecided(self, member: Member) -> None:
+    async def on_ended_by_itself(self, member: Member) -> None:
+        """Decide, if there is still something to decide."""
         if member.phase is not Phase.ENDED or member in self.hooks:
             return
         if self.calls.is_to_stop(member):
             # somebody wants it down who asked in the tick in which it ended: first that, whichever
             # of the two came first, and nothing is begun that would have to be stopped at once
-            self.post(self.on_undecided, member)
+            self.post(Ended(member))
         else:
             await self.decide(member)
 

@@ -8,8 +8,8 @@ ended) is written down where it happens.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, assert_never
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -28,14 +28,28 @@ from spry_py._spec.errors import (
     sole_leaf_of,
 )
 
+from .alone import OneForOne
 from .incarnation import note_limit_above
 from .keeper import Keeper
 from .life import drop_own_frames, failure_of
+from .messages import (
+    Again,
+    Called,
+    Down,
+    Due,
+    Emptied,
+    Ended,
+    NextTry,
+    Replay,
+    StartFailed,
+)
 
 if TYPE_CHECKING:
     from spry_py._policy.breaker import BreakerFactory
 
+    from .incarnation import Incarnation
     from .member import Member
+    from .messages import Message
 
 
 class Loop(Keeper):
@@ -44,6 +58,10 @@ class Loop(Keeper):
     # To be said by subclasses
 
     breaker_factory: BreakerFactory
+
+    def __init__(self, own: Incarnation) -> None:
+        super().__init__(own)
+        self.alone = OneForOne(self)
 
     @abstractmethod
     async def boot(self) -> None:
@@ -114,13 +132,43 @@ class Loop(Keeper):
     async def _serve(self) -> None:
         while not self.is_stopping:
             if self.messages:
-                await self._handle(*self.messages.popleft())
+                await self._handle(self.messages.popleft())
             else:
                 await self.pause()
 
-    async def _handle(self, handler: Callable[..., Awaitable[None]], argument: Any) -> None:
+    async def handle(self, message: Message) -> None:
+        """What is done about each message, to its end before the next."""
+        match message:
+            case Ended(member):
+                await self.on_ended_by_itself(member)
+            case Called(call):
+                await self.calls.serve(call)
+            case Due(member):
+                self.alone.due(member)
+            case Again(member):
+                self.alone.again(member)
+            case Replay(group, pending):
+                await group.due(pending)
+            case Down(member, incarnation):
+                await self.calls.restart_down(member, incarnation)
+            case StartFailed(member):
+                self.calls.try_again(member)
+            case NextTry(member):
+                self.calls.next_try(member)
+            case Emptied():
+                self.end_if_empty()
+            case _:  # pragma: no cover - the type checkers see that there is no other
+                assert_never(message)
+
+    def end_if_empty(self) -> None:
+        """End if nothing is left that runs or comes back."""
+        # an end that is still to be decided about lies behind this message in the mailbox
+        if all(member.phase.is_over for member in self.members):
+            self.begin_to_stop()
+
+    async def _handle(self, message: Message) -> None:
         try:
-            await handler(argument)
+            await self.handle(message)
         except BaseException as exception:
             # user code runs in here: a breaker, a backoff, a predicate
             failure = failure_of(exception)

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import trio
 from trio.lowlevel import Abort, RaiseCancelT, enable_ki_protection
 
+if TYPE_CHECKING:
+    from .messages import Message
+
 
 class Mailbox(ABC):
-    """Messages in order of arrival: each a handler and what it is to handle."""
+    """Messages, in order of arrival."""
 
     def __init__(self) -> None:
-        self.messages: deque[tuple[Callable[..., Awaitable[None]], Any]] = deque()
+        self.messages: deque[Message] = deque()
         self._parked: trio.lowlevel.Task | None = None
 
     @abstractmethod
     def interrupted_by(self, exception: BaseException) -> None:
         """Ctrl-C has reached the task that waits."""
 
-    def post(self, handler: Callable[..., Awaitable[None]], argument: Any) -> None:
-        """Leave a message: ``await handler(argument)`` when its turn comes."""
-        self.messages.append((handler, argument))
+    def post(self, message: Message) -> None:
+        """Leave a message for the loop, which handles it when its turn comes."""
+        self.messages.append(message)
         self.ring()
 
     def ring(self) -> None:

@@ -87,10 +87,6 @@ class Member:
         return self.child.kind
 
     @property
-    def is_alive(self) -> bool:
-        return self.phase.is_alive
-
-    @property
     def status(self) -> Status:
         """The status word that callers see; docs/glossary.md lists them."""
         # read once: in another thread it may change at any time
@@ -112,11 +108,6 @@ class Member:
         value = incarnation.value
         return None if incarnation.ended else value
 
-    @property
-    def is_final(self) -> bool:
-        """Whether it has ended for good, as far as this supervisor incarnation goes."""
-        return self.phase.is_final
-
     def move(self, phase: Phase) -> None:
         """Take it from its phase to the next one."""
         before = self.phase
@@ -128,7 +119,7 @@ class Member:
 
     def put_back(self, phase: Phase) -> None:
         """It was tried in vain, by a reload that has changed nothing: it is what it was before."""
-        assert not self.is_alive
+        assert not self.phase.is_alive
         self.phase = phase
         if self.watchers is not None:
             self.watchers.unpark_all()
@@ -165,7 +156,7 @@ class Member:
 
     def spawn(self, nursery: trio.Nursery) -> Incarnation:
         """Begin the next incarnation; the former one must have ended."""
-        assert not self.is_alive, f"two incarnations of {self.path!r} would overlap"
+        assert not self.phase.is_alive, f"two incarnations of {self.path!r} would overlap"
         self.forget_value()
         self.number += 1
         child = self.child

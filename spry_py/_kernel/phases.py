@@ -23,25 +23,26 @@ class Phase(Enum):
     """What a child is to its supervisor.
 
     The columns: in words; the status that callers see; ``is_alive``: an incarnation runs;
+    ``is_up``: something of it has to be shut down;
     ``is_over``: it neither runs nor comes back by itself; ``is_final``: that for good, as far as
     this supervisor incarnation goes; ``is_replayed``: a replay that declares it starts it; and what
     `restart_child` and `delete_child` refuse it as.
     """
 
     # fmt: off
-    NEW        = "declared, and not begun yet",   "starting",   _N, _N, _N, _Y, None
-    STARTING   = "runs, and is not started yet",  "starting",   _Y, _N, _N, _N, "running"
-    RUNNING    = "is started",                    "running",    _Y, _N, _N, _N, "running"
-    STOPPING   = "was asked to end, and runs",    "stopping",   _Y, _N, _N, _N, "running"
-    ENDED      = "by itself; the loop decides",   "restarting", _N, _N, _N, _N, "restarting"
-    FAILED     = "its awaited start has failed",  "restarting", _N, _N, _N, _Y, "restarting"
-    HALTED     = "has ended as it was asked to",  "stopping",   _N, _Y, _N, _Y, None
-    PAUSING    = "waits for another first start", "starting",   _N, _N, _N, _Y, "running"
-    RESTARTING = "waits for backoff or replay",   "restarting", _N, _N, _N, _Y, "restarting"
-    WAITING    = "waits for a place to run in",   "waiting",    _N, _N, _N, _Y, "restarting"
-    IGNORED    = "its start raised Ignore",       "ignored",    _N, _Y, _Y, _Y, None
-    DONE       = "has ended for good",            "done",       _N, _Y, _Y, _N, None
-    STOPPED    = "is kept down, or forgotten",    "stopped",    _N, _Y, _Y, _Y, None
+    NEW        = "declared, and not begun yet",   "starting",   _N, _N, _N, _N, _Y, None
+    STARTING   = "runs, and is not started yet",  "starting",   _Y, _Y, _N, _N, _N, "running"
+    RUNNING    = "is started",                    "running",    _Y, _Y, _N, _N, _N, "running"
+    STOPPING   = "was asked to end, and runs",    "stopping",   _Y, _Y, _N, _N, _N, "running"
+    ENDED      = "by itself; the loop decides",   "restarting", _N, _Y, _N, _N, _N, "restarting"
+    FAILED     = "its awaited start has failed",  "restarting", _N, _N, _N, _N, _Y, "restarting"
+    HALTED     = "has ended as it was asked to",  "stopping",   _N, _N, _Y, _N, _Y, None
+    PAUSING    = "waits for another first start", "starting",   _N, _N, _N, _N, _Y, "running"
+    RESTARTING = "waits for backoff or replay",   "restarting", _N, _N, _N, _N, _Y, "restarting"
+    WAITING    = "waits for a place to run in",   "waiting",    _N, _N, _N, _N, _Y, "restarting"
+    IGNORED    = "its start raised Ignore",       "ignored",    _N, _N, _Y, _Y, _Y, None
+    DONE       = "has ended for good",            "done",       _N, _N, _Y, _Y, _N, None
+    STOPPED    = "is kept down, or forgotten",    "stopped",    _N, _N, _Y, _Y, _Y, None
     # fmt: on
 
     def __init__(
@@ -49,6 +50,7 @@ class Phase(Enum):
         text: str,
         word: Status,
         is_alive: bool,
+        is_up: bool,
         is_over: bool,
         is_final: bool,
         is_replayed: bool,
@@ -57,6 +59,7 @@ class Phase(Enum):
         self.text = text
         self.word: Status = word
         self.is_alive = is_alive
+        self.is_up = is_up
         self.is_over = is_over
         self.is_final = is_final
         self.is_replayed = is_replayed
@@ -64,11 +67,6 @@ class Phase(Enum):
 
     # by identity: an enum's own hash is computed in Python, from the name
     __hash__ = object.__hash__
-
-    @property
-    def is_up(self) -> bool:
-        """Whether something of it has to be shut down: it runs, or nobody has seen its end yet."""
-        return self.is_alive or self is Phase.ENDED
 
 
 class Then(IntEnum):

@@ -176,7 +176,7 @@ class Shutdowns:
         while True:
             member = self.turn
             if member is not None:
-                if member.is_alive:
+                if member.phase.is_alive:
                     return
                 if member in loop.hooks:
                     self.cancel_hook(loop.hooks[member])
@@ -259,7 +259,7 @@ def stuck_below(incarnation: Incarnation) -> list[tuple[str, str]]:
 
 def _has_living_children(incarnation: Incarnation) -> bool:
     inner = incarnation.inner
-    return inner is not None and any(member.is_alive for member in inner.members)
+    return inner is not None and any(member.phase.is_alive for member in inner.members)
 
 
 def _hook_stack(hook: Hook) -> tuple[str, str]:

@@ -288,7 +288,7 @@ class Startup:
             self._not_started(member)
         self._raise_if_interrupted(begun)
         for member in begun:
-            if member.is_alive or not was_ignored(member):
+            if member.phase.is_alive or not was_ignored(member):
                 self._note_change()
             else:
                 self._loop.leave_out(member)
@@ -386,7 +386,7 @@ class Startup:
 
         What the system function holds for them must not be let go of before they have ended.
         """
-        if any(member.is_alive for member in members):
+        if any(member.phase.is_alive for member in members):
             await self._shut_down(members)
 
     async def _take_back(self, members: list[Member]) -> None:

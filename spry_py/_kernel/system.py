@@ -19,9 +19,9 @@ from spry_py._spec.frozen import are_same
 from spry_py._spec.naming import name_of
 from spry_py._spec.options import ChildOptions
 
-from .alone import OneForOne
 from .group import GroupRestart
 from .loop import Loop
+from .messages import Emptied
 from .phases import Phase
 from .root import run_root
 from .scope import Scope
@@ -152,9 +152,7 @@ class SystemLoop(Loop):
         self._auto_shutdown: AutoShutdown = supervisor.auto_shutdown
         # replays are for all of them, also those that a caller asks for
         self._group = GroupRestart(self)
-        self._restart: OneForOne | GroupRestart = self._group
-        if supervisor.strategy == "one_for_one":
-            self._restart = OneForOne(self)
+        self._restart = self.alone if supervisor.strategy == "one_for_one" else self._group
         self.startup: Startup | None = None
         # the children whose start has failed in the last one, by path
         self.failed: Mapping[str, Member] = {}
@@ -164,12 +162,12 @@ class SystemLoop(Loop):
     async def boot(self) -> None:
         await self.run_system(self.teller.boot_parent(self))
         if self._auto_shutdown == "when_empty":
-            self.post(self._end_if_empty, None)
+            self.post(Emptied())
 
     def member_ended(self, member: Member) -> None:
         """End with the children, as ``auto_shutdown`` says."""
         if self._auto_shutdown == "when_empty":
-            self.post(self._end_if_empty, None)
+            self.post(Emptied())
         elif member.child.significant and _ended_by_itself(member):
             others = (other.phase for other in self.members if other.child.significant)
             if self._auto_shutdown == "any_significant" or all(phase.is_over for phase in others):
@@ -178,11 +176,6 @@ class SystemLoop(Loop):
     def check_child(self, child: Child[Any]) -> None:
         super().check_child(child)
         check_significant(self.path, child, self._auto_shutdown)
-
-    async def _end_if_empty(self, _: None) -> None:
-        # an end that is still to be decided about lies behind this message in the mailbox
-        if all(member.phase.is_over for member in self.members):
-            self.begin_to_stop()
 
     async def run_system(
         self, parent: Any, changes: bool = False, before: Before | None = None
@@ -244,10 +237,13 @@ class SystemLoop(Loop):
     def give_up_restarts(self) -> None:
         self._group.give_up()
 
-    async def replay(self, call: Call) -> None:
+    def replay(self, call: Call) -> None:
         """Run the system again, and make the children what it says now."""
         self.refuse_leaving()
-        await self._group.reconcile(call)
+        self._group.reconcile(call)
+
+    async def replay_now(self) -> None:
+        await self._group.replay_now()
 
 
 def check_significant(owner: str, child: Child[Any], auto_shutdown: AutoShutdown) -> None:

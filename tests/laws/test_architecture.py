@@ -19,7 +19,8 @@ ROOMS: Final = (
     (
         "_kernel",
         """
-        facts phases timers mailbox here guard kept member incarnation life context shutdown slow
+        facts phases messages timers mailbox here guard kept member incarnation life context
+        shutdown slow
         calls callers keeper loop scope before startup alone group system dynamic partition tree
         root
         """,

@@ -1,0 +1,136 @@
+"""What a supervisor's loop is told, and what callers ask of it: sealed, and each handled there.
+
+All that happens to a supervisor becomes one of these; `Loop.handle` says what is done about each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from spry_py._spec.child import Child
+from spry_py._spec.options import OnConflict
+
+if TYPE_CHECKING:
+    from .calls import Call
+    from .group import GroupRestart, Pending
+    from .incarnation import Incarnation
+    from .member import Member
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ended:
+    """A child has ended by itself, and its ``on_termination`` is over: decide."""
+
+    member: Member
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Due:
+    """The backoff of a child that is restarted alone is over."""
+
+    member: Member
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Again:
+    """A restart alone has failed, and is to be tried again without a wait."""
+
+    member: Member
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Replay:
+    """The backoff of a restart of several children is over, or it has none."""
+
+    group: GroupRestart
+    pending: Pending
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Called:
+    """A caller waits for something to be done."""
+
+    call: Call
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Down:
+    """A child that a caller wants restarted has ended as it was asked to."""
+
+    member: Member
+    incarnation: Incarnation
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StartFailed:
+    """A first start that a call waits for has failed, and may be tried again."""
+
+    member: Member
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NextTry:
+    """The pause before another try of such a start is over."""
+
+    member: Member
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Emptied:
+    """A supervisor that ends when nothing is left may have come to that."""
+
+
+Message: TypeAlias = Ended | Due | Again | Replay | Called | Down | StartFailed | NextTry | Emptied
+
+
+# What callers ask
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Start:
+    """Add a child and start it."""
+
+    child: Child[Any]
+    on_conflict: OnConflict = "raise"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Restart:
+    """Start a child again that is known, but down."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Delete:
+    """Forget a child that is down."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Terminate:
+    """Stop a child, whatever it is doing; it stays known."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RestartByStrategy:
+    """Stop a child, and restart it as if it had ended; no breaker is asked."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reload:
+    """Run the system again, and make the children what it says now."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Nothing:
+    """The caller has given up before it was served; what it had asked for is let go of."""
+
+
+Request: TypeAlias = Start | Restart | Delete | Terminate | RestartByStrategy | Reload | Nothing
