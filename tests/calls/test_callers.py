@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -156,6 +158,27 @@ async def test_a_cancelled_call_that_has_not_been_served_is_as_if_never_made(
         assert d.runs == 0
         assert listed(tree) == "a=running b=running"
         assert (await tree.start_child(d.child())).value == "d1"
+
+
+@story
+async def test_a_caller_that_gives_up_leaves_nothing_behind_though_its_supervisor_is_busy() -> None:
+    record = Record()
+    a = Actor(record, "a", start_takes=3)
+    d = Actor(record, "d")
+
+    async def call(tree: SystemHandle) -> weakref.ref[Record]:
+        brought = Record()
+        with trio.move_on_after(1):
+            await tree.start_child(d.child(brought))
+        return weakref.ref(brought)
+
+    async with open_system([a.child()]) as tree:
+        a.die()
+        await trio.sleep(1)
+        left = await call(tree)
+        await trio.lowlevel.checkpoint()  # trio itself holds on to the cancellation
+        gc.collect()
+        assert (left(), tree.child("a").status) == (None, "starting")
 
 
 @story

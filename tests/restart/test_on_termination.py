@@ -154,3 +154,33 @@ async def test_siblings_are_served_while_one_for_one_waits_for_on_termination() 
         (10, "-b2"),
         (10, "-a2"),
     ]
+
+
+@pytest.mark.parametrize("way", ["terminate", "restart"])
+@story
+async def test_one_that_raises_while_a_call_takes_its_child_down_is_no_reason_to_give_up(
+    way: str,
+) -> None:
+    record = Record()
+    (a,) = cast(record, "a")
+
+    async def sour(report: TerminationReport) -> None:
+        if report.incarnation == 1:
+            try:
+                await trio.sleep(4)
+            finally:
+                raise Boom("of the hook")
+
+    child = a.child(on_termination=sour)
+    async with open_system([child], strategy="one_for_one", breaker=Ledger(record)) as tree:
+        a.die()
+        await trio.sleep(1)
+        if way == "terminate":
+            await tree.terminate_child("a")
+            await tree.restart_child("a")
+        else:
+            await tree.child("a").restart()
+        await trio.sleep(1)
+        a.die()
+        await trio.sleep(1)
+    assert record.order == "+a1 -a1 +a2 -a2 ?a +a3 -a3"
