@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from pathlib import Path
+from typing import Final, get_args
 
 import pytest
 
 from spry_py import Status
 from spry_py._kernel.phases import AFTER, MOVES, Phase
 from spry_py._policy.restart import WISHES, Verdict
+
+GLOSSARY: Final = Path(__file__).parents[2] / "docs" / "glossary.md"
 
 
 def test_every_phase_has_its_moves_and_is_reached_by_them() -> None:
@@ -32,6 +35,15 @@ def test_two_incarnations_never_overlap() -> None:
 
 def test_callers_see_every_status_and_no_other() -> None:
     assert {phase.word for phase in Phase} == set(get_args(Status))
+
+
+def test_the_glossary_shows_the_table() -> None:
+    rows = [
+        f"| `{phase.name}` | {phase.text} | `{phase.word}` | "
+        f"{', '.join(after.name for after in Phase if after in MOVES[phase])} |"
+        for phase in Phase
+    ]
+    assert "\n".join(rows) in GLOSSARY.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("phase", Phase)
