@@ -233,7 +233,7 @@ class GroupRestart:
             message = Replay(self, pending)
             pending.timer = loop.tree.alarm.at(pending.due, lambda: loop.post(message))
 
-    async def due(self, pending: Pending) -> None:
+    async def replay_due(self, pending: Pending) -> None:
         """The wait is over, unless that has been put off, or given up."""
         if pending is self._pending and trio.current_time() >= pending.due:
             await self._replay(pending)

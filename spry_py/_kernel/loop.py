@@ -148,7 +148,7 @@ class Loop(Keeper):
             case Again(member):
                 self.alone.again(member)
             case Replay(group, pending):
-                await group.due(pending)
+                await group.replay_due(pending)
             case Down(member, incarnation):
                 await self.calls.restart_down(member, incarnation)
             case StartFailed(member):
