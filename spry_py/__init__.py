@@ -34,14 +34,7 @@ from spry_py._kernel.phases import Status
 from spry_py._kernel.scope import Scope
 from spry_py._kernel.system import System, SystemOptions, SystemSupervisor
 from spry_py._policy.backoff import Backoff
-from spry_py._policy.breaker import (
-    AlwaysRestart,
-    Breaker,
-    Budget,
-    NeverRestart,
-    RateLimited,
-    Streak,
-)
+from spry_py._policy.breaker import AlwaysRestart, Budget, NeverRestart, RateLimited, Streak
 from spry_py._policy.restart import AutoShutdown, Strategy
 from spry_py._program.run import open_system, run
 from spry_py._spec.child import Child
@@ -69,7 +62,7 @@ from spry_py._spec.errors import (
     Unresponsive,
     WouldDeadlock,
 )
-from spry_py._spec.options import ChildOptions, Kind, RestartType
+from spry_py._spec.options import Breaker, ChildOptions, Kind, RestartType
 from spry_py._spec.termination import (
     Aborted,
     Burden,

@@ -10,14 +10,14 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from spry_py._handles.system import SystemHandle
-from spry_py._policy.breaker import BreakerFactory, RateLimited
+from spry_py._policy.breaker import RateLimited
 from spry_py._policy.restart import Verdict
 from spry_py._spec.check import check_breaker, check_count, check_key
 from spry_py._spec.child import Child, Supervisor, check_defaults
 from spry_py._spec.errors import Interrupted, MaxChildrenReached, SupervisorStopped
 from spry_py._spec.frozen import are_same
 from spry_py._spec.naming import program_name
-from spry_py._spec.options import ChildOptions, OnConflict
+from spry_py._spec.options import BreakerFactory, ChildOptions, OnConflict
 
 from .calls import Call, Calls
 from .loop import Loop

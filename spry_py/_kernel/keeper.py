@@ -34,9 +34,8 @@ from .phases import AFTER, Phase, Then
 from .shutdown import Shutdowns
 
 if TYPE_CHECKING:
-    from spry_py._policy.breaker import Breaker
     from spry_py._policy.restart import Strategy
-    from spry_py._spec.options import ChildOptions
+    from spry_py._spec.options import Breaker, ChildOptions
     from spry_py._spec.termination import Occasion, TerminationReport
     from spry_py._telemetry.listener import Incident
 

@@ -45,7 +45,7 @@ from .messages import (
 )
 
 if TYPE_CHECKING:
-    from spry_py._policy.breaker import BreakerFactory
+    from spry_py._spec.options import BreakerFactory
 
     from .incarnation import Incarnation
     from .member import Member

@@ -25,7 +25,7 @@ from .life import in_own_task
 from .phases import MOVES, Phase, Status
 
 if TYPE_CHECKING:
-    from spry_py._policy.breaker import Breaker
+    from spry_py._spec.options import Breaker
     from spry_py._telemetry.listener import Incident
 
     from .keeper import Keeper

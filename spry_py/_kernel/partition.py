@@ -14,10 +14,11 @@ from trio.lowlevel import enable_ki_protection
 
 from spry_py._handles.child import ChildHandle
 from spry_py._handles.system import SystemHandle
-from spry_py._policy.breaker import BreakerFactory, RateLimited
+from spry_py._policy.breaker import RateLimited
 from spry_py._spec.check import check_count
 from spry_py._spec.child import Child, Supervisor
 from spry_py._spec.errors import ChildNotFound, ChildRestarting, ChildRunning
+from spry_py._spec.options import BreakerFactory
 
 from .here import in_own_run
 from .root import run_root

@@ -10,14 +10,14 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from spry_py._handles.system import SystemHandle
-from spry_py._policy.breaker import BreakerFactory, RateLimited
+from spry_py._policy.breaker import RateLimited
 from spry_py._policy.restart import AUTO_SHUTDOWN, STRATEGIES, AutoShutdown, Strategy
 from spry_py._spec.check import check_async_function, check_breaker, check_choice, check_key
 from spry_py._spec.child import Child, Supervisor, check_defaults
 from spry_py._spec.errors import ReusedKey
 from spry_py._spec.frozen import are_same
 from spry_py._spec.naming import name_of
-from spry_py._spec.options import ChildOptions
+from spry_py._spec.options import BreakerFactory, ChildOptions
 
 from .group import GroupRestart
 from .loop import Loop

@@ -10,13 +10,13 @@ from __future__ import annotations
 import inspect
 import math
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING
 
 from spry_py._spec.check import check_answer, check_count, check_seconds
 
 if TYPE_CHECKING:
+    from spry_py._spec.options import Breaker, BreakerFactory
     from spry_py._spec.termination import TerminationReport
 
 
@@ -34,28 +34,10 @@ class Budget:
     frees_at: float | None = None
 
 
-class Breaker(Protocol):
-    """What a breaker factory returns.
-
-    It may also have ``ended(report)``, called with the `TerminationReport` of each end by itself
-    and of each failed start of a restart, before ``may_restart``; and ``forget(key)``, called when
-    a key is no longer known to the supervisor, and with the supervisor's own key, which stands for
-    its system function, when that has run well again. And it may have ``budget(now)``, which
-    returns a `Budget`, or ``None`` for no limit; it is called from any thread, and changes nothing.
-    """
-
-    def may_restart(self, key: str, now: float) -> bool:
-        """Whether the child ``key`` may be restarted at ``now`` (seconds on trio's clock)."""
-        ...  # pragma: no cover - the body of a protocol
-
-
 def allows(breaker: Breaker, key: str, now: float) -> bool:
     """Ask a live breaker; raises what it raises, and `TypeError` for what is no answer."""
     answer = breaker.may_restart(key, now)
     return check_answer(f"breaker: {type(breaker).__qualname__}.may_restart()", answer)
-
-
-BreakerFactory: TypeAlias = Callable[[], Breaker]
 
 
 def live_breaker(factory: BreakerFactory) -> Breaker:

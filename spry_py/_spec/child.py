@@ -29,6 +29,7 @@ from .errors import words
 from .frozen import are_same, setter
 from .options import (
     OPTION_NAMES,
+    BreakerFactory,
     ChildOptions,
     Kind,
     OnUnrecoverable,
@@ -44,8 +45,6 @@ from .options import (
 
 if TYPE_CHECKING:
     from trio import TaskStatus
-
-    from spry_py._policy.breaker import BreakerFactory
 
     from .termination import TerminationReport
 

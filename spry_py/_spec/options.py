@@ -21,8 +21,6 @@ from .check import (
 if TYPE_CHECKING:
     from trio import TaskStatus
 
-    from spry_py._policy.breaker import BreakerFactory
-
     from .termination import TerminationReport
 
 RestartType: TypeAlias = Literal["permanent", "transient", "temporary"]
@@ -41,6 +39,24 @@ A_contra = TypeVar("A_contra", contravariant=True)
 B_contra = TypeVar("B_contra", contravariant=True)
 C_contra = TypeVar("C_contra", contravariant=True)
 D_contra = TypeVar("D_contra", contravariant=True)
+
+
+class Breaker(Protocol):
+    """What a breaker factory returns.
+
+    It may also have ``ended(report)``, called with the `TerminationReport` of each end by itself
+    and of each failed start of a restart, before ``may_restart``; and ``forget(key)``, called when
+    a key is no longer known to the supervisor, and with the supervisor's own key, which stands for
+    its system function, when that has run well again. And it may have ``budget(now)``, which
+    returns a `Budget`, or ``None`` for no limit; it is called from any thread, and changes nothing.
+    """
+
+    def may_restart(self, key: str, now: float) -> bool:
+        """Whether the child ``key`` may be restarted at ``now`` (seconds on trio's clock)."""
+        ...  # pragma: no cover - the body of a protocol
+
+
+BreakerFactory: TypeAlias = Callable[[], Breaker]
 
 
 class StageOptions(TypedDict, total=False):

@@ -39,7 +39,6 @@ ORDER: Final = [room for room, _ in ROOMS]
 TO_BE_CUT: Final = {
     ("_kernel", "_handles"),
     ("_kernel", "_telemetry"),
-    ("_spec", "_policy"),
     ("_telemetry", "_handles"),
 }
 # Beside the house: they stand on its public face and on lowlevel, as anybody's library does.
