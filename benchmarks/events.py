@@ -19,7 +19,7 @@ from unittest.mock import patch
 
 import trio
 
-import spry_py._kernel.tree
+import spry_py._handles.supervisors
 import spry_py._telemetry.listener
 from spry_py import (
     Child,
@@ -147,14 +147,14 @@ def silent_teller() -> Any:
     tree = compiler.visit(ast.parse(inspect.getsource(spry_py._telemetry.listener)))
     assert compiler.left_out > 10
     module = ModuleType(spry_py._telemetry.listener.__name__)
-    module.__package__ = "spry_py"
+    module.__package__ = "spry_py._telemetry"
     exec(compile(tree, str(spry_py._telemetry.listener.__file__), "exec"), vars(module))
     return module.Teller
 
 
 async def silently(work: Callable[[int], Awaitable[float]], count: int) -> float:
     """The same work in trees without events."""
-    with patch.object(spry_py._kernel.tree, "Teller", silent_teller()):
+    with patch.object(spry_py._handles.supervisors, "Teller", silent_teller()):
         return await work(count)
 
 

@@ -93,7 +93,7 @@ class Handle:
         incarnation = self._member().incarnation
         if incarnation is None or incarnation.task is None or incarnation.ended:
             return ""
-        return self._tree.teller.guard(stack_of, incarnation, False) or ""
+        return self._tree.guard(stack_of, incarnation, False) or ""
 
     @in_own_run
     @enable_ki_protection

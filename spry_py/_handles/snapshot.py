@@ -133,7 +133,7 @@ def _budget_of(member: Member) -> Budget | None:
     inner = member.inner
     breaker = getattr(inner, "breaker", None) if inner is not None else member.breaker
     tree = member.loop.tree
-    return tree.teller.guard(budget_of, breaker, tree.clock.current_time())
+    return tree.guard(budget_of, breaker, tree.clock.current_time())
 
 
 def snapshot_of(root: Member) -> Snapshot:

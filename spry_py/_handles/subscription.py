@@ -7,44 +7,18 @@ loses its oldest event: who is slow still learns how things are now, and how the
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
-from time import time
 from typing import Final, Self
 
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from spry_py._kernel.facts import Event, EventsLost
+from spry_py._kernel.facts import Event, EventsLost, Stream
 from spry_py._kernel.here import refuse_elsewhere
 from spry_py._spec.check import Block, check_count
 
 IN_A_ROW: Final = 16
-
-
-class Stream:
-    """The events of one tree, on their way to those who have subscribed."""
-
-    __slots__ = ("has_ended", "seq", "subscribers")
-
-    def __init__(self) -> None:
-        # never another list: whoever publishes holds on to it, to see at a glance if there are any
-        self.subscribers: list[Subscription] = []
-        self.seq = 0
-        self.has_ended = False
-
-    def publish(self, kind: Callable[..., Event], path: str, *details: object) -> None:
-        """Make an event of a fact and hand it to all whom it concerns."""
-        self.seq += 1
-        event = kind(self.seq, trio.current_time(), path, *details, time=time())
-        for subscriber in self.subscribers:
-            subscriber.offer(event)
-
-    def end(self) -> None:
-        """Nothing more will happen in this tree."""
-        self.has_ended = True
-        for subscriber in self.subscribers:
-            subscriber.wake()
 
 
 class Subscription:

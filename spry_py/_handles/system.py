@@ -121,7 +121,7 @@ class SystemHandle(Handle):
         oldest are lost, and an `EventsLost` in their place says how many. Nobody in the tree ever
         waits for a subscriber. Raises `TypeError` or `ValueError` for a bad ``capacity``.
         """
-        return subscribe(self._tree.teller.stream, self.path, capacity, self._token)
+        return subscribe(self._tree.stream, self.path, capacity, self._token)
 
     # Changing
 
@@ -268,7 +268,7 @@ class SystemHandle(Handle):
         if loop is None or loop.has_ended:
             await trio.lowlevel.checkpoint()
             return
-        loop.stop_span = loop.teller.callers_span()
+        loop.teller.stop_asked(loop)
         caller = caller_inside(loop)
         if caller is None:
             loop.stop_by_handle()

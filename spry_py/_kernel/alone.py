@@ -18,9 +18,8 @@ from .messages import Again, Due
 from .phases import Phase
 
 if TYPE_CHECKING:
-    from spry_py._telemetry.listener import Incident
-
     from .calls import Call
+    from .facts import Incident
     from .loop import Loop
     from .member import Member
 
@@ -45,9 +44,9 @@ class OneForOne:
                 member.incident = None
                 loop.leave_out(member)
                 return
-            member.incident = loop.teller.restart_failed(member.incident, report.exception)
+            member.incident = loop.attempt_failed(member.incident, report.exception)
         verdict = loop.judge(member)
-        incident = loop.teller.terminated(member, verdict) if was_started else member.incident
+        incident = loop.terminated(member, verdict) if was_started else member.incident
         assert incident is not None
         if verdict is Verdict.RESTART:
             self._restart(member, incident, at_once=was_started)
@@ -63,6 +62,7 @@ class OneForOne:
         now = trio.current_time()
         delay = next_delay(member)
         allowed = loop.may_restart(member.key, member)
+        incident.attempt += 1
         loop.teller.restart_decided(loop, member, incident, allowed, delay)
         if not allowed:
             loop.refuse(member, report.exception, incident)
@@ -89,7 +89,7 @@ class OneForOne:
         """A caller has it restarted, now; the answer comes as soon as that has begun."""
         self._loop.shut(member)
         member.move(Phase.RESTARTING)
-        with self._loop.on_behalf_of(calls[0].span):
+        with self._loop.on_behalf_of(calls[0]):
             self._begin(member)
         for call in calls:
             call.give()

@@ -8,8 +8,8 @@ from .messages import Ended
 from .phases import Phase
 
 if TYPE_CHECKING:
-    from spry_py._policy.breaker import Breaker
     from spry_py._spec.child import Child
+    from spry_py._spec.options import Breaker
 
     from .member import Member
     from .system import SystemLoop

@@ -27,6 +27,7 @@ from spry_py._spec.errors import (
 
 from .callers import is_awaited
 from .context import current_incarnation
+from .facts import Origin
 from .member import Member
 from .messages import (
     Called,
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
     from .keeper import Keeper
 
 
-class Call:
+class Call(Origin):
     """A question from outside and the task that waits for its answer."""
 
     __slots__ = (
@@ -64,12 +65,10 @@ class Call:
         "keeps",
         "member",
         "request",
-        "span",
     )
 
-    def __init__(self, request: Request, span: Any) -> None:
+    def __init__(self, request: Request) -> None:
         self.request = request
-        self.span = span
         # the child whose code asks, if it is one
         self.caller = current_incarnation()
         # whether a start that fails leaves the child known
@@ -147,7 +146,8 @@ class Calls:
         await trio.lowlevel.checkpoint_if_cancelled()
         if isinstance(request, Start):
             request = Start(loop.completed(request.child), request.on_conflict)
-        call = Call(request, loop.teller.callers_span())
+        call = Call(request)
+        loop.teller.call_made(call)
         self._open[call] = None
         if isinstance(request, Terminate | RestartByStrategy):
             self._to_stop[request.key] = call
@@ -178,7 +178,7 @@ class Calls:
         assert incarnation is not None
         if member not in self.starts:
             incarnation.follow(Then.DOWN if call.keeps else Then.FORGET)
-        with self._loop.on_behalf_of(call.span):
+        with self._loop.on_behalf_of(call):
             self._loop.shutdowns.ask(member, incarnation, "call")
         with trio.CancelScope(shield=True):
             while not incarnation.ended:
@@ -414,7 +414,7 @@ class Calls:
         assert incarnation is not None
         incarnation.follow(then)
         self._ends.setdefault(incarnation, []).append(call)
-        with self._loop.on_behalf_of(call.span):
+        with self._loop.on_behalf_of(call):
             self._loop.shutdowns.ask(member, incarnation, "call")
 
     def _known(self, key: str) -> Member:

@@ -10,7 +10,6 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from spry_py._spec.check import check_exception
-from spry_py._telemetry.spans import inject
 
 from .guard import guarded
 from .here import in_own_run
@@ -160,10 +159,10 @@ class Context:
         """
         headers: dict[str, str] = {}
         member = self._incarnation.member
-        if member is None:
-            guarded(inject, None, headers)
-        else:
-            member.loop.teller.guard(inject, member.start_span, headers)
+        if member is not None:
+            member.loop.teller.inject(member, headers)
+        elif self._incarnation.where is not None:
+            guarded(self._incarnation.where[2], headers)
         return headers
 
     @enable_ki_protection

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-import trio
-from trio.lowlevel import enable_ki_protection
-
-from spry_py._handles.system import SystemHandle
 from spry_py._policy.breaker import RateLimited
 from spry_py._policy.restart import Verdict
 from spry_py._spec.check import check_breaker, check_count, check_key
-from spry_py._spec.child import Child, Supervisor, check_defaults
+from spry_py._spec.child import Child, check_defaults
 from spry_py._spec.errors import Interrupted, MaxChildrenReached, SupervisorStopped
 from spry_py._spec.frozen import are_same
 from spry_py._spec.naming import program_name
@@ -23,30 +19,17 @@ from .calls import Call, Calls
 from .loop import Loop
 from .messages import Start
 from .phases import Phase, Then
-from .root import run_root
+from .root import Rooted, T_co
 
 if TYPE_CHECKING:
-    from trio import TaskStatus
-
     from spry_py._spec.termination import TerminationReport
 
     from .incarnation import Incarnation
     from .member import Member
 
-DynamicHandle: TypeAlias = SystemHandle
-"""A dynamic supervisor seen from outside; its started value. One handle is enough for both."""
 
-
-class DynamicSupervisor(Supervisor[DynamicHandle]):
-    """A supervisor whose children are started and stopped while it runs, through its handle.
-
-    Each child is restarted alone, and forgotten when it has ended for good. ``max_children`` limits
-    the children known, those that wait to be restarted included; ``max_running`` those that run at
-    the same time: further ones wait for their turn and hold nothing; ``max_queued`` the starts that
-    wait for one key (``on_conflict="queue"``). All are stopped at the same time, each in its own
-    ``shutdown`` seconds. ``name``, ``breaker`` and ``defaults`` as for
-    `SystemSupervisor`. After Elixir's ``DynamicSupervisor``.
-    """
+class DynamicSupervisor(Rooted[T_co]):
+    """The kernel's part of the public class of that name."""
 
     __slots__ = ("breaker", "defaults", "max_children", "max_queued", "max_running", "name")
 
@@ -76,20 +59,13 @@ class DynamicSupervisor(Supervisor[DynamicHandle]):
         self.breaker: BreakerFactory = breaker
         self.defaults: ChildOptions = check_defaults(owner, defaults)
 
-    @enable_ki_protection
-    async def __call__(
-        self, *, task_status: TaskStatus[DynamicHandle] = trio.TASK_STATUS_IGNORED
-    ) -> None:
-        """Run as a root until stopped, cancelled or failed, as a `SystemSupervisor` does."""
-        await run_root(self, self.name, task_status.started)
-
     async def live_as_child(self, incarnation: Any) -> None:
         """Run as one incarnation of a child of another supervisor, or of a root."""
         member = incarnation.member
         assert member is not None
         loop = DynamicLoop(self, incarnation)
         member.inner = loop
-        await loop.run(lambda: incarnation.started(DynamicHandle.of(member)))
+        await loop.run(lambda: incarnation.started(self.handle_of(member)))
 
     def _fields(self) -> tuple[object, ...]:
         limits = self.max_children, self.max_running, self.max_queued
@@ -115,7 +91,7 @@ class DynamicLoop(Loop):
 
     strategy = "one_for_one"
 
-    def __init__(self, supervisor: DynamicSupervisor, own: Incarnation) -> None:
+    def __init__(self, supervisor: DynamicSupervisor[Any], own: Incarnation) -> None:
         super().__init__(own)
         self.breaker_factory = supervisor.breaker
         self.defaults = supervisor.defaults
@@ -283,7 +259,7 @@ class Admission(Calls):
         self._queues[known.key] = deque([call])
         incarnation = known.incarnation
         if known.phase.is_alive and incarnation is not None:
-            with self.loop.on_behalf_of(call.span):
+            with self.loop.on_behalf_of(call):
                 self.loop.shutdowns.ask(known, incarnation, "call")
             incarnation.follow(Then.DOWN)
         else:

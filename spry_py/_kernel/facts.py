@@ -1,13 +1,28 @@
-"""Events: the facts of a tree, as frozen values, for whoever subscribes to them.
+"""Facts: what happens in a tree, as frozen events for subscribers, and who else hears of it.
 
-The extra fields of each stand behind ``seq``, ``at`` and ``path``, which all of them have.
+The extra fields of each event stand behind ``seq``, ``at`` and ``path``, which all of them have.
+`Listener` hears of more: of every operation, at its beginning and its end. What it is given are
+the kernel's own objects, of which it reads what the protocols here show; it keeps what it knows of
+an operation in tables of its own, with these objects as keys.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from time import time
+from typing import Any, Protocol, TypeAlias
 
-from spry_py._spec.termination import TerminationReport
+import trio
+
+from spry_py._spec.child import Child
+from spry_py._spec.options import Kind
+from spry_py._spec.termination import Burden, TerminationReport
+
+# what listeners are called through, for those of them that emit by themselves
+from .guard import Guard as Guard  # noqa: PLC0414 - handed on
+from .guard import guarded as guarded  # noqa: PLC0414 - handed on
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,3 +162,275 @@ class EventsLost(Event):
     """
 
     count: int
+
+
+# How events reach those who have subscribed
+
+
+class Subscriber(Protocol):
+    """Is offered each event of a tree. Must neither wait nor raise."""
+
+    def offer(self, event: Event, /) -> object: ...  # pragma: no cover - a protocol
+
+    def wake(self) -> object:
+        """Nothing more comes."""
+
+
+class Stream:
+    """The events of one tree, on their way to those who have subscribed."""
+
+    __slots__ = ("has_ended", "seq", "subscribers")
+
+    def __init__(self) -> None:
+        # never another list: listeners hold on to it, to see at a glance if there are any
+        self.subscribers: list[Subscriber] = []
+        self.seq = 0
+        self.has_ended = False
+
+    def publish(self, kind: Callable[..., Event], path: str, *details: object) -> None:
+        """Make an event of a fact and hand it to all whom it concerns."""
+        self.seq += 1
+        event = kind(self.seq, trio.current_time(), path, *details, time=time())
+        for subscriber in self.subscribers:
+            subscriber.offer(event)
+
+    def end(self) -> None:
+        """Nothing more will happen in this tree."""
+        self.has_ended = True
+        for subscriber in self.subscribers:
+            subscriber.wake()
+
+
+# What facts are about: the kernel's objects, as far as listeners may look
+
+
+class Incident:
+    """A termination and what is done about it, until it is cured or given up."""
+
+    __slots__ = ("__weakref__", "attempt")
+
+    def __init__(self) -> None:
+        # how often a breaker has been asked about it: written by those who ask
+        self.attempt = 0
+
+
+class Origin:
+    """A call that code outside the loop makes."""
+
+    __slots__ = ("__weakref__",)
+
+
+class AboutRun(Protocol):
+    """One incarnation of a child."""
+
+    @property
+    def number(self) -> int: ...  # pragma: no cover - the body of a protocol, as all below
+
+    @property
+    def started_at(self) -> float | None: ...  # pragma: no cover
+
+    @property
+    def burden(self) -> Burden: ...  # pragma: no cover
+
+    @property
+    def member(self) -> AboutChild | None: ...  # pragma: no cover
+
+
+class AboutChild(Protocol):
+    """A child, over its incarnations in one incarnation of its supervisor."""
+
+    @property
+    def key(self) -> str: ...  # pragma: no cover
+
+    @property
+    def path(self) -> str: ...  # pragma: no cover
+
+    @property
+    def kind(self) -> Kind: ...  # pragma: no cover
+
+    @property
+    def child(self) -> Child[Any]: ...  # pragma: no cover
+
+    @property
+    def number(self) -> int: ...  # pragma: no cover
+
+    @property
+    def restarts(self) -> int: ...  # pragma: no cover
+
+    @property
+    def is_declared(self) -> bool: ...  # pragma: no cover
+
+    @property
+    def last_report(self) -> TerminationReport | None: ...  # pragma: no cover
+
+    @property
+    def incident(self) -> Incident | None: ...  # pragma: no cover
+
+    @property
+    def loop(self) -> AboutSystem: ...  # pragma: no cover
+
+    @property
+    def inner(self) -> AboutSystem | None: ...  # pragma: no cover
+
+
+class AboutSystem(Protocol):
+    """One incarnation of a supervisor."""
+
+    @property
+    def path(self) -> str: ...  # pragma: no cover
+
+    @property
+    def strategy(self) -> str: ...  # pragma: no cover
+
+    @property
+    def own(self) -> AboutRun: ...  # pragma: no cover
+
+    @property
+    def incident(self) -> Incident | None: ...  # pragma: no cover
+
+    @property
+    def failure(self) -> BaseException | None: ...  # pragma: no cover
+
+    @property
+    def is_stopping(self) -> bool: ...  # pragma: no cover
+
+    @property
+    def has_ended(self) -> bool: ...  # pragma: no cover
+
+    @property
+    def part_of(self) -> Cause: ...  # pragma: no cover
+
+
+Cause: TypeAlias = tuple[object, ...]
+"""What an operation is a part of: the first of these that a listener knows anything about.
+
+An `Incident` stands for the restart under way, an `Origin` for the code that makes this call, an
+`AboutRun` for the start of this incarnation; besides there are startups, of which nothing is read.
+"""
+
+
+class Listener(Protocol):
+    """Hears of every fact of one tree, in order. Decides nothing, and never raises."""
+
+    # A tree
+
+    def outside(self) -> AbstractContextManager[object]:
+        """Around the whole life of a tree: nothing inside belongs to an operation outside it."""
+
+    def bear(self, spawn: Callable[..., object], function: object, run: AboutRun, key: str) -> None:
+        """Call ``spawn(function, run, name=key)`` outside whatever operation is under way here."""
+
+    def tree_ended(self) -> None:
+        """The root has ended, and there is nothing left to tell."""
+
+    # What others do with a tree
+
+    def call_made(self, call: Origin) -> None:
+        """It is made by the code that runs here and now; what comes of it is a part of that."""
+
+    def stop_asked(self, system: AboutSystem) -> None:
+        """The code that runs here and now wants it stopped."""
+
+    def inject(self, child: AboutChild, headers: dict[str, str]) -> None:
+        """Write what makes whatever another process does a part of the child's last start."""
+
+    @property
+    def inject_here(self) -> Callable[[dict[str, str]], object]:
+        """The same for the code that runs here and now. May raise, and outlive the tree."""
+
+    # A system comes up
+
+    def startup_began(self, system: AboutSystem, startup: object, part_of: Cause) -> None: ...
+
+    def startup_ended(
+        self, system: AboutSystem, startup: object, error: BaseException | None
+    ) -> None: ...
+
+    def system_started(self, system: AboutSystem) -> None: ...
+
+    def system_stopped(self, system: AboutSystem) -> None: ...
+
+    # A child comes up
+
+    def child_starting(self, child: AboutChild, run: AboutRun) -> None: ...
+
+    def child_started(self, child: AboutChild, run: AboutRun) -> None: ...
+
+    def start_ignored(self, child: AboutChild) -> None: ...
+
+    def start_slow(self, child: AboutChild, run: AboutRun, stack: str, seconds: float) -> None: ...
+
+    def system_slow(
+        self, system: AboutSystem, startup: object, stack: str, seconds: float
+    ) -> None: ...
+
+    # A child ends
+
+    def child_ended(self, child: AboutChild, run: AboutRun, report: TerminationReport) -> None: ...
+
+    def terminated(self, child: AboutChild, incident: Incident, wanted: bool) -> None:
+        """It has ended by itself: the incident stays open while something is done about it."""
+
+    def ended_unasked(self, child: AboutChild) -> None:
+        """It has ended by itself, and nothing is going to be done about it any more."""
+
+    def own_breaker_refused(self, child: AboutChild) -> None:
+        """The breaker of a child alone does not let it be restarted."""
+
+    def child_discarded(self, child: AboutChild) -> None: ...
+
+    # A child is stopped
+
+    def child_asked(self, child: AboutChild, run: AboutRun) -> None:
+        """It is about to be stopped, whatever its burden becomes."""
+
+    def child_settling(self, child: AboutChild, run: AboutRun) -> None:
+        """It is about to be asked to finish; a root is no child."""
+
+    def child_aborted(self, child: AboutChild, run: AboutRun) -> None:
+        """It is about to be cancelled; a root is no child."""
+
+    def child_overdue(self, child: AboutChild, run: AboutRun) -> None:
+        """It has been asked to finish and has not; it is about to be cancelled."""
+
+    def stuck(
+        self, system: AboutSystem, run: AboutRun | None, stuck: Sequence[tuple[str, str]]
+    ) -> None:
+        """Children at or below ``run`` that do not end, each with its path and its stack."""
+
+    def teardown_began(self, system: AboutSystem, part_of: Cause) -> None: ...
+
+    def system_ending(self, system: AboutSystem) -> None:
+        """All that is left is stopped now, since the supervisor ends."""
+
+    def subtree_aborted(self, system: AboutSystem) -> None:
+        """A supervisor is being cancelled with all that lives below it."""
+
+    def teardown_ended(self, system: AboutSystem) -> None: ...
+
+    # A child is restarted
+
+    def restart_decided(
+        self,
+        system: AboutSystem,
+        child: AboutChild | None,
+        incident: Incident,
+        allowed: bool,
+        delay: float,
+    ) -> None:
+        """The breaker has answered for a child; for the system function, if that is ``None``."""
+
+    def child_restarted(self, child: AboutChild) -> None:
+        """Its supervisor is about to start it again."""
+
+    def attempt_failed(self, incident: Incident, error: BaseException | None) -> None:
+        """The restart under way has come to nothing, and the incident goes on."""
+
+    def incident_closed(self, incident: Incident | None) -> None:
+        """Cured, or given up: nothing more is going to be done about it."""
+
+    def escalated(self, system: AboutSystem, error: BaseException) -> None: ...
+
+
+Listen: TypeAlias = Callable[[Stream, Guard], Listener]
+"""Makes what hears of the facts of a tree, and hands the events among them to its stream."""

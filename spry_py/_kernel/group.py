@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -21,7 +21,6 @@ from spry_py._spec.errors import (
     StartupFailure,
     SupervisorStopped,
 )
-from spry_py._telemetry.spans import attempt_span
 
 from .alone import next_delay
 from .before import Before
@@ -29,9 +28,8 @@ from .messages import Ended, Replay
 from .phases import Phase
 
 if TYPE_CHECKING:
-    from spry_py._telemetry.listener import Incident
-
     from .calls import Call
+    from .facts import Cause, Incident
     from .member import Member
     from .system import SystemLoop
     from .timers import Timer
@@ -69,10 +67,9 @@ class Pending:
         self.timer: Timer | None = None
 
     @property
-    def span(self) -> Any:
+    def part_of(self) -> Cause:
         """What the restart is a part of: an attempt to cure an incident, or what a caller does."""
-        callers = [call.span for call in (*self.replays, *self.calls) if call.span is not None]
-        return attempt_span(self.incident) or next(iter(callers), None)
+        return self.incident, *self.replays, *self.calls
 
     def postpone(self, due: float) -> None:
         """The later end of two waits counts."""
@@ -102,6 +99,7 @@ class GroupRestart:
         allowed = loop.may_restart(first.key, first)
         incident, first.incident = first.incident, None
         assert incident is not None
+        incident.attempt += 1
         loop.teller.restart_decided(loop, first, incident, allowed, delay)
         if not allowed:
             loop.refuse(first, report.exception, incident)
@@ -128,7 +126,7 @@ class GroupRestart:
     def _wants_restart(self, member: Member) -> bool:
         loop = self._loop
         verdict = loop.judge(member)
-        incident = loop.teller.terminated(member, verdict)
+        incident = loop.terminated(member, verdict)
         if verdict is not Verdict.RESTART:
             loop.conclude(member, verdict, incident)
             return False
@@ -172,7 +170,7 @@ class GroupRestart:
             joined: list[Member] = []
             targets = [member for member in self._after(pending.pivot) if member.phase.is_up]
             if targets:
-                loop.teller.teardown_began(loop, pending.span)
+                loop.teller.teardown_began(loop, pending.part_of)
                 rest = self._as_long_as_it_goes_on(targets)
                 await loop.shutdowns.each(rest, partial(self._swept, joined), "restart")
                 loop.teller.teardown_ended(loop)
@@ -280,10 +278,10 @@ class GroupRestart:
         up = Phase.DONE, Phase.STARTING, Phase.RUNNING, Phase.STOPPING
         down = any(member.phase not in up for member in declared)
         if down or changes or not loop.members.added:
-            startup = await loop.run_system(pending.span, changes, before)
+            startup = await loop.run_system(pending.part_of, changes, before)
             extra = await self._shut_down_undeclared(pending, startup.declared, before)
             loop.members.gone.intersection_update(startup.declared)
-        await loop.start_added(pending.span, before)
+        await loop.start_added(pending.part_of, before)
         for member in extra:
             self._forget(member)
         loop.forget_unknown()
@@ -358,7 +356,7 @@ class GroupRestart:
         if up:
             if before is not None:
                 before.has_changed = True
-            loop.teller.teardown_began(loop, pending.span)
+            loop.teller.teardown_began(loop, pending.part_of)
             await loop.shutdowns.each(self._as_long_as_it_goes_on(up), loop.shut, "replay")
             loop.teller.teardown_ended(loop)
         if loop.is_leaving:
@@ -376,7 +374,7 @@ class GroupRestart:
         pending.failures += 1
         culprit = loop.failed.get(failure.path) if isinstance(failure, ChildFailure) else None
         delay = await self._sweep(pending) if self._all else 0.0
-        pending.incident = incident = loop.teller.restart_failed(pending.incident, failure)
+        pending.incident = incident = loop.attempt_failed(pending.incident, failure)
         if culprit is not None and not culprit.phase.is_alive:
             self._judge_culprit(culprit, incident)
         if loop.is_leaving:
@@ -386,6 +384,7 @@ class GroupRestart:
         # its own key stands for the system function
         key = loop.own.key if culprit is None else culprit.key
         allowed = loop.may_restart(key, culprit)
+        incident.attempt += 1
         loop.teller.restart_decided(loop, culprit, incident, allowed, delay)
         if allowed:
             pending.due = trio.current_time() + delay

@@ -51,9 +51,7 @@ class Incarnation:
     """One run of a key; also the ``task_status`` that its start function is given."""
 
     __slots__ = (
-        "asked_at",
         "beat_by",
-        "begun_at",
         "burden",
         "cause",
         "is_cancelled",
@@ -64,13 +62,11 @@ class Incarnation:
         "occasion",
         "run_until",
         "scope",
-        "span",
         "started_at",
         "steps",
         "task",
         "then",
         "value",
-        "wait_span",
         "where",
     )
 
@@ -94,14 +90,10 @@ class Incarnation:
         # the coroutine of a child that takes no task_status: its task does not show it
         self.steps: Any = None
         self.run_until = self.beat_by = math.inf
-        self.where: tuple[str, str] | None = None
+        # for those who hold on to it after its end: the key, the path, what writes headers
+        self.where: tuple[str, str, Callable[[dict[str, str]], object]] | None = None
         # of what runs for it elsewhere, as in a thread: what tells where that stands
         self.more_stacks: tuple[Callable[[], str], ...] = ()
-        # telemetry's: the operation under way with it; when it was begun, and asked to end
-        self.span: Any = None
-        self.wait_span: Any = None
-        self.begun_at: float | None = None
-        self.asked_at: float | None = None
 
     @property
     def ended(self) -> bool:

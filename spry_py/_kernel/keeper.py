@@ -27,6 +27,7 @@ from spry_py._spec.errors import (
 )
 
 from .calls import Calls
+from .facts import Incident
 from .mailbox import Mailbox
 from .member import Members
 from .messages import Ended
@@ -37,9 +38,9 @@ if TYPE_CHECKING:
     from spry_py._policy.restart import Strategy
     from spry_py._spec.options import Breaker, ChildOptions
     from spry_py._spec.termination import Occasion, TerminationReport
-    from spry_py._telemetry.listener import Incident
 
     from .calls import Call
+    from .facts import Cause
     from .incarnation import Incarnation
     from .life import Hook
     from .member import Member
@@ -81,15 +82,10 @@ class Keeper(Mailbox):
         self.about: Member | None = None
         # the child whose own breaker has just refused to have it restarted, until it is concluded
         self._refused: Member | None = None
-        # telemetry's: the incident that made it give up, the span its teardown belongs to, and
-        # what is under way, and since when
+        # the incident that made it give up
         self.incident: Incident | None = None
-        self.stop_span: Any = None
-        self.startup_span: Any = None
-        self.teardown_span: Any = None
-        self.last_startup: Any = None
-        self.startup_since: float | None = None
-        self.teardown_since: float | None = None
+        # what is begun or stopped now is a part of this: written by those who begin or stop it
+        self.part_of: Cause = ()
 
     def interrupted_by(self, exception: BaseException) -> None:
         self.tree.exit(exception, self)
@@ -201,11 +197,13 @@ class Keeper(Mailbox):
     def begin(self, member: Member) -> None:
         """Begin the next incarnation of a child, without waiting for it."""
         call = self.calls.starts.get(member)
-        if call is None or call.span is None:
+        before = self.part_of
+        if call is not None:
+            self.part_of = (call,)
+        try:
             incarnation = self._spawn(member)
-        else:
-            with self.on_behalf_of(call.span):
-                incarnation = self._spawn(member)
+        finally:
+            self.part_of = before
         if call is not None:
             incarnation.follow(Then.AWAITED)
 
@@ -268,13 +266,13 @@ class Keeper(Mailbox):
         self.teller.start_ignored(member)
 
     @contextmanager
-    def on_behalf_of(self, span: Any) -> Iterator[None]:
-        """What is begun inside is told as a part of the caller's ``span``."""
-        before, self.startup_span = self.startup_span, span
+    def on_behalf_of(self, call: Call) -> Iterator[None]:
+        """What is begun inside is a part of what the caller does."""
+        before, self.part_of = self.part_of, (call,)
         try:
             yield
         finally:
-            self.startup_span = before
+            self.part_of = before
 
     # What the children tell it
 
@@ -362,6 +360,19 @@ class Keeper(Mailbox):
             self._refused = member
             return unrecoverable(member.child)
         return verdict
+
+    def terminated(self, member: Member, verdict: Verdict) -> Incident:
+        """A child has ended by itself: an incident begins, to be closed by whoever cures it."""
+        incident = Incident()
+        self.teller.terminated(member, incident, verdict is Verdict.RESTART)
+        return incident
+
+    def attempt_failed(self, incident: Incident | None, error: BaseException | None) -> Incident:
+        """The incident goes on; one begins here if a caller had asked for the restart."""
+        if incident is None:
+            return Incident()
+        self.teller.attempt_failed(incident, error)
+        return incident
 
     def conclude(self, member: Member, verdict: Verdict, incident: Incident | None) -> None:
         """Write down what has become of a child that is not going to be restarted."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, assert_never
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -196,17 +196,12 @@ class Loop(Keeper):
         return allows(self.breaker, key, trio.current_time())
 
     async def _teardown(self) -> None:
-        self.teller.teardown_began(self, self._teardown_parent())
+        self.teller.system_ending(self)
         await self.stop_children()
         self.teller.teardown_ended(self)
 
     async def stop_children(self) -> None:
         await self.shutdowns.each(list(reversed(self.members)), self.shut, self.ending_for)
-
-    def _teardown_parent(self) -> Any:
-        if self.incident is not None:
-            return self.incident.term
-        return self.own.wait_span or self.own.span or self.stop_span
 
     def _unexpected(self, exception: BaseException) -> None:  # pragma: no cover - as said below
         # Ctrl-C in the tick in which the nursery of the main task ends, or a bug: not to get lost

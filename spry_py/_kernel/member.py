@@ -17,7 +17,6 @@ from spry_py._spec.child import Child
 from spry_py._spec.errors import ChildFailure, Interrupted, is_exit
 from spry_py._spec.options import Kind
 from spry_py._spec.termination import Reason, TerminationReport
-from spry_py._telemetry.spans import clean_context, context_here
 
 from .here import refuse_elsewhere
 from .incarnation import Incarnation
@@ -26,8 +25,8 @@ from .phases import MOVES, Phase, Status
 
 if TYPE_CHECKING:
     from spry_py._spec.options import Breaker
-    from spry_py._telemetry.listener import Incident
 
+    from .facts import Incident
     from .keeper import Keeper
     from .loop import Loop
 
@@ -36,20 +35,18 @@ class Member:
     """A key of one supervisor incarnation, over all incarnations of its child."""
 
     __slots__ = (
-        "attributes",
+        "__weakref__",
         "breaker",
         "child",
         "in_a_row",
         "incarnation",
         "incident",
         "inner",
-        "labels",
         "last_report",
         "loop",
         "number",
         "phase",
         "restarts",
-        "start_span",
         "watchers",
     )
 
@@ -66,12 +63,8 @@ class Member:
         self.breaker: Breaker | None = None
         self.inner: Loop | None = None
         self.watchers: trio.lowlevel.ParkingLot | None = None
-        # telemetry's: the restart under way of this child alone, its last start, and what spans,
-        # log records and metric points about it carry
+        # the restart under way of this child alone
         self.incident: Incident | None = None
-        self.start_span: Any = None
-        self.attributes: dict[str, Any] | None = None
-        self.labels: dict[str, Any] | None = None
 
     @property
     def key(self) -> str:
@@ -85,6 +78,11 @@ class Member:
     @property
     def kind(self) -> Kind:
         return self.child.kind
+
+    @property
+    def is_declared(self) -> bool:
+        """Whether a system has declared it."""
+        return self.loop.members.declared.get(self.key) is self
 
     @property
     def status(self) -> Status:
@@ -171,11 +169,7 @@ class Member:
         tree.teller.child_starting(self, incarnation)
         if child.takes_status and child.kind != "supervisor":
             tree.slow.begin(incarnation)
-        if context_here() is tree.context:
-            nursery.start_soon(in_own_task, incarnation, name=child.key)
-        else:
-            with clean_context():
-                nursery.start_soon(in_own_task, incarnation, name=child.key)
+        tree.teller.bear(nursery.start_soon, in_own_task, incarnation, child.key)
         return incarnation
 
     def close(self, incarnation: Incarnation, reason: Reason) -> bool:
@@ -194,7 +188,7 @@ class Member:
             trio.current_time(),
             time(),
         )
-        incarnation.where = (self.key, path)
+        incarnation.where = self.key, path, self.loop.teller.inject_here
         # the end itself comes last, for those that read in other threads
         self.last_report = report
         if incarnation.burden != "none":

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from spry_py._spec.child import Child
+from spry_py._spec.child import Child, Supervisor
 from spry_py._spec.errors import StartupFailure
 from spry_py._spec.termination import TerminationReport
-from spry_py._telemetry.spans import clean_context, context_here
 
 from .context import current_incarnation, enter_context
 from .here import refuse_without_trio
 from .incarnation import Incarnation
 from .life import live
 from .tree import Tree
+
+if TYPE_CHECKING:
+    from trio import TaskStatus
+
+    from .facts import Guard, Listener, Stream
+    from .member import Member
 
 # In the order of their beginnings; written by `run_root`, read by any thread.
 _living: dict[Tree, None] = {}
@@ -26,6 +31,34 @@ _living: dict[Tree, None] = {}
 def living_trees() -> list[Tree]:
     """The trees of this process, from the first moment of their boot to the last of their end."""
     return list(_living)
+
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Rooted(Supervisor[T_co]):
+    """A supervisor of the kernel. What stands below it says how it is seen, and who hears of it."""
+
+    __slots__ = ()
+
+    name: str
+
+    def listen(self, stream: Stream, guard: Guard) -> Listener:
+        """Make what hears of the facts of a tree with this root."""
+        raise NotImplementedError  # pragma: no cover - said by subclasses
+
+    def handle_of(self, member: Member) -> T_co:
+        """The started value of the incarnation that runs as ``member``."""
+        raise NotImplementedError  # pragma: no cover - said by subclasses
+
+    @enable_ki_protection
+    async def __call__(self, *, task_status: TaskStatus[T_co] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run as a root until stopped, cancelled or failed; started when the whole tree is.
+
+        Raises what the tree failed with, bare. Cancelled, it first stops the children in reverse
+        order, each with its ``shutdown`` seconds, and then lets `trio.Cancelled` go on.
+        """
+        await run_root(self, self.name, task_status.started)
 
 
 @enable_ki_protection
@@ -43,7 +76,7 @@ async def run_root(
     """
     refuse_without_trio(f"the tree {name!r}")
     host = current_incarnation()
-    tree = Tree(Child(name, supervisor), host)
+    tree = Tree(Child(name, supervisor), host, supervisor.listen)
     ground: Any = tree.root.loop
     ground.on_value = on_started
     if on_tree is not None:
@@ -56,8 +89,7 @@ async def run_root(
         async with trio.open_nursery() as outside:
             outside.start_soon(_watch, tree, outside.cancel_scope, name="spry_py watcher")
             outside.start_soon(tree.alarm.run, name="spry_py alarm")
-            with trio.CancelScope(shield=True), clean_context():
-                tree.context = context_here()
+            with trio.CancelScope(shield=True), tree.teller.outside():
                 await live(incarnation)
             tree.alarm.close()
             outside.cancel_scope.cancel()

@@ -228,9 +228,9 @@ class Shutdowns:
             self._arm(min(self._asked.values()))
 
     def _overdue(self, one: Incarnation | Hook, now: float) -> None:
-        teller = self._loop.teller
+        teller, guard = self._loop.teller, self._loop.tree.guard
         if isinstance(one, Hook):
-            stuck = teller.guard(_hook_stack, one) or (one.path, "")
+            stuck = guard(_hook_stack, one) or (one.path, "")
             teller.stuck(self._loop, None, [stuck])
         elif one.burden == "settling" and not one.scope.cancel_called:
             assert one.member is not None
@@ -239,7 +239,7 @@ class Shutdowns:
             return
         else:
             here = [(one.path, "")]
-            teller.stuck(self._loop, one.wait_span, teller.guard(stuck_below, one) or here)
+            teller.stuck(self._loop, one, guard(stuck_below, one) or here)
         self._intervals[one] = 2 * self._intervals.get(one, STUCK_AFTER)
         self._asked[one] = now + self._intervals[one]
 
@@ -277,7 +277,7 @@ def stack_of(incarnation: Incarnation, whole: bool = True) -> str:
     nested = _nested_in(incarnation.task)
     parts.extend(_lines_of_each(task for task in nested if whole or _runs(task, incarnation)))
     assert incarnation.member is not None
-    guard = incarnation.member.loop.teller.guard
+    guard = incarnation.member.loop.tree.guard
     parts.extend(guard(_said, tell) or "" for tell in incarnation.more_stacks)
     return "".join(parts)
 

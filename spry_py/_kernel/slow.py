@@ -100,17 +100,16 @@ def _report_child(incarnation: Incarnation, seconds: float) -> None:
     member = incarnation.member
     assert member is not None, "a start has ended, and is still looked after"
     if not _is_cancelled(incarnation) and incarnation.burden == "none" and _is_inner(incarnation):
-        teller = member.loop.teller
-        stack = teller.guard(stack_of, incarnation, False) or ""
-        teller.start_slow(member, incarnation, stack, seconds)
+        stack = member.loop.tree.guard(stack_of, incarnation, False) or ""
+        member.loop.teller.start_slow(member, incarnation, stack, seconds)
 
 
 def _report_system(startup: Startup, seconds: float) -> None:
     own = startup.loop.own
     if not startup.is_waiting and not _is_cancelled(own) and _is_inner(own):
-        teller = startup.loop.teller
-        stack = teller.guard(stack_of, own, False) or ""
-        teller.system_slow(startup.loop, stack, seconds)
+        loop = startup.loop
+        stack = loop.tree.guard(stack_of, own, False) or ""
+        loop.teller.system_slow(loop, startup, stack, seconds)
 
 
 def _is_cancelled(incarnation: Incarnation) -> bool:

@@ -402,7 +402,7 @@ class Startup:
         self, members: list[Member], after: Callable[[Member], object] | None = None
     ) -> None:
         loop = self._loop
-        loop.teller.teardown_began(loop, loop.startup_span)
+        loop.teller.teardown_began(loop, loop.part_of)
         with trio.CancelScope(shield=True):
             row, after = list(reversed(members)), after or self._shut
             await loop.shutdowns.each(row, after, self._occasion)

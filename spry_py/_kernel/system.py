@@ -6,10 +6,8 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, cast
 
-import trio
 from trio.lowlevel import enable_ki_protection
 
-from spry_py._handles.system import SystemHandle
 from spry_py._policy.breaker import RateLimited
 from spry_py._policy.restart import AUTO_SHUTDOWN, STRATEGIES, AutoShutdown, Strategy
 from spry_py._spec.check import check_async_function, check_breaker, check_choice, check_key
@@ -23,15 +21,14 @@ from .group import GroupRestart
 from .loop import Loop
 from .messages import Emptied
 from .phases import Phase
-from .root import run_root
+from .root import Rooted, T_co
 from .scope import Scope
 from .startup import Startup
 
 if TYPE_CHECKING:
-    from trio import TaskStatus
-
     from .before import Before
     from .calls import Call
+    from .facts import Cause
     from .incarnation import Incarnation
     from .member import Member
 
@@ -49,22 +46,8 @@ class SystemOptions(TypedDict, total=False):
     defaults: ChildOptions | None
 
 
-class SystemSupervisor(Supervisor[SystemHandle]):
-    """A supervisor of the children that a system declares, in the order in which it does.
-
-    ``system`` is an async function ``(scope) -> None``, or a sequence of `Child`. ``name`` is the
-    root's part of every path, if this is a root; unless given, the name of the system function, or
-    of the program for a sequence. ``strategy`` says who is restarted with a child: nobody
-    (``"one_for_one"``), its later siblings (``"rest_for_one"``), or all (``"one_for_all"``).
-    ``breaker`` is a breaker factory, asked before every restart; when it says no the supervisor
-    stops its children and fails with `TooManyRestarts`, for its parent to decide. ``auto_shutdown``
-    lets the end of children end the supervisor. ``defaults`` are options of `Child` for those of
-    its children that do not say otherwise and are no supervisors themselves.
-
-    It is a trio-style async function itself: ``handle = await nursery.start(SystemSupervisor(f))``
-    runs a tree in any trio program. Frozen; raises `TypeError` or `ValueError` for bad values, and
-    `ReusedKey` for a sequence with a key in it twice. After Erlang's ``supervisor``.
-    """
+class SystemSupervisor(Rooted[T_co]):
+    """The kernel's part of the public class of that name."""
 
     __slots__ = ("_said", "auto_shutdown", "breaker", "defaults", "name", "strategy", "system")
 
@@ -92,26 +75,13 @@ class SystemSupervisor(Supervisor[SystemHandle]):
         self.auto_shutdown: AutoShutdown = auto_shutdown
         self.defaults: ChildOptions = check_defaults(owner, defaults)
 
-    @enable_ki_protection
-    async def __call__(
-        self, *, task_status: TaskStatus[SystemHandle] = trio.TASK_STATUS_IGNORED
-    ) -> None:
-        """Run as a root until stopped, cancelled or failed; started when the whole tree is.
-
-        Raises what the tree failed with, bare. Cancelled, it first stops the children in reverse
-        order, each with its ``shutdown`` seconds, and then lets `trio.Cancelled` go on.
-        """
-        await run_root(self, self.name, task_status.started)
-
     async def live_as_child(self, incarnation: Any) -> None:
         """Run as one incarnation of a child of another supervisor, or of a root."""
         member = incarnation.member
         assert member is not None
         loop = SystemLoop(self, incarnation)
-        if member.inner is not None:
-            loop.last_startup = member.inner.last_startup
         member.inner = loop
-        await loop.run(lambda: incarnation.started(SystemHandle.of(member)))
+        await loop.run(lambda: incarnation.started(self.handle_of(member)))
 
     def _fields(self) -> tuple[object, ...]:
         own = self.name, self._said, self.strategy, self.breaker, self.auto_shutdown
@@ -143,7 +113,7 @@ class SystemSupervisor(Supervisor[SystemHandle]):
 class SystemLoop(Loop):
     """One incarnation of a `SystemSupervisor`."""
 
-    def __init__(self, supervisor: SystemSupervisor, own: Incarnation) -> None:
+    def __init__(self, supervisor: SystemSupervisor[Any], own: Incarnation) -> None:
         super().__init__(own)
         self.system = supervisor.system
         self.strategy = supervisor.strategy
@@ -160,7 +130,7 @@ class SystemLoop(Loop):
         self.waiting_for: Collection[Member] = ()
 
     async def boot(self) -> None:
-        await self.run_system(self.teller.boot_parent(self))
+        await self.run_system((self.own,))
         if self._auto_shutdown == "when_empty":
             self.post(Emptied())
 
@@ -178,14 +148,15 @@ class SystemLoop(Loop):
         check_significant(self.path, child, self._auto_shutdown)
 
     async def run_system(
-        self, parent: Any, changes: bool = False, before: Before | None = None
+        self, part_of: Cause, changes: bool = False, before: Before | None = None
     ) -> Startup:
         """Run the system function; raises the `StartupFailure` it ends with.
 
         With ``changes``, a child whose specification has changed is started anew.
         """
         self.startup = startup = Startup(self, changes, before)
-        self.teller.startup_began(self, parent)
+        self.teller.startup_began(self, startup, part_of)
+        self.part_of = (startup,)
         error: BaseException | None = None
         try:
             await startup.run()
@@ -193,16 +164,16 @@ class SystemLoop(Loop):
             error = exception
             raise
         finally:
-            self.startup, self.waiting_for = None, ()
+            self.startup, self.waiting_for, self.part_of = None, (), ()
             self.failed = startup.failed
-            self.teller.startup_ended(self, error)
+            self.teller.startup_ended(self, startup, error)
             del error
         return startup
 
     def waits_for(self, incarnation: Incarnation) -> bool:
         return self.startup is not None and incarnation.member in self.waiting_for
 
-    async def start_added(self, parent: Any, before: Before | None) -> None:
+    async def start_added(self, part_of: Cause, before: Before | None) -> None:
         """Start those children again that no system has declared, after the declared ones."""
         added = self.members.added.values()
         down = [member for member in added if member.phase is Phase.RESTARTING]
@@ -210,12 +181,12 @@ class SystemLoop(Loop):
             return
         self.startup = startup = Startup(self, before=before)
         self.failed = startup.failed
-        self.startup_span = parent
+        self.part_of = part_of
         try:
             for member in down:
                 await startup.start_again(member)
         finally:
-            self.startup = self.startup_span = None
+            self.startup, self.part_of = None, ()
 
     def restart_at(self, member: Member) -> float | None:
         own = super().restart_at(member)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import trio
 
-from spry_py._telemetry.listener import Teller
-
+from .facts import Guard, Listen, Stream
 from .incarnation import Incarnation
 from .kept import Kept
 from .member import Member
@@ -17,8 +17,6 @@ from .slow import SlowStarts
 from .timers import Alarm
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from spry_py._spec.child import Child
     from spry_py._spec.termination import TerminationReport
 
@@ -31,27 +29,28 @@ class Tree:
     __slots__ = (
         "alarm",
         "clock",
-        "context",
         "exit_exception",
+        "guard",
         "kept",
         "last_key",
         "root",
         "slow",
+        "stream",
         "teller",
         "token",
     )
 
-    def __init__(self, child: Child[Any], host: Incarnation | None) -> None:
+    def __init__(self, child: Child[Any], host: Incarnation | None, listen: Listen) -> None:
         self.alarm = Alarm()
         self.slow = SlowStarts(self.alarm)
-        self.teller = Teller(self.exit)
+        self.guard = Guard(self.exit)
+        self.stream = Stream()
+        self.teller = listen(self.stream, self.guard)
         self.token = trio.lowlevel.current_trio_token()
         # readable from every thread, and after the run
         self.clock = trio.lowlevel.current_clock()
         self.exit_exception: BaseException | None = None
         self.kept = Kept()
-        # telemetry's: the context, known to be outside all spans, in which children are born
-        self.context: object = None
         # the number in the last key that was made up
         self.last_key = 0
         ground: Any = Ground(self, host)
@@ -59,7 +58,6 @@ class Tree:
         self.root.number = 1
         self.root.incarnation = Incarnation(self.root, float("inf"))
         self.root.move(Phase.STARTING)
-        self.teller.listen()
 
     @property
     def incarnation(self) -> Incarnation:
@@ -99,7 +97,7 @@ class Ground:
         self.own = host
         self.has_ended = False
         self.cancelled = False
-        self.teardown_span = self.startup_span = None
+        self.part_of = ()
         loop: Any = self
         self.shutdowns = Shutdowns(loop)
         # told the root's started value

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from spry_py._spec.errors import sole_leaf_of
 
 if TYPE_CHECKING:
-    from spry_py._kernel.keeper import Keeper
-    from spry_py._kernel.member import Member
+    from spry_py._kernel.facts import AboutChild, AboutSystem
     from spry_py._spec.termination import TerminationReport
 
 Attributes: TypeAlias = dict[str, Any]
@@ -28,28 +27,21 @@ def library_version() -> str:
         return "0"
 
 
-def system_attributes(loop: Keeper) -> Attributes:
+def system_attributes(system: AboutSystem) -> Attributes:
     """What all spans carry."""
-    return {"spry.system.path": loop.path, "spry.system.incarnation": loop.own.number}
+    return {"spry.system.path": system.path, "spry.system.incarnation": system.own.number}
 
 
-def child_attributes(member: Member) -> Attributes:
-    """What all spans about one incarnation of a child carry; the same dict each time."""
-    attributes = member.attributes
-    if attributes is None or attributes["spry.child.incarnation"] != member.number:
-        member.attributes = attributes = _child_attributes(member)
-    return attributes
-
-
-def _child_attributes(member: Member) -> Attributes:
+def child_attributes(child: AboutChild) -> Attributes:
+    """What all spans and records about the last incarnation of a child carry."""
     return {
-        "spry.system.path": member.loop.path,
-        "spry.system.incarnation": member.loop.own.number,
-        "spry.child.key": member.key,
-        "spry.child.path": member.path,
-        "spry.child.incarnation": member.number,
-        "spry.child.kind": member.kind,
-        "spry.restart.type": member.child.restart,
+        "spry.system.path": child.loop.path,
+        "spry.system.incarnation": child.loop.own.number,
+        "spry.child.key": child.key,
+        "spry.child.path": child.path,
+        "spry.child.incarnation": child.number,
+        "spry.child.kind": child.kind,
+        "spry.restart.type": child.child.restart,
     }
 
 

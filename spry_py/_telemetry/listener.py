@@ -7,10 +7,11 @@ a look at `None` is all they cost.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from spry_py._handles.subscription import Stream
 from spry_py._kernel.facts import (
     ChildAborted,
     ChildDiscarded,
@@ -22,18 +23,18 @@ from spry_py._kernel.facts import (
     ChildStuck,
     ChildTerminated,
     Escalated,
+    Incident,
     RestartRefused,
     RestartScheduled,
     SystemStarted,
     SystemStopped,
     SystemTeardown,
 )
-from spry_py._kernel.guard import Guard
-from spry_py._policy.restart import Verdict
 from spry_py._spec.errors import Ignore, Interrupted, sole_leaf_of
 
 from .attributes import system_attributes
 from .logs import (
+    LEVELS,
     log,
     log_child,
     log_end,
@@ -41,36 +42,31 @@ from .logs import (
     log_failed_start,
     log_restart,
     log_started,
+    may_be_on,
 )
 from .metrics import Metrics, metrics_of_application
 from .spans import (
     Spans,
-    callers_span,
+    clean_context,
+    context_here,
     end,
-    mark_late,
+    inject,
     spans_of_application,
 )
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
-    from spry_py._kernel.incarnation import Incarnation
-    from spry_py._kernel.keeper import Keeper
-    from spry_py._kernel.member import Member
+    from spry_py._kernel.facts import (
+        AboutChild,
+        AboutRun,
+        AboutSystem,
+        Cause,
+        Guard,
+        Origin,
+        Stream,
+    )
     from spry_py._spec.termination import TerminationReport
-
-
-class Incident:
-    """A termination and what is done about it, until it is cured or given up."""
-
-    __slots__ = ("attempt", "term", "trying")
-
-    def __init__(self) -> None:
-        # its own span, and whose restart is under way: written by `Spans`
-        self.term: Span | None = None
-        # the span of the restart under way, and its number
-        self.trying: Span | None = None
-        self.attempt = 0
 
 
 class Teller:
@@ -80,99 +76,133 @@ class Teller:
     decides anything nor takes the fact from the others.
     """
 
-    __slots__ = ("_ending", "guard", "metrics", "spans", "stream", "subscribers")
+    __slots__ = ("_context", "_ending", "guard", "metrics", "spans", "stream", "subscribers")
 
-    def __init__(self, interrupted: Callable[[BaseException], object]) -> None:
-        self.guard = Guard(interrupted)
-        self.stream = Stream()
+    # writes headers for the code that runs here and now, which belongs to no living child
+    inject_here = staticmethod(inject)
+
+    def __init__(self, stream: Stream, guard: Guard) -> None:
+        self.guard = guard
+        self.stream = stream
         # with nobody there, one look at this is all that events cost
-        self.subscribers = self.stream.subscribers
+        self.subscribers = stream.subscribers
         # whose last teardown has been told
-        self._ending: set[Keeper] = set()
+        self._ending: set[AboutSystem] = set()
+        # outside all spans: children are born in it
+        self._context: object = None
         self.spans: Spans | None = None
         self.metrics: Metrics | None = None
 
-    def listen(self) -> None:
-        """Look for the providers of the application."""
+    # A tree
+
+    @contextmanager
+    def outside(self) -> Iterator[None]:
+        """Around the life of the tree: no span is current inside, and providers are looked for.
+
+        Not before, since one may let Ctrl-C in, and there must be a tree that it stops.
+        """
         self.spans = self.guard(spans_of_application)
         self.metrics = self.guard(metrics_of_application)
+        with clean_context():
+            self._context = context_here()
+            yield
 
-    def callers_span(self) -> Span | None:
-        """The span that the calling code stands in."""
-        return self.guard(callers_span) if self.spans is not None else None
-
-    # A system comes up
-
-    def boot_parent(self, loop: Keeper) -> Span | None:
-        """The span that the first startup of a system belongs to; nothing for a root."""
-        span: Span | None = loop.own.span
-        return span
-
-    def startup_began(self, loop: Keeper, parent: Span | None) -> None:
-        if self.metrics is not None:
-            self.guard(self.metrics.startup_began, loop)
-        if self.spans is not None:
-            self.guard(self.spans.startup_began, loop, parent)
-
-    def startup_ended(self, loop: Keeper, error: BaseException | None) -> None:
-        if self.metrics is not None:
-            self.guard(self.metrics.startup_ended, loop)
-        if self.spans is not None:
-            self.guard(self.spans.startup_ended, loop, error)
-
-    def system_started(self, loop: Keeper) -> None:
-        if self.subscribers:
-            self.guard(self.stream.publish, SystemStarted, loop.path)
-        if _is_root(loop):
-            fields = system_attributes(loop)
-            self.guard(log, SystemStarted, loop.path, "started", fields, None)
-
-    def system_stopped(self, loop: Keeper) -> None:
-        self._ending.discard(loop)
-        if self.subscribers:
-            self.guard(self.stream.publish, SystemStopped, loop.path)
-        self.incident_closed(loop.incident)
-        if _is_root(loop) and loop.failure is None:
-            fields = system_attributes(loop)
-            self.guard(log, SystemStopped, loop.path, "stopped", fields, None)
+    def bear(self, spawn: Callable[..., object], function: object, run: AboutRun, key: str) -> None:
+        """Call ``spawn(function, run, name=key)``, with no current span in the task's context."""
+        if context_here() is self._context:
+            spawn(function, run, name=key)
+        else:
+            with clean_context():
+                spawn(function, run, name=key)
 
     def tree_ended(self) -> None:
         """The root has ended, and there is nothing left to tell."""
         self.stream.end()
 
+    # What others do with a tree
+
+    def call_made(self, call: Origin) -> None:
+        if self.spans is not None:
+            self.guard(self.spans.call_made, call)
+
+    def stop_asked(self, system: AboutSystem) -> None:
+        if self.spans is not None:
+            self.guard(self.spans.stop_asked, system)
+
+    def inject(self, child: AboutChild, headers: dict[str, str]) -> None:
+        """Write what makes whatever another process does a part of the child's last start."""
+        context = self.spans.last_start(child) if self.spans is not None else None
+        self.guard(inject, headers, context)
+
+    # A system comes up
+
+    def startup_began(self, system: AboutSystem, startup: object, part_of: Cause) -> None:
+        if self.metrics is not None:
+            self.guard(self.metrics.startup_began, startup)
+        if self.spans is not None:
+            self.guard(self.spans.startup_began, system, startup, part_of)
+
+    def startup_ended(
+        self, system: AboutSystem, startup: object, error: BaseException | None
+    ) -> None:
+        if self.metrics is not None:
+            self.guard(self.metrics.startup_ended, system, startup)
+        if self.spans is not None:
+            self.guard(self.spans.startup_ended, startup, error)
+
+    def system_started(self, system: AboutSystem) -> None:
+        if self.subscribers:
+            self.guard(self.stream.publish, SystemStarted, system.path)
+        if _is_root(system):
+            fields = system_attributes(system)
+            self.guard(log, SystemStarted, system.path, "started", fields, None)
+
+    def system_stopped(self, system: AboutSystem) -> None:
+        self._ending.discard(system)
+        if self.subscribers:
+            self.guard(self.stream.publish, SystemStopped, system.path)
+        self.incident_closed(system.incident)
+        if self.spans is not None:
+            self.guard(self.spans.system_stopped, system)
+        if _is_root(system) and system.failure is None:
+            fields = system_attributes(system)
+            self.guard(log, SystemStopped, system.path, "stopped", fields, None)
+
     # A child comes up
 
-    def child_starting(self, member: Member, incarnation: Incarnation) -> None:
+    def child_starting(self, child: AboutChild, run: AboutRun) -> None:
         if self.subscribers:
-            self.guard(self.stream.publish, ChildStarting, member.path, incarnation.number)
+            self.guard(self.stream.publish, ChildStarting, child.path, run.number)
         if self.metrics is not None:
-            self.guard(self.metrics.child_starting, incarnation)
+            self.guard(self.metrics.child_starting, run)
         if self.spans is not None:
-            self.guard(self.spans.child_starting, member, incarnation)
+            self.guard(self.spans.child_starting, child, run)
 
-    def child_started(self, member: Member, incarnation: Incarnation) -> None:
+    def child_started(self, child: AboutChild, run: AboutRun) -> None:
         if self.subscribers:
-            self.guard(self.stream.publish, ChildStarted, member.path, incarnation.number)
+            self.guard(self.stream.publish, ChildStarted, child.path, run.number)
         if self.metrics is not None:
-            self.guard(self.metrics.child_started, member, incarnation)
-        span, incarnation.span = incarnation.span, None
-        if span is not None:
+            self.guard(self.metrics.child_started, child, run)
+        span = None
+        if self.spans is not None:
+            span = self.spans.child_started(run)
             self.guard(end, span)
-        self.guard(log_started, member, incarnation.number, span)
+        if may_be_on(LEVELS[ChildStarted]):
+            self.guard(log_started, child, run.number, span)
 
-    def start_ignored(self, member: Member) -> None:
+    def start_ignored(self, child: AboutChild) -> None:
         text = "left out: its start raised Ignore"
-        self.guard(log_child, member, ChildTerminated, text, None)
+        self.guard(log_child, child, ChildTerminated, text, None)
 
-    def start_slow(
-        self, member: Member, incarnation: Incarnation, stack: str, seconds: float
-    ) -> None:
+    def start_slow(self, child: AboutChild, run: AboutRun, stack: str, seconds: float) -> None:
         text = f"has not started within {seconds:g} s"
-        self._tell_slow(member.path, text, stack, seconds, incarnation.span)
+        span = self.spans.start_of(run) if self.spans is not None else None
+        self._tell_slow(child.path, text, stack, seconds, span)
 
-    def system_slow(self, loop: Keeper, stack: str, seconds: float) -> None:
+    def system_slow(self, system: AboutSystem, startup: object, stack: str, seconds: float) -> None:
         text = f"has not come to the end of its system function within {seconds:g} s"
-        self._tell_slow(loop.path, text, stack, seconds, loop.startup_span)
+        span = self.spans.startup_of(startup) if self.spans is not None else None
+        self._tell_slow(system.path, text, stack, seconds, span)
 
     def _tell_slow(
         self, path: str, text: str, stack: str, seconds: float, span: Span | None
@@ -186,193 +216,219 @@ class Teller:
 
     # A child ends
 
-    def child_ended(
-        self, member: Member, incarnation: Incarnation, report: TerminationReport
-    ) -> None:
-        span, incarnation.span = incarnation.span, None
-        wait, incarnation.wait_span = incarnation.wait_span, None
+    def child_ended(self, child: AboutChild, run: AboutRun, report: TerminationReport) -> None:
+        span = wait = None
+        if self.spans is not None:
+            span, wait = self.spans.child_ended(run)
         failed = report.started_at is None and report.burden == "none" and _is_failure(report)
         if self.subscribers:
             kind = ChildStartFailed if failed else ChildTerminated
             self.guard(self.stream.publish, kind, report.path, report)
         if failed:
-            self._tell_failed_start(member, incarnation, report, span)
+            self._tell_failed_start(child, run, report, span)
             return
         if self.metrics is not None:
-            self.guard(self.metrics.child_ended, member, incarnation, report)
+            self.guard(self.metrics.child_ended, child, run, report)
         if span is not None:
             self.guard(end, span)
         if report.burden != "none":
-            self._tell_asked_end(member, report, wait)
+            self._tell_asked_end(child, report, wait)
 
     def _tell_failed_start(
-        self,
-        member: Member,
-        incarnation: Incarnation,
-        report: TerminationReport,
-        span: Span | None,
+        self, child: AboutChild, run: AboutRun, report: TerminationReport, span: Span | None
     ) -> None:
         if self.metrics is not None:
-            self.guard(self.metrics.start_failed, member, incarnation, report)
+            self.guard(self.metrics.start_failed, child, run, report)
         exception = report.exception
         trace = None
         if self.spans is not None and span is not None:
             trace = self.guard(self.spans.start_failed, span, exception)
-        self.guard(log_failed_start, member, exception, span, trace)
+        if may_be_on(LEVELS[ChildStartFailed]):
+            self.guard(log_failed_start, child, exception, span, trace)
 
-    def _tell_asked_end(self, member: Member, report: TerminationReport, wait: Span | None) -> None:
+    def _tell_asked_end(
+        self, child: AboutChild, report: TerminationReport, wait: Span | None
+    ) -> None:
         trace = None
         if self.spans is not None and wait is not None:
             trace = self.guard(self.spans.wait_ended, wait, report)
-        self.guard(log_end, member, report, wait, trace)
+        self._log_end(child, report, wait, trace)
 
-    def terminated(self, member: Member, verdict: Verdict) -> Incident:
+    def _log_end(
+        self, child: AboutChild, report: TerminationReport, span: Span | None, trace: str | None
+    ) -> None:
+        if may_be_on(logging.ERROR if report.failed else LEVELS[ChildTerminated]):
+            self.guard(log_end, child, report, span, trace)
+
+    def terminated(self, child: AboutChild, incident: Incident, wanted: bool) -> None:
         """A child has ended by itself; its incident stays open while something is done about it."""
-        report = member.last_report
+        report = child.last_report
         assert report is not None
-        incident = Incident()
-        trace = None
+        trace = span = None
         if self.spans is not None:
-            wanted = verdict is Verdict.RESTART
-            trace = self.guard(self.spans.terminated, member, report, wanted, incident)
-        self.guard(log_end, member, report, incident.term, trace)
-        return incident
+            trace = self.guard(self.spans.terminated, child, report, incident, wanted)
+            span = self.spans.term_of(incident)
+        self._log_end(child, report, span, trace)
 
-    def ended_unasked(self, member: Member) -> None:
+    def ended_unasked(self, child: AboutChild) -> None:
         """A child has ended by itself, and nothing is going to be done about it any more."""
-        report = member.last_report
+        report = child.last_report
         if report is not None and report.started_at is not None:
-            self.incident_closed(self.terminated(member, Verdict.DOWN))
+            incident = Incident()
+            self.terminated(child, incident, wanted=False)
+            self.incident_closed(incident)
 
-    def own_breaker_refused(self, member: Member) -> None:
+    def own_breaker_refused(self, child: AboutChild) -> None:
         """The breaker of a child alone does not let it be restarted."""
         if self.subscribers:
-            self.guard(self.stream.publish, RestartRefused, member.path)
-        times = "1 restart" if member.restarts == 1 else f"{member.restarts} restarts"
+            self.guard(self.stream.publish, RestartRefused, child.path)
+        times = "1 restart" if child.restarts == 1 else f"{child.restarts} restarts"
         text = f"may not be restarted any more: its own breaker refuses after {times}"
-        self.guard(log_child, member, RestartRefused, text, None)
+        self.guard(log_child, child, RestartRefused, text, None)
 
-    def child_discarded(self, member: Member) -> None:
+    def child_discarded(self, child: AboutChild) -> None:
         if self.subscribers:
-            self.guard(self.stream.publish, ChildDiscarded, member.path)
+            self.guard(self.stream.publish, ChildDiscarded, child.path)
         text = "is not recoverable: going on without it"
-        self.guard(log_child, member, ChildDiscarded, text, None)
+        self.guard(log_child, child, ChildDiscarded, text, None)
 
     # A child is stopped
 
-    def child_asked(self, member: Member, incarnation: Incarnation) -> None:
+    def child_asked(self, child: AboutChild, run: AboutRun) -> None:
         """It is about to be stopped, whatever its burden becomes."""
         if self.metrics is not None:
-            self.guard(self.metrics.child_asked, incarnation)
-        if self.spans is not None and incarnation.wait_span is None:
-            loop = member.loop
-            parent = loop.teardown_span or loop.startup_span
-            incarnation.wait_span = self.guard(self.spans.wait_began, member, parent)
+            self.guard(self.metrics.child_asked, run)
+        if self.spans is not None:
+            self.guard(self.spans.child_asked, child, run)
 
-    def child_settling(self, member: Member, incarnation: Incarnation) -> None:
+    def child_settling(self, child: AboutChild, run: AboutRun) -> None:
         """It is about to be asked to finish; a root is no child."""
-        if self.subscribers and member.loop.path:
-            self.guard(self.stream.publish, ChildSettling, member.path, incarnation.number)
+        if self.subscribers and child.loop.path:
+            self.guard(self.stream.publish, ChildSettling, child.path, run.number)
 
-    def child_aborted(self, member: Member, incarnation: Incarnation) -> None:
+    def child_aborted(self, child: AboutChild, run: AboutRun) -> None:
         """It is about to be cancelled; a root is no child."""
-        if self.subscribers and member.loop.path:
-            self.guard(self.stream.publish, ChildAborted, member.path, incarnation.number)
+        if self.subscribers and child.loop.path:
+            self.guard(self.stream.publish, ChildAborted, child.path, run.number)
 
-    def child_overdue(self, member: Member, incarnation: Incarnation) -> None:
+    def child_overdue(self, child: AboutChild, run: AboutRun) -> None:
         """It has been asked to finish and has not; it is about to be cancelled."""
-        text = f"did not finish within its {member.child.shutdown:g} s: aborting it"
-        self.guard(mark_late, member.loop, f"{member.path!r} {text}")
-        self.guard(log_child, member, ChildAborted, text, incarnation.wait_span)
+        text = f"did not finish within its {child.child.shutdown:g} s: aborting it"
+        span = None
+        if self.spans is not None:
+            self.guard(self.spans.child_late, child.loop, f"{child.path!r} {text}")
+            span = self.spans.wait_of(run)
+        self.guard(log_child, child, ChildAborted, text, span)
 
-    def stuck(self, loop: Keeper, wait: Span | None, stuck: Sequence[tuple[str, str]]) -> None:
-        """Children of ``loop`` or below it that do not end, each with its path and its stack."""
+    def stuck(
+        self, system: AboutSystem, run: AboutRun | None, stuck: Sequence[tuple[str, str]]
+    ) -> None:
+        """Children of ``system`` or below it that do not end, each with its path and its stack."""
+        wait = self.spans.wait_of(run) if self.spans is not None and run is not None else None
         for path, stack in stuck:
             if self.subscribers:
                 self.guard(self.stream.publish, ChildStuck, path, stack)
-            self.guard(mark_late, loop, f"{path!r} does not end although it was aborted")
             if self.spans is not None:
+                late = f"{path!r} does not end although it was aborted"
+                self.guard(self.spans.child_late, system, late)
                 self.guard(self.spans.child_stuck, wait, path, stack)
             fields = {"spry.child.path": path, "spry.child.stack": stack}
             text = f"does not end although it was aborted; it sits at\n{stack}"
             self.guard(log, ChildStuck, path, text, fields, wait)
 
-    def teardown_began(self, loop: Keeper, parent: Span | None) -> None:
-        if loop.is_stopping:
-            self._tell_teardown(loop)
+    def teardown_began(self, system: AboutSystem, part_of: Cause) -> None:
+        """Some of its children are stopped, or all of them."""
+        if system.is_stopping:
+            self._tell_teardown(system)
         if self.metrics is not None:
-            self.guard(self.metrics.teardown_began, loop)
+            self.guard(self.metrics.teardown_began, system)
         if self.spans is not None:
-            self.guard(self.spans.teardown_began, loop, parent)
+            self.guard(self.spans.teardown_began, system, part_of)
 
-    def teardown_ended(self, loop: Keeper) -> None:
+    def system_ending(self, system: AboutSystem) -> None:
+        """All that is left is stopped now, since the supervisor ends."""
+        self._tell_teardown(system)
         if self.metrics is not None:
-            self.guard(self.metrics.teardown_ended, loop)
-        span, loop.teardown_span = loop.teardown_span, None
-        if span is not None:
-            self.guard(end, span)
+            self.guard(self.metrics.teardown_began, system)
+        if self.spans is not None:
+            self.guard(self.spans.system_ending, system)
 
-    def _tell_teardown(self, loop: Keeper) -> None:
-        """A supervisor ends; it may be aborted after it was asked to, and that is no second end."""
-        if loop not in self._ending:
-            self._ending.add(loop)
-            if self.subscribers:
-                self.guard(self.stream.publish, SystemTeardown, loop.path)
-
-    def subtree_aborted(self, loop: Keeper) -> None:
+    def subtree_aborted(self, system: AboutSystem) -> None:
         """A supervisor is being cancelled with all that lives below it."""
-        if loop.has_ended:
+        if system.has_ended:
             return  # its task has yet to let the cancellation through, but there is nothing to stop
-        self._tell_teardown(loop)
-        self.teardown_began(loop, loop.own.wait_span or loop.own.span or loop.stop_span)
+        self._tell_teardown(system)
+        if self.metrics is not None:
+            self.guard(self.metrics.teardown_began, system)
+        if self.spans is not None:
+            self.guard(self.spans.subtree_aborted, system)
+
+    def teardown_ended(self, system: AboutSystem) -> None:
+        if self.metrics is not None:
+            self.guard(self.metrics.teardown_ended, system)
+        if self.spans is not None:
+            self.guard(self.spans.teardown_ended, system)
+
+    def _tell_teardown(self, system: AboutSystem) -> None:
+        """A supervisor ends; it may be aborted after it was asked to, and that is no second end."""
+        if system not in self._ending:
+            self._ending.add(system)
+            if self.subscribers:
+                self.guard(self.stream.publish, SystemTeardown, system.path)
 
     # A child is restarted
 
     def restart_decided(
-        self, loop: Keeper, member: Member | None, incident: Incident, allowed: bool, delay: float
+        self,
+        system: AboutSystem,
+        child: AboutChild | None,
+        incident: Incident,
+        allowed: bool,
+        delay: float,
     ) -> None:
-        """The breaker has answered for ``member``; for the system function, if that is ``None``."""
-        incident.attempt += 1
-        path = member.path if member is not None else loop.path
+        """The breaker has answered for ``child``; for the system function, if that is ``None``."""
+        path = child.path if child is not None else system.path
         if self.subscribers and allowed:
             self.guard(self.stream.publish, RestartScheduled, path, delay, incident.attempt)
         elif self.subscribers:
             self.guard(self.stream.publish, RestartRefused, path)
         if self.metrics is not None and allowed:
-            self.guard(self.metrics.restart_allowed, loop, member, delay)
+            self.guard(self.metrics.restart_allowed, system, child, delay)
+        span = None
         if self.spans is not None:
-            self.guard(self.spans.restart_decided, loop, member, incident, allowed, delay)
-        self.guard(log_restart, loop, member, incident, allowed, delay)
+            self.guard(self.spans.restart_decided, system, child, incident, allowed, delay)
+            span = self.spans.attempt_of(incident)
+        if may_be_on(LEVELS[RestartScheduled]):
+            attempt = incident.attempt
+            self.guard(log_restart, system, child, attempt, allowed, delay, span)
 
-    def child_restarted(self, member: Member) -> None:
+    def child_restarted(self, child: AboutChild) -> None:
         """Its supervisor is about to start it again."""
         if self.metrics is not None:
-            self.guard(self.metrics.child_restarted, member)
+            self.guard(self.metrics.child_restarted, child)
 
-    def restart_failed(self, incident: Incident | None, error: BaseException | None) -> Incident:
-        """The incident goes on; one begins here if a caller had asked for the restart."""
-        if incident is None:
-            return Incident()
+    def attempt_failed(self, incident: Incident, error: BaseException | None) -> None:
+        """The restart under way has come to nothing, and the incident goes on."""
         if self.spans is not None:
             self.guard(self.spans.attempt_failed, incident, error)
-        return incident
 
     def incident_closed(self, incident: Incident | None) -> None:
         """Cured, or given up: nothing more is going to be done about it."""
         if incident is not None and self.spans is not None:
-            self.guard(end, incident.trying)
-            self.guard(end, incident.term)
+            self.guard(end, self.spans.attempt_of(incident))
+            self.guard(end, self.spans.term_of(incident))
 
-    def escalated(self, loop: Keeper, error: BaseException) -> None:
+    def escalated(self, system: AboutSystem, error: BaseException) -> None:
         if self.subscribers:
-            self.guard(self.stream.publish, Escalated, loop.path, error.__cause__, error)
+            self.guard(self.stream.publish, Escalated, system.path, error.__cause__, error)
         if self.metrics is not None:
-            self.guard(self.metrics.escalated, loop)
-        self.guard(log_escalated, loop, error)
+            self.guard(self.metrics.escalated, system)
+        span = self.spans.term_of(system.incident) if self.spans is not None else None
+        self.guard(log_escalated, system, error, span)
 
 
-def _is_root(loop: Keeper) -> bool:
-    return loop.own.member is not None and not loop.own.member.loop.path
+def _is_root(system: AboutSystem) -> bool:
+    return system.own.member is not None and not system.own.member.loop.path
 
 
 def _is_failure(report: TerminationReport) -> bool:

@@ -22,8 +22,8 @@ from spry_py._kernel.facts import (
     RestartScheduled,
     SystemStarted,
     SystemStopped,
+    guarded,
 )
-from spry_py._kernel.guard import guarded
 from spry_py._spec.errors import Escalation, StartupFailure, place_of, tell
 
 from .attributes import child_attributes, report_attributes, system_attributes
@@ -32,11 +32,8 @@ from .tracebacks import is_plain, traceback_of
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
-    from spry_py._kernel.keeper import Keeper
-    from spry_py._kernel.member import Member
+    from spry_py._kernel.facts import AboutChild, AboutSystem
     from spry_py._spec.termination import TerminationReport
-
-    from .listener import Incident
 
 NAME: Final = "spry_py"
 # On records that tell a fact of a tree, for handlers that hear of the facts themselves.
@@ -73,7 +70,7 @@ def log(
 
 
 def log_child(
-    member: Member,
+    child: AboutChild,
     fact: type[Event],
     text: str,
     span: Span | None,
@@ -81,56 +78,59 @@ def log_child(
     trace: str | None = None,
 ) -> None:
     """Emit one record about a child; ``trace`` is the exception's traceback if there is a text."""
-    path = member.path
+    path = child.path
     level = LEVELS[fact]
     if _is_on(path, level):
-        _emit(level, path, text, child_attributes(member), span, exception, trace)
+        _emit(level, path, text, child_attributes(child), span, exception, trace)
 
 
-def log_started(member: Member, number: int, span: Span | None) -> None:
+def log_started(child: AboutChild, number: int, span: Span | None) -> None:
     """Emit the record about an incarnation that is up."""
-    if _is_on(member.loop.path, LEVELS[ChildStarted]):
-        which = f" (incarnation {number})" if number > 1 else ""
-        log_child(member, ChildStarted, f"started{which}", span)
+    which = f" (incarnation {number})" if number > 1 else ""
+    log_child(child, ChildStarted, f"started{which}", span)
 
 
 def log_failed_start(
-    member: Member, exception: BaseException | None, span: Span | None, trace: str | None
+    child: AboutChild, exception: BaseException | None, span: Span | None, trace: str | None
 ) -> None:
     """Emit the record about a start that has failed."""
     why = why_no_start(exception)
-    log_child(member, ChildStartFailed, f"failed to start: {why}", span, exception, trace)
+    log_child(child, ChildStartFailed, f"failed to start: {why}", span, exception, trace)
 
 
 def log_restart(
-    loop: Keeper, member: Member | None, incident: Incident, allowed: bool, delay: float
+    system: AboutSystem,
+    child: AboutChild | None,
+    attempt: int,
+    allowed: bool,
+    delay: float,
+    span: Span | None,
 ) -> None:
     """Emit the record about what the breaker has answered."""
     fact = RestartScheduled if allowed else RestartRefused
-    when = f"{f'in {delay:g} s' if delay else 'now'} (attempt {incident.attempt})"
-    if member is None:
+    when = f"{f'in {delay:g} s' if delay else 'now'} (attempt {attempt})"
+    if child is None:
         text = f"runs its system function again {when}"
         text = text if allowed else "may not run its system function again"
-        log(fact, loop.path, text, system_attributes(loop), incident.trying)
+        log(fact, system.path, text, system_attributes(system), span)
     else:
         text = f"will be restarted {when}" if allowed else "may not be restarted any more"
-        log_child(member, fact, text, incident.trying)
+        log_child(child, fact, text, span)
 
 
-def log_escalated(loop: Keeper, error: BaseException) -> None:
+def log_escalated(system: AboutSystem, error: BaseException, span: Span | None) -> None:
     """Emit the record about a supervisor that gives up."""
-    span = loop.incident.term if loop.incident is not None else None
-    log(Escalated, loop.path, f"gives up: {error}", system_attributes(loop), span)
+    log(Escalated, system.path, f"gives up: {error}", system_attributes(system), span)
 
 
 def log_end(
-    member: Member, report: TerminationReport, span: Span | None, trace: str | None
+    child: AboutChild, report: TerminationReport, span: Span | None, trace: str | None
 ) -> None:
     """Emit the record about the end of a child."""
     level = logging.ERROR if report.failed else LEVELS[ChildTerminated]
-    path = member.path
+    path = child.path
     if _is_on(path, level):
-        fields = child_attributes(member) | report_attributes(report)
+        fields = child_attributes(child) | report_attributes(report)
         error = report.exception if report.failed else None
         _emit(level, path, end_of(report), fields, span, error, trace)
 
@@ -228,6 +228,13 @@ def _caller() -> tuple[CodeType, int]:
             return frame.f_code, frame.f_lineno
         frame = frame.f_back
     return here.f_code, here.f_lineno
+
+
+def may_be_on(level: int) -> bool:
+    """Whether any record of that level would go anywhere, so that it is worth while to make one."""
+    if type(_ROOT) is not logging.Logger or _are_some_touched():
+        return True
+    return _ROOT.isEnabledFor(level)
 
 
 def _is_on(path: str, level: int) -> bool:

@@ -7,6 +7,7 @@ declared it; keys that come and go would make a new time series each.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
 
 import trio
 from opentelemetry import metrics
@@ -14,9 +15,7 @@ from opentelemetry import metrics
 from .attributes import SCOPE, Attributes, library_version, reason_name, type_name
 
 if TYPE_CHECKING:
-    from spry_py._kernel.incarnation import Incarnation
-    from spry_py._kernel.keeper import Keeper
-    from spry_py._kernel.member import Member
+    from spry_py._kernel.facts import AboutChild, AboutRun, AboutSystem
     from spry_py._spec.termination import TerminationReport
 
 # Upper bounds in seconds: from a checkpoint to patience, and from a crash loop to a quarter.
@@ -36,20 +35,33 @@ class Metrics:
     """The instruments of one tree. Durations are seconds on trio's clock."""
 
     __slots__ = (
+        "_asked",
+        "_begun",
         "_children",
         "_delay",
         "_escalations",
+        "_labels",
         "_lifetime",
         "_restarts",
         "_shutdown",
         "_start",
+        "_started",
         "_startup",
         "_teardown",
         "_terminations",
+        "_torn",
     )
 
     def __init__(self, provider: metrics.MeterProvider) -> None:
         meter = provider.get_meter(SCOPE, library_version())
+        # since when, each until it is over: an incarnation begun, and asked to end; a run of a
+        # system function, and a teardown
+        self._begun: dict[AboutRun, float] = {}
+        self._asked: dict[AboutRun, float] = {}
+        self._started: dict[object, float] = {}
+        self._torn: dict[AboutSystem, float] = {}
+        # the same all a child's life, or the sums would not agree
+        self._labels: WeakKeyDictionary[AboutChild, Attributes] = WeakKeyDictionary()
 
         def seconds(name: str, text: str, bounds: tuple[float, ...] = DURATIONS) -> Any:
             return meter.create_histogram(
@@ -77,38 +89,35 @@ class Metrics:
 
     # A child
 
-    def child_starting(self, incarnation: Incarnation) -> None:
-        incarnation.begun_at = trio.current_time()
+    def child_starting(self, run: AboutRun) -> None:
+        self._begun[run] = trio.current_time()
 
-    def child_started(self, member: Member, incarnation: Incarnation) -> None:
-        labels = _labels(member)
+    def child_started(self, child: AboutChild, run: AboutRun) -> None:
+        labels = self._of(child)
         self._children.add(1, labels)
-        begun_at, started_at = incarnation.begun_at, incarnation.started_at
-        assert begun_at is not None, "a child started without having been begun"
-        assert started_at is not None
-        self._start.record(started_at - begun_at, labels)
+        assert run.started_at is not None
+        self._start.record(run.started_at - self._begun[run], labels)
 
-    def child_asked(self, incarnation: Incarnation) -> None:
-        if incarnation.burden == "none":
-            incarnation.asked_at = trio.current_time()
+    def child_asked(self, run: AboutRun) -> None:
+        if run.burden == "none":
+            self._asked[run] = trio.current_time()
 
-    def start_failed(
-        self, member: Member, incarnation: Incarnation, report: TerminationReport
-    ) -> None:
-        labels = dict(_labels(member))
+    def start_failed(self, child: AboutChild, run: AboutRun, report: TerminationReport) -> None:
+        self._asked.pop(run, None)
+        seconds = report.ended_at - self._begun.pop(run)
+        labels = dict(self._of(child))
         if report.exception is not None:
             labels["error.type"] = type_name(report.exception)
-        assert incarnation.begun_at is not None, "a start failed that was never begun"
-        self._start.record(report.ended_at - incarnation.begun_at, labels)
+        self._start.record(seconds, labels)
 
-    def child_ended(
-        self, member: Member, incarnation: Incarnation, report: TerminationReport
-    ) -> None:
-        labels = _labels(member)
+    def child_ended(self, child: AboutChild, run: AboutRun, report: TerminationReport) -> None:
+        del self._begun[run]
+        asked_at = self._asked.pop(run, None)
+        labels = self._of(child)
         if report.lifetime is not None:
             self._children.add(-1, labels)  # first of all: a sum would stay wrong for ever
-        if incarnation.asked_at is not None:
-            self._shutdown.record(report.ended_at - incarnation.asked_at, labels)
+        if asked_at is not None:
+            self._shutdown.record(report.ended_at - asked_at, labels)
         if report.lifetime is None:
             return
         ended = dict(labels)
@@ -118,45 +127,42 @@ class Metrics:
         self._terminations.add(1, ended)
         self._lifetime.record(report.lifetime, labels)
 
-    def child_restarted(self, member: Member) -> None:
-        self._restarts.add(1, _labels(member))
+    def child_restarted(self, child: AboutChild) -> None:
+        self._restarts.add(1, self._of(child))
 
-    def restart_allowed(self, loop: Keeper, member: Member | None, delay: float) -> None:
-        self._delay.record(delay, _labels(member) if member is not None else _path(loop))
+    def restart_allowed(self, system: AboutSystem, child: AboutChild | None, delay: float) -> None:
+        self._delay.record(delay, self._of(child) if child is not None else _path(system))
+
+    def _of(self, child: AboutChild) -> Attributes:
+        """What the points about a child carry."""
+        labels = self._labels.get(child)
+        if labels is None:
+            labels = _path(child.loop)
+            if child.is_declared:
+                labels["spry.child.key"] = child.key
+            self._labels[child] = labels
+        return labels
 
     # A system
 
-    def startup_began(self, loop: Keeper) -> None:
-        loop.startup_since = trio.current_time()
+    def startup_began(self, startup: object) -> None:
+        self._started[startup] = trio.current_time()
 
-    def startup_ended(self, loop: Keeper) -> None:
-        since, loop.startup_since = loop.startup_since, None
-        assert since is not None, "a startup ended that never began"
-        self._startup.record(trio.current_time() - since, _path(loop))
+    def startup_ended(self, system: AboutSystem, startup: object) -> None:
+        seconds = trio.current_time() - self._started.pop(startup)
+        self._startup.record(seconds, _path(system))
 
-    def teardown_began(self, loop: Keeper) -> None:
-        if loop.teardown_since is None:
-            loop.teardown_since = trio.current_time()
+    def teardown_began(self, system: AboutSystem) -> None:
+        self._torn.setdefault(system, trio.current_time())
 
-    def teardown_ended(self, loop: Keeper) -> None:
-        since, loop.teardown_since = loop.teardown_since, None
+    def teardown_ended(self, system: AboutSystem) -> None:
+        since = self._torn.pop(system, None)
         if since is not None:
-            self._teardown.record(trio.current_time() - since, _path(loop))
+            self._teardown.record(trio.current_time() - since, _path(system))
 
-    def escalated(self, loop: Keeper) -> None:
-        self._escalations.add(1, _path(loop))
-
-
-def _path(loop: Keeper) -> Attributes:
-    return {"spry.system.path": loop.path}
+    def escalated(self, system: AboutSystem) -> None:
+        self._escalations.add(1, _path(system))
 
 
-def _labels(member: Member) -> Attributes:
-    """What the points about a child carry: the same all its life, or the sums would not agree."""
-    labels: Attributes | None = member.labels
-    if labels is None:
-        labels = _path(member.loop)
-        if member.loop.members.declared.get(member.key) is member:
-            labels["spry.child.key"] = member.key
-        member.labels = labels
-    return labels
+def _path(system: AboutSystem) -> Attributes:
+    return {"spry.system.path": system.path}

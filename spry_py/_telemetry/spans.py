@@ -10,12 +10,14 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
+from weakref import WeakKeyDictionary
 
 from opentelemetry import context as otel_context
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, Span, SpanContext, Status, StatusCode
 
+from spry_py._kernel.facts import Incident, Origin
 from spry_py._spec.errors import (
     Escalation,
     Interrupted,
@@ -41,12 +43,8 @@ from .logs import why_no_start
 from .tracebacks import traceback_of
 
 if TYPE_CHECKING:
-    from spry_py._kernel.incarnation import Incarnation
-    from spry_py._kernel.keeper import Keeper
-    from spry_py._kernel.member import Member
+    from spry_py._kernel.facts import AboutChild, AboutRun, AboutSystem, Cause
     from spry_py._spec.termination import TerminationReport
-
-    from .listener import Incident
 
 EMPTY: Final = Context()
 # What a supervisor fails with when its breaker refuses.
@@ -60,40 +58,159 @@ def spans_of_application() -> Spans | None:
     return None if isinstance(provider, idle) else Spans(provider)
 
 
-class Spans:
-    """The tracer of one tree."""
+class _Births:
+    """What the next incarnation of a child, and the next run of its system, are linked to."""
 
-    __slots__ = ("_records_exceptions", "_tracer")
+    __slots__ = ("start", "startup")
+
+    def __init__(self) -> None:
+        self.start: SpanContext | None = None
+        self.startup: SpanContext | None = None
+
+
+class _Cure:
+    """The span of an incident, and that of the restart under way."""
+
+    __slots__ = ("term", "trying")
+
+    def __init__(self) -> None:
+        self.term: Span | None = None
+        self.trying: Span | None = None
+
+
+class Spans:
+    """The tracer of one tree, and the spans of what is under way in it."""
+
+    __slots__ = (
+        "_births",
+        "_callers",
+        "_cures",
+        "_records_exceptions",
+        "_starts",
+        "_startups",
+        "_stops",
+        "_teardowns",
+        "_tracer",
+        "_waits",
+    )
 
     def __init__(self, provider: trace.TracerProvider) -> None:
         # set to "logs", exceptions go to the log alone; "logs/dup": to both
         opt_in = os.environ.get("OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN", "")
         self._records_exceptions = "logs" not in [word.strip() for word in opt_in.split(",")]
         self._tracer = provider.get_tracer(SCOPE, library_version())
+        # what is under way, each until it is over
+        self._starts: dict[object, Span] = {}
+        self._waits: dict[AboutRun, Span] = {}
+        self._startups: dict[object, Span] = {}
+        self._teardowns: dict[AboutSystem, Span] = {}
+        # the span of whoever wants a supervisor stopped
+        self._stops: dict[AboutSystem, Span] = {}
+        # what is known of a child, an incident and a call as long as the tree knows them
+        self._births: WeakKeyDictionary[AboutChild, _Births] = WeakKeyDictionary()
+        self._cures: WeakKeyDictionary[Incident, _Cure] = WeakKeyDictionary()
+        self._callers: WeakKeyDictionary[Origin, Span] = WeakKeyDictionary()
+
+    # What there is
+
+    def last_start(self, child: AboutChild) -> SpanContext | None:
+        """The span of the last start of a child."""
+        births = self._births.get(child)
+        return births.start if births is not None else None
+
+    def start_of(self, run: AboutRun) -> Span | None:
+        """The span of a start under way."""
+        return self._starts.get(run)
+
+    def wait_of(self, run: AboutRun) -> Span | None:
+        """The span of the wait for the end of an incarnation."""
+        return self._waits.get(run)
+
+    def startup_of(self, startup: object) -> Span | None:
+        """The span of a run of a system function."""
+        return self._startups.get(startup)
+
+    def teardown_of(self, system: AboutSystem) -> Span | None:
+        """The span of a teardown under way."""
+        return self._teardowns.get(system)
+
+    def term_of(self, incident: Incident | None) -> Span | None:
+        """The span of an incident itself, also when it is over."""
+        cure = self._cures.get(incident) if incident is not None else None
+        return cure.term if cure is not None else None
+
+    def attempt_of(self, incident: Incident | None) -> Span | None:
+        """The span of the restart under way."""
+        cure = self._cures.get(incident) if incident is not None else None
+        return cure.trying if cure is not None else None
+
+    def _parent(self, part_of: Cause) -> Span | None:
+        """The span of the first of these that has one."""
+        return next(filter(None, map(self._of, part_of)), None)
+
+    def _of(self, token: object) -> Span | None:
+        match token:
+            case Incident():
+                return self.attempt_of(token)
+            case Origin():
+                return self._callers.get(token)
+            case _:
+                return self._startups.get(token) or self._starts.get(token)
+
+    def _cure_of(self, incident: Incident) -> _Cure:
+        return self._cures.setdefault(incident, _Cure())
+
+    def _births_of(self, child: AboutChild) -> _Births:
+        return self._births.setdefault(child, _Births())
+
+    # What others do with a tree
+
+    def call_made(self, call: Origin) -> None:
+        span = callers_span()
+        if span is not None:
+            self._callers[call] = span
+
+    def stop_asked(self, system: AboutSystem) -> None:
+        span = callers_span()
+        self._stops.pop(system, None)
+        if span is not None:
+            self._stops[system] = span
 
     # A system comes up
 
-    def startup_began(self, loop: Keeper, parent: Span | None) -> None:
-        links = _links("restart_of", loop.last_startup)
-        span = self._start("spry.startup", parent, system_attributes(loop), links)
-        loop.startup_span = span
-        loop.last_startup = span.get_span_context()
+    def startup_began(self, system: AboutSystem, startup: object, part_of: Cause) -> None:
+        child = system.own.member
+        assert child is not None, "a supervisor starts something after its end"
+        births = self._births_of(child)
+        links = _links("restart_of", births.startup)
+        attributes = system_attributes(system)
+        span = self._start("spry.startup", self._parent(part_of), attributes, links)
+        self._startups[startup] = span
+        births.startup = span.get_span_context()
 
-    def startup_ended(self, loop: Keeper, error: BaseException | None) -> None:
-        span, loop.startup_span = loop.startup_span, None
+    def startup_ended(self, startup: object, error: BaseException | None) -> None:
+        span = self._startups.pop(startup, None)
         if isinstance(error, StartupFailure) and not isinstance(error, Interrupted):
             _end_failed(span, error)
         else:
             end(span)
 
+    def system_stopped(self, system: AboutSystem) -> None:
+        self._stops.pop(system, None)
+
     # A child comes up
 
-    def child_starting(self, member: Member, incarnation: Incarnation) -> None:
-        parent = member.loop.startup_span or attempt_span(member.incident)
-        links = _links("restart_of", member.start_span)
-        span = self._start("spry.child.start", parent, child_attributes(member), links)
-        incarnation.span = span
-        member.start_span = span.get_span_context()
+    def child_starting(self, child: AboutChild, run: AboutRun) -> None:
+        parent = self._parent((*child.loop.part_of, child.incident))
+        births = self._births_of(child)
+        links = _links("restart_of", births.start)
+        span = self._start("spry.child.start", parent, child_attributes(child), links)
+        self._starts[run] = span
+        births.start = span.get_span_context()
+
+    def child_started(self, run: AboutRun) -> Span | None:
+        """Return the span of its start, which is over."""
+        return self._starts.pop(run, None)
 
     def start_failed(self, span: Span, exception: BaseException | None) -> str | None:
         """The ``span`` of a start ends; answers as `_record`."""
@@ -110,9 +227,17 @@ class Spans:
 
     # A child ends
 
-    def wait_began(self, member: Member, parent: Span | None) -> Span:
-        links = _links("terminates", member.start_span)
-        return self._start("spry.wait_for_termination", parent, child_attributes(member), links)
+    def child_ended(self, run: AboutRun) -> tuple[Span | None, Span | None]:
+        """Return the spans of its start, if it was never up, and of the wait for its end."""
+        return self._starts.pop(run, None), self._waits.pop(run, None)
+
+    def child_asked(self, child: AboutChild, run: AboutRun) -> None:
+        if run in self._waits:
+            return
+        parent = self._teardowns.get(child.loop) or self._parent(child.loop.part_of)
+        links = _links("terminates", self.last_start(child))
+        attributes = child_attributes(child)
+        self._waits[run] = self._start("spry.wait_for_termination", parent, attributes, links)
 
     def wait_ended(self, wait: Span, report: TerminationReport) -> str | None:
         """A child has ended as it was asked to; answers as `_record`."""
@@ -123,16 +248,16 @@ class Spans:
             wait.end()
 
     def terminated(
-        self, member: Member, report: TerminationReport, wanted: bool, incident: Incident
+        self, child: AboutChild, report: TerminationReport, incident: Incident, wanted: bool
     ) -> str | None:
         """A child has ended by itself: ``incident`` begins; answers as `_record`."""
-        inner = member.inner
-        below = inner.incident.term if inner is not None and inner.incident is not None else None
-        attributes = child_attributes(member) | report_attributes(report)
+        below = self.term_of(child.inner.incident) if child.inner is not None else None
+        attributes = child_attributes(child) | report_attributes(report)
         attributes["spry.restart.wanted"] = wanted
-        links = _links("terminates", member.start_span)
-        incident.term = self._start("spry.term", below, attributes, links)
-        return self._tell_exception(incident.term, report)
+        links = _links("terminates", self.last_start(child))
+        term = self._start("spry.term", below, attributes, links)
+        self._cure_of(incident).term = term
+        return self._tell_exception(term, report)
 
     def child_stuck(self, wait: Span | None, path: str, stack: str) -> None:
         if wait is not None:
@@ -140,30 +265,61 @@ class Spans:
 
     # Children are stopped
 
-    def teardown_began(self, loop: Keeper, parent: Span | None) -> None:
-        if loop.teardown_span is None:
-            loop.teardown_span = self._start("spry.teardown", parent, system_attributes(loop))
+    def teardown_began(self, system: AboutSystem, part_of: Cause) -> None:
+        self._tear_down(system, self._parent(part_of))
+
+    def system_ending(self, system: AboutSystem) -> None:
+        if system.incident is not None:
+            self._tear_down(system, self.term_of(system.incident))
+        else:
+            self.subtree_aborted(system)
+
+    def subtree_aborted(self, system: AboutSystem) -> None:
+        own = system.own
+        parent = self._waits.get(own) or self._starts.get(own) or self._stops.get(system)
+        self._tear_down(system, parent)
+
+    def _tear_down(self, system: AboutSystem, parent: Span | None) -> None:
+        if system not in self._teardowns:
+            attributes = system_attributes(system)
+            self._teardowns[system] = self._start("spry.teardown", parent, attributes)
+
+    def teardown_ended(self, system: AboutSystem) -> None:
+        end(self._teardowns.pop(system, None))
+
+    def child_late(self, system: AboutSystem, text: str) -> None:
+        """A child has outlived its time."""
+        teardown = self._teardowns.get(system)
+        if teardown is not None:
+            _mark(teardown, text, TIMEOUT)
 
     # A child is restarted
 
     def restart_decided(
-        self, loop: Keeper, member: Member | None, incident: Incident, allowed: bool, delay: float
+        self,
+        system: AboutSystem,
+        child: AboutChild | None,
+        incident: Incident,
+        allowed: bool,
+        delay: float,
     ) -> None:
-        attributes = system_attributes(loop) | {
-            "spry.restart.strategy": loop.strategy,
+        attributes = system_attributes(system) | {
+            "spry.restart.strategy": system.strategy,
             "spry.restart.allowed": allowed,
             "spry.restart.attempt": incident.attempt,
             "spry.restart.delay": delay,
         }
-        incident.trying = span = self._start("spry.try_restart", incident.term, attributes)
+        cure = self._cure_of(incident)
+        cure.trying = span = self._start("spry.try_restart", cure.term, attributes)
         if not allowed:
-            what = f"run the system function of {loop.path!r} again"
-            if member is not None:
-                what = f"restart {member.path!r}"
+            what = f"run the system function of {system.path!r} again"
+            if child is not None:
+                what = f"restart {child.path!r}"
             _end_marked(span, f"the breaker refused to {what}", REFUSED)
 
     def attempt_failed(self, incident: Incident, error: BaseException | None) -> None:
-        span, incident.trying = incident.trying, None
+        cure = self._cure_of(incident)
+        span, cure.trying = cure.trying, None
         _end_failed(span, error)
 
     # One span
@@ -202,21 +358,10 @@ def record(span: Span, exception: BaseException, timestamp: int | None = None) -
     return text
 
 
-def attempt_span(incident: Incident | None) -> Span | None:
-    """The span of the restart under way."""
-    return incident.trying if incident is not None else None
-
-
 def end(span: Span | None) -> None:
     """End a span, unless there is none or it has ended."""
     if span is not None and span.is_recording():
         span.end()
-
-
-def mark_late(loop: Keeper, text: str) -> None:
-    """A child has outlived its time."""
-    if loop.teardown_span is not None:
-        _mark(loop.teardown_span, text, TIMEOUT)
 
 
 def _mark(span: Span, text: str, kind: str) -> None:
@@ -241,7 +386,7 @@ def _links(kind: str, context: SpanContext | None) -> Sequence[Link]:
     return (Link(context, {"spry.link": kind}),) if context is not None else ()
 
 
-def inject(context: SpanContext | None, headers: dict[str, str]) -> None:
+def inject(headers: dict[str, str], context: SpanContext | None = None) -> None:
     """Write what a span, and what the present context carries besides, reads like in headers."""
     around = None
     if context is not None:

@@ -236,9 +236,9 @@ async def test_other_keys_are_refused(key: Any) -> None:
 
 def test_a_key_leads_to_the_same_partition_in_another_process() -> None:
     program = (
-        "from spry_py._kernel.partition import _number\n"
+        "from spry_py._kernel.partition import number_of\n"
         "from uuid import UUID\n"
-        "print([_number(key) for key in ('a', b'a', ('a', (1, b'b', UUID(int=3))), 'ä', -5)])"
+        "print([number_of(key) for key in ('a', b'a', ('a', (1, b'b', UUID(int=3))), 'ä', -5)])"
     )
     said = {
         subprocess.run(
