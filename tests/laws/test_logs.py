@@ -76,6 +76,7 @@ def signals_of(fate: Fate) -> tuple[list[Event], list[logging.LogRecord]]:
     return life.events, book.records
 
 
+@pytest.mark.slow
 @settings(
     max_examples=max(200, settings().max_examples), suppress_health_check=[HealthCheck.too_slow]
 )

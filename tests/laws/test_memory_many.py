@@ -87,6 +87,7 @@ def nobody_keeps_records() -> Iterator[None]:
     logger.setLevel(before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("told", STORIES, ids=lambda told: told.__name__)
 def test_nothing_is_left_of_ten_thousand(told: Story) -> None:
     story(told)()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from itertools import accumulate
 from typing import NamedTuple
 
+import pytest
 import trio
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
@@ -165,6 +166,7 @@ LAWS: list[Callable[[Signals], None]] = [
 EXAMPLES = max(200, settings().max_examples)
 
 
+@pytest.mark.slow
 @settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow])
 @given(FATES)
 def test_all_signals_tell_the_same_story(fate: Fate) -> None:

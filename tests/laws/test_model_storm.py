@@ -7,6 +7,7 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import pytest
 import trio
 import trio.testing
 from hypothesis import HealthCheck, given, settings
@@ -203,6 +204,7 @@ class PoolStorm(Storm):
 roles_of_all = st.fixed_dictionaries(dict.fromkeys(KEYS, ROLES))
 
 
+@pytest.mark.slow
 @storms
 @given(
     roles=roles_of_all,
@@ -236,6 +238,7 @@ def test_a_storm_of_calls_on_a_system(
     tell()
 
 
+@pytest.mark.slow
 @storms
 @given(
     roles=roles_of_all,
@@ -268,6 +271,7 @@ def test_a_storm_of_calls_on_a_dynamic_supervisor(
     tell()
 
 
+@pytest.mark.slow
 @storms
 @given(
     roles=roles_of_all,

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+import pytest
 import trio
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
@@ -257,6 +258,7 @@ async def play(tree: Branch, script: Script) -> None:
         assert script.way not in REPORTS or (report.reason, report.burden) == REPORTS[script.way]
 
 
+@pytest.mark.slow
 @settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow])
 @given(tree=branches(3), script=SCRIPTS)
 @story
@@ -264,6 +266,7 @@ async def test_random_trees(tree: Branch, script: Script) -> None:
     await play(tree, script)
 
 
+@pytest.mark.slow
 @settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow])
 @given(tree=branches(1, least=3), script=SCRIPTS)
 @story

@@ -199,6 +199,7 @@ async def runs_a_supervisor() -> None:
 ENDS = {"leaves", "waits", "stops", "aborts"}
 
 
+@pytest.mark.slow
 # between the making of a coroutine and its await there are opcodes, but no signal lands there
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 @pytest.mark.parametrize("which", PROGRAMS)

@@ -101,7 +101,9 @@ async def test_a_breaker_of_a_component_is_no_exception() -> None:
     assert "must return a bool" in str(caught.value)
 
 
-@pytest.mark.parametrize("answer", [1, [0], object(), 0, None, [], 0.0], ids=repr)
+@pytest.mark.parametrize(
+    "answer", [1, [0], pytest.param(object(), id="object()"), 0, None, [], 0.0], ids=repr
+)
 @story
 async def test_all_else_counts_by_its_truth(answer: object) -> None:
     child = crashing(recoverable=lambda _: answer, on_unrecoverable="discard")

@@ -207,6 +207,7 @@ def test_the_story_emits_everything(strategy: Strategy) -> None:
     assert [part for part in parts if part not in messages] == []
 
 
+@pytest.mark.slow
 @each_strategy
 @each_story
 def test_each_point_that_raises_changes_nothing(told: Story, strategy: Strategy) -> None:

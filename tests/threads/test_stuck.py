@@ -83,6 +83,7 @@ def open_files() -> int:
     return len(list(told.iterdir())) if told.exists() else 0
 
 
+@pytest.mark.slow
 @story_with_threads
 async def test_a_thousand_restarts_leave_nothing_behind() -> None:
     runs = 0
