@@ -207,7 +207,7 @@ class GroupRestart:
     def _undecided(self) -> list[Member]:
         loop = self._loop
         ended = [member for member in loop.members if member.phase is Phase.ENDED]
-        return [member for member in ended if member not in loop.hooks]
+        return [one for one in ended if one not in loop.hooks and not loop.calls.is_to_stop(one)]
 
     def _swept(self, joined: list[Member], member: Member) -> None:
         if member.phase is Phase.ENDED:

@@ -355,7 +355,7 @@ class Keeper(Mailbox):
             return judge_last(member.child, report)
         verdict, own = judge(member.child, report), member.breaker
         if verdict is Verdict.RESTART and own is not None:
-            if allows(own, member.key, report.ended_at):
+            if allows(own, member.key, trio.current_time()):
                 return verdict
             self._refused = member
             return unrecoverable(member.child)

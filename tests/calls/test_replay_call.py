@@ -144,6 +144,26 @@ async def test_children_started_together_change_as_others_do(strategy: Strategy)
 
 @every_strategy
 @story
+async def test_those_started_together_that_change_together_are_stopped_in_reverse(
+    strategy: Strategy,
+) -> None:
+    record = Record()
+    a, b = cast(record, "ab")
+    version = 1
+
+    async def system(scope: Scope) -> None:
+        await scope.start_together(a.child(version), b.child(version))
+
+    async with open_system(system, strategy=strategy) as tree:
+        record.take()
+        version = 2
+        await tree.replay()
+        facts = record.take_order().split()
+        assert (facts[:2], sorted(facts[2:])) == (["-b1", "-a1"], ["+a2(2)", "+b2(2)"])
+
+
+@every_strategy
+@story
 async def test_a_list_system_says_the_same_again_and_cures_what_is_down(
     strategy: Strategy,
 ) -> None:

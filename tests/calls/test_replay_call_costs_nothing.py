@@ -11,6 +11,7 @@ import trio
 from callers import Desk, Shy, answer, listed
 from replays import Script, every_strategy, soon
 from spry_py import (
+    AlwaysRestart,
     Backoff,
     Child,
     ChildFailure,
@@ -327,3 +328,32 @@ async def test_one_that_a_call_is_stopping_becomes_what_the_call_wants(by: str) 
         again = [(3, "+a3")] if by == "restart" else []
         facts = [fact for fact in record.take() if fact[1] != "call:ok"]
         assert facts == [(3, "-a1"), (3, "!a2"), *again]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "after"), [("rest_for_one", "+b2"), ("one_for_all", "+a2(new) +b2")]
+)
+@story
+async def test_the_restart_that_waited_makes_no_changes_of_its_own(
+    strategy: Strategy, after: str
+) -> None:
+    record = Record()
+    a, b = cast(record, "ab")
+    config: list[str] | None = []
+
+    async def system(scope: Scope) -> None:
+        if config is None:
+            raise Boom("bad config")
+        await scope.start(a.child(*config))
+        await scope.start(b.child(backoff=Backoff(lambda _: 100.0)))
+
+    async with open_system(system, strategy=strategy, breaker=AlwaysRestart) as tree:
+        b.die()
+        await trio.sleep(1)
+        record.take()
+        config = None
+        assert await answer(tree.replay()) == "NonChildFailure"
+        assert record.take() == []
+        config = ["new"]
+        await trio.sleep(100)
+        assert record.take_order() == after

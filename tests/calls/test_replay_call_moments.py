@@ -13,6 +13,7 @@ from spry_py import (
     Scope,
     SystemHandle,
     SystemSupervisor,
+    TerminationReport,
     open_system,
 )
 from stories import Actor, Ledger, Record, Strategy, cast, story
@@ -376,3 +377,29 @@ async def test_a_temporary_one_that_is_being_terminated_stays_away(strategy: Str
         await tree.replay()
         await soon()
         assert (a.runs, listed(tree)) == (1, "")
+
+
+@every_strategy
+@story
+async def test_a_changed_child_whose_on_termination_runs_is_started_at_once(
+    strategy: Strategy,
+) -> None:
+    record = Record()
+    (a,) = cast(record, "a")
+
+    async def dawdle(report: TerminationReport) -> None:
+        with trio.move_on_after(3) as within:
+            await trio.sleep_forever()
+        record(f"told of a{report.incarnation} {within.cancelled_caught}")
+
+    script = Script(a.child(on_termination=dawdle))
+    async with open_system(script, strategy=strategy, breaker=Ledger(record)) as tree:
+        a.die()
+        await trio.sleep(1)
+        record.take()
+        script.lines = (a.child("new"),)
+        await tree.replay()
+        assert record.take() == [(1, "+a2(new)")]
+        await trio.sleep(9)
+        assert record.take() == []
+        assert listed(tree) == "a=running"

@@ -9,6 +9,7 @@ import trio
 from callers import Desk, answer, listed
 from spry_py import (
     Child,
+    ChildFailure,
     NeverRestart,
     SupervisorStopped,
     SystemHandle,
@@ -208,3 +209,38 @@ async def test_a_supervisor_that_has_shut_itself_down_refuses_calls() -> None:
         assert await answer(tree.start_child(d.child())) == "SupervisorStopped"
         assert await answer(tree.terminate_child("a")) == "SupervisorStopped"
     assert record.order == "+a1 -a1"
+
+
+@story
+async def test_one_that_is_stopped_while_it_boots_was_interrupted() -> None:
+    """For whoever starts it: it has been told to stop by its own handle, not by them."""
+    record = Record()
+    slow = Actor(record, "s", start_takes=5)
+    sub = Child("sub", SystemSupervisor([slow.child()]))
+    async with open_system([], strategy="one_for_one") as tree, trio.open_nursery() as nursery:
+
+        async def start() -> None:
+            with pytest.raises(ChildFailure) as caught:
+                await tree.start_child(sub)
+            record(type(caught.value.__cause__).__name__)
+
+        nursery.start_soon(start)
+        await trio.sleep(1)
+        await tree.system("sub").stop()
+        await trio.sleep(9)
+    assert record.facts == [(0, "~s1"), (1, "-s1"), (1, "Interrupted")]
+
+
+@story
+async def test_one_that_is_aborted_while_it_boots_is_stopping() -> None:
+    record = Record()
+    slow = Actor(record, "s", start_takes=5, cleanup=5)
+    sub = Child("sub", SystemSupervisor([slow.child()]))
+    async with open_system([], strategy="one_for_one") as tree, trio.open_nursery() as nursery:
+        Desk(record, nursery).call("sub", tree.start_child, sub)
+        await trio.sleep(1)
+        assert tree.child("sub").status == "starting"
+        tree.system("sub").abort()
+        await trio.sleep(1)
+        assert tree.child("sub").status == "stopping"
+    assert record.facts == [(0, "~s1"), (6, "-s1"), (6, "sub:ChildFailure")]

@@ -101,6 +101,31 @@ async def test_one_that_ends_in_the_tick_in_which_it_is_restarted(
 
 @pytest.mark.usefixtures("order")
 @story
+async def test_one_that_is_terminated_is_not_where_a_restart_begins_that_a_sibling_needs() -> None:
+    record = Record()
+    a, b, c = cast(record, "abc")
+    go = trio.Event()
+    async with (
+        open_system(
+            [a.child(), b.child(), c.child()], strategy="rest_for_one", breaker=Ledger(record)
+        ) as tree,
+        trio.open_nursery() as nursery,
+    ):
+        Desk(record, nursery).call("call", _called, go, tree.child("a").terminate)
+        await soon()
+        record.take()
+        go.set()
+        a.die()
+        c.die()
+        await soon()
+        # the replay brings it back, as it brings back all that are down; b need not go along
+        facts = sorted(record.take_order().split())
+        assert facts == ["+a2", "+c2", "-a1", "-c1", "?c", "call:ok"]
+        assert listed(tree) == "a=running b=running c=running"
+
+
+@pytest.mark.usefixtures("order")
+@story
 async def test_a_caller_who_gives_up_leaves_the_end_to_be_decided() -> None:
     record = Record()
     (a,) = cast(record, "a")

@@ -15,15 +15,18 @@ from spry_py import (
     Child,
     NeverRestart,
     RateLimited,
+    ReusedKey,
     Scope,
     Streak,
+    SystemHandle,
     SystemSupervisor,
     TerminationReport,
     TooManyRestarts,
+    Unrecoverable,
     UnrecoverableFailure,
     open_system,
 )
-from spry_py.events import RestartRefused
+from spry_py.events import Event, RestartRefused
 from stories import Actor, Boom, Ledger, Record, cast, story, told_by
 
 AFTER = {
@@ -453,3 +456,63 @@ async def test_a_failure_too_often_suggests_nothing() -> None:
             a.die()
             await trio.sleep(1)
     assert "transient" not in str(caught.value)
+
+
+@story
+async def test_a_key_used_twice_is_the_root_cause_of_a_system_function_given_up() -> None:
+    record = Record()
+    (a,) = cast(record, "a")
+    keys = ["a"]
+
+    async def system(scope: Scope) -> None:
+        for _ in keys:
+            await scope.start(a.child())
+
+    with pytest.raises(TooManyRestarts, match="the system function of 'top' failed") as caught:
+        async with open_system(system, name="top", breaker=RateLimited(1, 10)):
+            keys.append("a")
+            a.die()
+            await trio.sleep(1)
+    assert isinstance(caught.value.root_cause, ReusedKey)
+    assert caught.value.__cause__ is caught.value.root_cause
+
+
+@story
+async def test_a_childs_own_breaker_is_asked_when_the_restart_would_begin() -> None:
+    """And not at the time of the end: its on_termination has come between."""
+    record = Record()
+    (a,) = cast(record, "a")
+
+    async def dawdle(report: TerminationReport) -> None:
+        await trio.sleep(3)
+
+    child = a.child(breaker=Ledger(record), on_termination=dawdle)
+    async with open_system([child], breaker=AlwaysRestart):
+        a.die()
+        await trio.sleep(9)
+    assert record.facts == [(0, "+a1"), (0, "-a1"), (3, "?a"), (3, "+a2"), (9, "-a2")]
+
+
+@story
+async def test_a_refusal_by_a_childs_own_breaker_is_told_once() -> None:
+    record = Record()
+    (a,) = cast(record, "a")
+    child = a.child(breaker=Ledger(record, 0), on_unrecoverable="discard")
+    heard: list[Event] = []
+    async with open_system([child], strategy="one_for_one") as tree, trio.open_nursery() as nursery:
+        nursery.start_soon(listen, tree, heard.append)
+        await trio.sleep(1)
+        a.die()
+        await trio.sleep(1)
+        await tree.restart_child("a")
+        a.die(Unrecoverable("no more"))
+        await trio.sleep(1)
+        nursery.cancel_scope.cancel()
+    refused = [type(one).__name__ for one in heard if isinstance(one, RestartRefused)]
+    assert refused == ["RestartRefused"]
+
+
+async def listen(tree: SystemHandle, hear: Callable[[Event], object]) -> None:
+    async with tree.events() as events:
+        async for event in events:
+            hear(event)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
+from callers import Desk, listed
 from spry_py import (
     TerminationReport,
     open_system,
@@ -184,3 +185,34 @@ async def test_one_that_raises_while_a_call_takes_its_child_down_is_no_reason_to
         a.die()
         await trio.sleep(1)
     assert record.order == "+a1 -a1 +a2 -a2 ?a +a3 -a3"
+
+
+@story
+async def test_a_caller_who_wants_it_down_waits_for_the_end_of_on_termination() -> None:
+    """Whatever else happens meanwhile: the hook has been cancelled, and does not end at once."""
+    record = Record()
+    a, b = cast(record, "ab")
+
+    async def clings(report: TerminationReport) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(3)
+
+    children = [a.child(on_termination=clings), b.child()]
+    async with (
+        open_system(children, strategy="one_for_one", breaker=Ledger(record)) as tree,
+        trio.open_nursery() as nursery,
+    ):
+        a.die()
+        await trio.sleep(1)
+        record.take()
+        Desk(record, nursery).call("down", tree.terminate_child, "a")
+        await trio.sleep(1)
+        b.die()
+        await trio.sleep(9)
+        facts = record.take()
+        assert facts.pop(facts.index((4, "down:ok")))
+        assert facts == [(2, "-b1"), (4, "?b"), (4, "+b2")]
+        assert listed(tree) == "a=stopped b=running"

@@ -9,6 +9,7 @@ import pytest
 import trio
 from opentelemetry.sdk.trace import ReadableSpan
 
+from callers import Desk
 from listeners import Heard
 from spans import recording
 from spry_py import (
@@ -249,6 +250,23 @@ async def test_the_system_function_of_a_supervisor_that_was_aborted_is_stuck_not
                 await tree.start_child(sub)
     assert told(heard) == []
     assert [time for time, _, text in heard if "does not end" in text] == [10, 12, 16, 24]
+
+
+@story
+async def test_nor_is_that_of_one_below_it_slow() -> None:
+    async def system(scope: Scope) -> None:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(30)
+
+    sub = Child("sub", SystemSupervisor([Child("deep", SystemSupervisor(system))]))
+    with warnings_of("top") as heard:
+        async with open_system([], name="top") as tree, trio.open_nursery() as nursery:
+            Desk(Record(), nursery).call("sub", tree.start_child, sub)
+            await trio.sleep(5)
+            tree.system("sub").abort()
+            await trio.sleep(50)
+    slow = [text for _, _, text in heard if "has not" in text.partition(" name=")[0]]
+    assert slow == []
 
 
 @story

@@ -63,6 +63,16 @@ async def test_one_that_ends_within_a_second_of_its_abort_is_not_stuck() -> None
 
 
 @story
+async def test_one_that_has_started_in_time_is_not_stuck_when_that_time_is_over() -> None:
+    record = Record()
+    (a,) = cast(record, "a")
+    with warnings_of("top") as heard:
+        async with open_system([a.child(start_timeout=2)], name="top"):
+            await trio.sleep(100)
+    assert heard == []
+
+
+@story
 async def test_the_reports_end_with_the_child() -> None:
     with warnings_of("top") as heard:
         async with open_system([Child("stuck", clinging, 3.5)], name="top"):
