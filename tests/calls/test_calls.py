@@ -15,6 +15,7 @@ from spry_py import (
     ChildNotFound,
     ChildRestarting,
     ChildRunning,
+    Ignore,
     Normal,
     StartTimeout,
     SystemHandle,
@@ -306,3 +307,13 @@ async def test_a_significant_child_is_refused_where_nothing_ends_with_it() -> No
         a.stop()
         assert (await tree.wait()).reason == Normal(None)
     assert record.order == "+a1 -a1"
+
+
+@story
+async def test_a_child_whose_start_says_ignore_from_within_its_tasks_is_left_out() -> None:
+    async def shy(*, task_status: trio.TaskStatus[None]) -> None:
+        raise ExceptionGroup("of its tasks", [Ignore()])
+
+    async with open_system([]) as tree:
+        handle = await tree.start_child(Child("a", shy))
+        assert (handle.status, handle.value) == ("ignored", None)

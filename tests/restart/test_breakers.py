@@ -27,7 +27,7 @@ from spry_py import (
     open_system,
 )
 from spry_py.events import Event, RestartRefused
-from stories import Actor, Boom, Ledger, Record, cast, story, told_by
+from stories import Actor, Boom, Ledger, Record, Strategy, cast, story, told_by
 
 AFTER = {
     # strategy: what happens after the middle one of three has ended and is to be restarted
@@ -516,3 +516,23 @@ async def listen(tree: SystemHandle, hear: Callable[[Event], object]) -> None:
     async with tree.events() as events:
         async for event in events:
             hear(event)
+
+
+@pytest.mark.parametrize("strategy", ["one_for_one", "rest_for_one", "one_for_all"])
+@story
+async def test_no_breaker_is_asked_about_a_restart_that_cannot_recover(strategy: Strategy) -> None:
+    record = Record()
+    runs = 0
+
+    async def once(*, task_status: trio.TaskStatus[None]) -> None:
+        nonlocal runs
+        runs += 1
+        if runs > 1:
+            raise Unrecoverable("no more")
+        task_status.started()
+        raise Boom("once")
+
+    with pytest.raises(UnrecoverableFailure):
+        async with open_system([Child("a", once)], strategy=strategy, breaker=Ledger(record)):
+            await trio.sleep(1)
+    assert (record.order, runs) == ("?a", 2)

@@ -325,3 +325,15 @@ async def test_a_significant_child_is_refused_where_it_is_started(mode: Any) -> 
             raise AssertionError("a system with a child that is refused has not started")
     assert isinstance(caught.value.__cause__, ValueError)
     assert record.order == ""
+
+
+@story
+async def test_when_empty_a_call_that_takes_the_last_one_down_ends_it() -> None:
+    record = Record()
+    (a,) = cast(record, "a")
+    async with open_system([a.child()], auto_shutdown="when_empty") as tree:
+        await trio.sleep(1)
+        await tree.terminate_child("a")
+        with trio.fail_after(1):
+            report = await tree.wait()
+    assert (record.facts, report.reason) == ([(0, "+a1"), (1, "-a1")], Normal(None))

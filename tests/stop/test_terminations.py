@@ -323,3 +323,19 @@ async def test_the_report_of_a_start_that_was_cut_short_has_no_moment_of_started
     report = last(handle)
     assert report == TerminationReport("a", "top/a", 2, Aborted(), "aborted", None, 3.0)
     assert report.lifetime is None
+
+
+@story
+async def test_a_heartbeat_that_is_sent_before_the_start_does_not_limit_that() -> None:
+    async def slow(*, task_status: trio.TaskStatus[None]) -> None:
+        current_context().heartbeat()
+        await trio.sleep(5)
+        current_context().heartbeat()
+        task_status.started()
+        await trio.sleep_forever()
+
+    async with open_system([Child("a", slow, heartbeat=2, restart="temporary")]) as tree:
+        handle = tree.child("a")
+        assert (trio.current_time(), handle.status) == (5, "running")
+        report = await handle.wait()
+    assert (report.ended_at, type(report.exception)) == (7, Unresponsive)

@@ -374,3 +374,18 @@ async def test_a_whole_life_balances() -> None:
                 alive.remove(path)
     assert alive == set()
     assert line(heard.events[-1]) == "16 SystemStopped top"
+
+
+@story
+async def test_one_that_has_been_aborted_is_not_aborted_once_more_with_its_supervisor() -> None:
+    sub = Child("sub", SystemSupervisor([Child("a", clinging, 5)], name="sub"))
+    async with listened([sub]) as (tree, heard), trio.open_nursery() as nursery:
+        inner = tree.system("sub")
+        nursery.start_soon(inner.terminate_child, "a")
+        await trio.sleep(1)
+        inner.abort()
+        await trio.sleep(10)
+        lines = heard.take()
+    assert [one for one in lines if "ChildAborted top/sub/a #1" in one] == [
+        "0 ChildAborted top/sub/a #1"
+    ]
