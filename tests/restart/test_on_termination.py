@@ -10,7 +10,7 @@ from spry_py import (
     TerminationReport,
     open_system,
 )
-from stories import Boom, Ledger, Record, cast, story, told_by
+from stories import Actor, Boom, Ledger, Record, cast, story, told_by
 
 
 @story
@@ -216,3 +216,33 @@ async def test_a_caller_who_wants_it_down_waits_for_the_end_of_on_termination() 
         assert facts.pop(facts.index((4, "down:ok")))
         assert facts == [(2, "-b1"), (4, "?b"), (4, "+b2")]
         assert listed(tree) == "a=stopped b=running"
+
+
+@story
+async def test_on_termination_is_not_told_of_a_restart_that_failed_to_start() -> None:
+    record = Record()
+    a = Actor(record, "a", fails_starts=(2,))
+
+    async def tell(report: TerminationReport) -> None:
+        record(f"told {report.incarnation}")
+
+    child = a.child(on_termination=tell)
+    async with open_system([child], strategy="one_for_one", breaker=Ledger(record)):
+        a.die()
+        await trio.sleep(1)
+    assert record.order == "+a1 -a1 told 1 ?a !a2 ?a +a3 -a3"
+
+
+@story
+async def test_on_termination_is_not_told_of_the_end_of_the_program() -> None:
+    record = Record()
+    (a,) = cast(record, "a")
+
+    async def tell(report: TerminationReport) -> None:
+        record(f"told {report.incarnation}")
+
+    with pytest.raises(SystemExit):
+        async with open_system([a.child(on_termination=tell)]):
+            a.die(SystemExit(3))
+            await trio.sleep(9)
+    assert record.facts == [(0, "+a1"), (0, "-a1")]

@@ -339,3 +339,16 @@ async def test_a_heartbeat_that_is_sent_before_the_start_does_not_limit_that() -
         assert (trio.current_time(), handle.status) == (5, "running")
         report = await handle.wait()
     assert (report.ended_at, type(report.exception)) == (7, Unresponsive)
+
+
+@story
+async def test_of_two_limits_the_heartbeat_that_began_before_the_start_may_be_the_first() -> None:
+    async def silent(*, task_status: trio.TaskStatus[None]) -> None:
+        current_context().heartbeat()
+        task_status.started()
+        await trio.sleep_forever()
+
+    child = Child("a", silent, heartbeat=2, run_timeout=9, restart="temporary")
+    async with open_system([child]) as tree:
+        report = await tree.child("a").wait()
+    assert (report.ended_at, type(report.exception)) == (2, Unresponsive)
