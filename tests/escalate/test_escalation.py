@@ -265,6 +265,7 @@ def chain(leaf: Child[Any], **options: Any) -> Child[Any]:
     return leaf
 
 
+@pytest.mark.slow
 @story
 async def test_a_thousand_levels_start_recover_at_the_leaf_and_stop() -> None:
     record = Record()
@@ -279,6 +280,7 @@ async def test_a_thousand_levels_start_recover_at_the_leaf_and_stop() -> None:
     assert record.facts == [(0, "+a1"), (1, "-a1"), (1, "+a2"), (6, "-a2")]
 
 
+@pytest.mark.slow
 @story
 async def test_a_thousand_levels_escalate_and_the_error_stays_short() -> None:
     record = Record()
@@ -297,6 +299,7 @@ async def test_a_thousand_levels_escalate_and_the_error_stays_short() -> None:
     assert record.order == "+a1 -a1"
 
 
+@pytest.mark.slow
 @story
 async def test_a_thousand_levels_are_cured_by_the_top() -> None:
     record = Record()
@@ -312,6 +315,7 @@ async def test_a_thousand_levels_are_cured_by_the_top() -> None:
     assert record.order == "+a1 -a1 +a2 -a2"
 
 
+@pytest.mark.slow
 @story
 async def test_a_thousand_levels_stop_when_cancelled_from_outside() -> None:
     record = Record()
@@ -323,6 +327,7 @@ async def test_a_thousand_levels_stop_when_cancelled_from_outside() -> None:
     assert record.facts == [(0, "+a1"), (3, "-a1")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [KeyboardInterrupt, SystemExit])
 @story
 async def test_a_thousand_levels_let_an_exit_through(make: Callable[[], BaseException]) -> None:
@@ -336,6 +341,7 @@ async def test_a_thousand_levels_let_an_exit_through(make: Callable[[], BaseExce
     assert caught.value is error
 
 
+@pytest.mark.slow
 @story
 async def test_a_thousand_levels_fail_their_first_start_in_turn() -> None:
     async def broken(scope: Scope) -> None:

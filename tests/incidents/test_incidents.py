@@ -103,6 +103,7 @@ CHANGED = st.builds(lambda line, fields: changed(line, **fields), st.sampled_fro
 LINES = st.lists(CHANGED | st.sampled_from(ALL) | JSON.map(json.dumps) | st.text(), max_size=60)
 
 
+@pytest.mark.slow
 @given(LINES)
 def test_whatever_the_lines_hold_a_page_is_told(lines: list[str]) -> None:
     reading = read_spans(lines)
@@ -216,6 +217,7 @@ def calls(lines: list[str]) -> int:
     return number
 
 
+@pytest.mark.slow
 def test_two_thousand_incidents_cost_four_times_as_much_as_five_hundred() -> None:
     lines = many(2000)
     assert sum(len(story.incidents) for story in stories(lines)) == 2000
