@@ -44,6 +44,7 @@ __all__ = [
     "SystemTeardown",
 ]
 
+_name = ""
 for _name in __all__:
     # tracebacks and reprs name where users import it from
     getattr(_facts, _name).__module__ = __name__

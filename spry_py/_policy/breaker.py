@@ -175,8 +175,9 @@ class AlwaysRestart:
     def may_restart(self, key: str, now: float) -> bool:
         return True
 
-    def budget(self, now: float) -> None:
+    def budget(self, now: float) -> Budget | None:
         """There is no limit."""
+        return None
 
 
 @dataclass(frozen=True, slots=True)

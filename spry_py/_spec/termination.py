@@ -22,7 +22,8 @@ class Normal:
 
     value: object = None
 
-    __repr__ = repr_of_fields
+    def __repr__(self) -> str:
+        return repr_of_fields(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,8 @@ class Failed:
     def __hash__(self) -> int:
         return hash((Failed, id(self.exception)))
 
-    __repr__ = repr_of_fields
+    def __repr__(self) -> str:
+        return repr_of_fields(self)
 
 
 Reason: TypeAlias = Normal | Aborted | Failed

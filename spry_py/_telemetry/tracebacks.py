@@ -10,7 +10,7 @@ import sys
 import traceback
 from textwrap import indent
 from types import CodeType, TracebackType
-from typing import Final
+from typing import Any, Final
 
 from spry_py._spec.errors import (
     all_linked,
@@ -104,7 +104,7 @@ def _alone(exception: BaseException) -> str:
 
 def _notes_of(exception: BaseException) -> list[object]:
     try:
-        notes: object = exception.__notes__
+        notes: Any = exception.__notes__
     except Exception:
         return []
     return notes if isinstance(notes, list) else []

@@ -31,7 +31,8 @@ class DeadLetter:
     deliveries: int
     exception: BaseException | None
 
-    __repr__ = repr_of_fields
+    def __repr__(self) -> str:
+        return repr_of_fields(self)
 
 
 Letters: TypeAlias = trio.MemorySendChannel[DeadLetter]

@@ -85,7 +85,8 @@ class Notify:
     def _hear(self, run: Run, message: bytes) -> None:
         # the last of each name counts: however much is sent at once is soon heard
         lines = message.decode(errors="replace").splitlines()
-        told = dict(line.partition("=")[::2] for line in lines)
+        pairs = (line.partition("=") for line in lines)
+        told = {name: value for name, _, value in pairs}
         if told.get("READY") == "1":
             run.ready()
         if told.get("WATCHDOG") == "1":

@@ -94,6 +94,7 @@ async def test_without_time_to_finish_it_has_its_time_to_clean_up(way: str) -> N
     things = Things()
     a = Actor(things.record, "a")
     thing = Child("thing", component(things.make(listen, cleanup=finish(None, 4))), shutdown=0)
+    held: Any = None
     with trio.CancelScope() as outside:
         async with open_system([a.child(), thing]) as tree:
             held = tree.find("thing/object")

@@ -193,6 +193,7 @@ async def test_whatever_happens_in_the_middle_of_a_read_it_is_true(what: str) ->
                 partial(declare, first, second),
             ]
         )
+        n = 0
         for n in count(1, 3):
             meddler = Meddler(next(changes), n)
             infos = await trio.to_thread.run_sync(meddler.watch, partial(LISTS[what], tree))

@@ -321,13 +321,14 @@ async def test_raised_by_what_is_asked_about_a_child_it_escalates(make: Make, wh
     class Breaks:
         may_restart = ask
 
-    options: dict[str, Any] = {
+    ways: dict[str, dict[str, Any]] = {
         "on_termination": {"on_termination": hook},
         "recoverable": {"recoverable": ask},
         "own": {"breaker": Breaks},
         "backoff": {"backoff": ask},
         "breaker": {},
-    }[where]
+    }
+    options = ways[where]
     breaker = Breaks if where == "breaker" else AlwaysRestart
     child = Child("child", failing(Boom(), Record()), **options)
     with all_told(), pytest.raises(UnrecoverableFailure) as caught:
