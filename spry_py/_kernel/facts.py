@@ -316,6 +316,7 @@ class Listener(Protocol):
 
     def outside(self) -> AbstractContextManager[object]:
         """Around the whole life of a tree: nothing inside belongs to an operation outside it."""
+        ...
 
     def bear(self, spawn: Callable[..., object], function: object, run: AboutRun, key: str) -> None:
         """Call ``spawn(function, run, name=key)`` outside whatever operation is under way here."""
@@ -337,6 +338,7 @@ class Listener(Protocol):
     @property
     def inject_here(self) -> Callable[[dict[str, str]], object]:
         """The same for the code that runs here and now. May raise, and outlive the tree."""
+        ...
 
     # A system comes up
 

@@ -139,7 +139,7 @@ class Loud(str):
     def __repr__(self) -> str:
         return "LOUD"
 
-    def encode(self, *_: object) -> bytes:
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
         return b"LOUD"
 
 

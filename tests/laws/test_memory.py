@@ -6,6 +6,7 @@ import gc
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import pytest
 import trio
@@ -143,6 +144,7 @@ async def test_a_thread_that_has_ended_is_not_kept_by_the_child_that_called_it()
         pass
 
     async def calls() -> None:
+        big: Any = None
         for _ in range(3):
             big = Big()
             kept.append(weakref.ref(big))

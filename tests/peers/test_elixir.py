@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trio
@@ -67,7 +67,7 @@ class Service:
     [
         Child("child1", plain, "hello"),
         Child("child1", functools.partial(plain, "hello")),
-        Child("child1", Service(), "hello"),
+        Child("child1", cast(Any, Service()), "hello"),
         Child("child1", Service().__call__, "hello"),
     ],
     ids=["function", "partial", "object", "method"],

@@ -480,6 +480,8 @@ async def test_nothing_is_left_of_those_that_ended_in_a_pool(
 
     before = pipes_alive()
     options: Any = {"on_unrecoverable": "discard", "recoverable": lambda error: False}
+    line: Any = None
+    child: Any = None
     async with open_system(DynamicSupervisor(name="pool")) as pool:
         for number in range(30):
             line = pipeline(Worker("source", source), Stage("end", trio.sleep, capacity=9))

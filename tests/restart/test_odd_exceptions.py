@@ -329,7 +329,7 @@ async def test_raised_by_what_is_asked_about_a_child_it_escalates(make: Make, wh
         "breaker": {},
     }
     options = ways[where]
-    breaker = Breaks if where == "breaker" else AlwaysRestart
+    breaker: Any = Breaks if where == "breaker" else AlwaysRestart
     child = Child("child", failing(Boom(), Record()), **options)
     with all_told(), pytest.raises(UnrecoverableFailure) as caught:
         async with open_system([child], breaker=breaker, name="top"):

@@ -32,6 +32,7 @@ SAYS = "nobody has asked for"
 
 async def stray() -> trio.Cancelled:
     """One that was raised in a task that is over, and kept."""
+    kept: object = None
     with trio.CancelScope() as scope:
         scope.cancel()
         kept = await outcome.acapture(trio.sleep_forever)
@@ -157,7 +158,7 @@ async def test_what_is_asked_about_a_child_has_failed(where: str, shape: Shape) 
         "breaker": {},
     }
     child = Child("child", runs(Boom()), **options[where])
-    breaker = Breaks if where == "breaker" else AlwaysRestart
+    breaker: Any = Breaks if where == "breaker" else AlwaysRestart
     with pytest.raises(UnrecoverableFailure) as caught:
         async with open_system([child], breaker=breaker, name="top"):
             await trio.sleep_forever()

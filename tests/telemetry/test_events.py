@@ -22,6 +22,7 @@ from spry_py.events import (
     ChildStarted,
     ChildStarting,
     ChildTerminated,
+    Escalated,
     RestartScheduled,
     SystemStopped,
 )
@@ -122,7 +123,7 @@ async def test_the_end_of_a_root_that_gives_up() -> None:
                 a.stop()
                 await trio.sleep_forever()
     escalated = heard.events[2]
-    assert isinstance(escalated, spry_py.events.Escalated)
+    assert isinstance(escalated, Escalated)
     assert escalated.error is raised.value
     assert heard.take() == [
         "0 ChildTerminated top/a #1 Normal none",

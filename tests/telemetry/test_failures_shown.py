@@ -69,6 +69,7 @@ async def failed(child: Child[Any]) -> list[BaseException | None]:
         # as it is at that moment: what is raised later only adds to it
         assert first_place(report.exception)[0] == __file__
 
+    handle: Any = None
     with pytest.raises(TooManyRestarts) as caught:
         async with open_system([child.replace(on_termination=hook)], breaker=NeverRestart) as tree:
             handle = tree.child(child.key)
@@ -108,6 +109,7 @@ async def test_of_a_child_in_a_thread() -> None:
 
 @story
 async def test_of_a_component() -> None:
+    run: Any = None
     with pytest.raises(UnrecoverableFailure) as caught:
         async with open_system([Child("thing", component(Crashes), breaker=NeverRestart)]) as tree:
             run = tree.find("thing/run")
@@ -170,7 +172,7 @@ async def test_of_what_is_asked_about_a_child(where: str) -> None:
         "own": {"breaker": Breaks},
         "breaker": {},
     }
-    breaker = Breaks if where == "breaker" else AlwaysRestart
+    breaker: Any = Breaks if where == "breaker" else AlwaysRestart
     with pytest.raises(UnrecoverableFailure) as caught:
         async with open_system([Child("child", crash, **options[where])], breaker=breaker):
             await trio.sleep_forever()
