@@ -128,6 +128,11 @@ def words(make: Callable[[Any], str], thing: object) -> str:
         raise
     except BaseException:
         return f"<{name_of(thing)} {make.__name__}() failed>"
+    return writable(text)
+
+
+def writable(text: str) -> str:
+    """A text that can be written anywhere: what UTF-8 has no bytes for is escaped."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 

@@ -20,6 +20,7 @@ from spry_py._spec.errors import (
     linked_to,
     place_of,
     words,
+    writable,
 )
 
 from .attributes import full_name
@@ -34,7 +35,15 @@ _places: dict[tuple[int, int], tuple[CodeType, str]] = {}
 
 
 def traceback_of(exception: BaseException, *, chain: bool = True) -> str:
-    """The text that `traceback` makes of an exception, with its causes if ``chain`` says so."""
+    """The text that `traceback` makes of an exception, with its causes if ``chain`` says so.
+
+    It can be written anywhere: a single letter that UTF-8 cannot say would cost a collector all
+    spans that are sent with it.
+    """
+    return writable(_whole_text_of(exception, chain))
+
+
+def _whole_text_of(exception: BaseException, chain: bool) -> str:
     if not chain and not issubclass(type(exception), BaseExceptionGroup | SyntaxError):
         # `traceback` would go through the whole chain all the same
         return _alone(exception)

@@ -6,9 +6,11 @@ strategy, and what happened is compared with the undisturbed story.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import pytest
 import trio
@@ -31,6 +33,8 @@ from spry_py import (
     current_context,
     open_system,
 )
+from spry_py._handles import supervisors
+from spry_py._telemetry.listener import Teller
 from stories import Boom, Facts, Record, Strategy
 from trapped import Trap, trapped, unraisable
 
@@ -256,3 +260,30 @@ def test_a_keyboard_interrupt_out_of_a_listener_ends_the_tree_in_order(
         begun = [fact[1:] for _, fact in facts if fact[0] == "+"]
         ended = [fact[1:] for _, fact in facts if fact[0] == "-"]
         assert (name, sorted(begun)) == (name, sorted(ended))
+
+
+@each_strategy
+@each_story
+@pytest.mark.parametrize("raises", [False, True])
+def test_nothing_is_kept_of_what_is_over(
+    told: Story, strategy: Strategy, raises: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tellers: list[Teller] = []
+
+    class Noted(Teller):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            tellers.append(self)
+
+    monkeypatch.setattr(supervisors, "Teller", Noted)
+    with unraisable():
+        played(told, Trap(lambda: Boom("of a listener"), lambda name: raises), strategy)
+    parts = [part for one in tellers for part in (one, one.spans, one.metrics)]
+    kept = [getattr(part, name) for part in parts for name in type(part).__slots__]
+    tables = [table for table in kept if isinstance(table, dict | set | WeakKeyDictionary)]
+    # they lead to their trees
+    del kept, parts
+    tellers.clear()
+    gc.collect()
+    assert len(tables) > 10
+    assert [table for table in tables if table] == []

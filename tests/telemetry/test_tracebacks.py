@@ -121,3 +121,16 @@ def test_places_do_not_pile_up() -> None:
         exec(f"def fail():\n    raise ValueError({number})", names)
         assert f"ValueError: {number}" in traceback_of(caught(names["fail"]))
         assert len(_tracebacks._places) <= 512
+
+
+def test_a_traceback_can_be_written_anywhere() -> None:
+    def fail() -> None:
+        raise OSError("caf\xe9 \udc80")
+
+    for cause in (None, ValueError("\ud800")):
+        error = caught(fail)
+        error.__cause__ = cause
+        for each in (error, ExceptionGroup("\udfff", [error])):
+            text = traceback_of(each)
+            assert text.encode().decode() == text
+            assert "OSError: caf\xe9 \\udc80" in text
