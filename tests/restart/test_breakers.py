@@ -12,6 +12,7 @@ import trio
 from pools import open_pool
 from spry_py import (
     AlwaysRestart,
+    Backoff,
     Child,
     NeverRestart,
     RateLimited,
@@ -536,3 +537,20 @@ async def test_no_breaker_is_asked_about_a_restart_that_cannot_recover(strategy:
         async with open_system([Child("a", once)], strategy=strategy, breaker=Ledger(record)):
             await trio.sleep(1)
     assert (record.order, runs) == ("?a", 2)
+
+
+@story
+async def test_of_those_that_end_while_a_sweep_is_under_way_the_longest_wait_counts() -> None:
+    record = Record()
+    a, b, c = cast(record, "abc")
+    slow = Actor(record, "s", cleanup=3)
+    nine, five = (Backoff(tenacity.wait_fixed(seconds)) for seconds in (9, 5))
+    children = [a.child(), b.child(backoff=nine), c.child(backoff=five), slow.child()]
+    async with open_system(children, strategy="one_for_all", breaker=AlwaysRestart):
+        a.die()
+        await trio.sleep(1)
+        b.die()
+        c.die()
+        await trio.sleep(20)
+        begun = [time for time, fact in record.facts if fact.startswith("+")]
+    assert begun == [0, 0, 0, 0, 12, 12, 12, 12]
