@@ -229,7 +229,18 @@ class Incarnation:
         """What it is ending for; a limit cancels without a word, or by `fail`."""
         if self.burden != "none":
             return self.occasion
-        return "limit" if self.is_cancelled or self.scope.cancel_called else None
+        if self.is_cancelled or self.scope.cancel_called:
+            return "limit"
+        return self._limit_above()
+
+    def _limit_above(self) -> Occasion | None:
+        """Whether a limit of a supervisor has struck, which trio tells nobody below."""
+        loop = self.member.loop if self.member is not None else None
+        while loop is not None and loop.path:
+            if loop.own.scope.cancel_called:
+                return "limit"
+            loop = loop.own.member.loop if loop.own.member is not None else None
+        return None
 
     def note_occasion(self, occasion: Occasion) -> None:
         """It is about to be asked to end; the first occasion counts."""
