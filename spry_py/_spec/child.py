@@ -6,6 +6,7 @@ import inspect
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from operator import attrgetter
 from types import FunctionType
 from typing import (
     TYPE_CHECKING,
@@ -13,6 +14,7 @@ from typing import (
     ClassVar,
     Final,
     Generic,
+    Protocol,
     TypeAlias,
     TypeVar,
     TypeVarTuple,
@@ -55,6 +57,19 @@ D = TypeVar("D")
 Ts = TypeVarTuple("Ts")
 
 _Awaited: TypeAlias = Awaitable[object]
+
+if TYPE_CHECKING:
+    V_co = TypeVar("V_co", covariant=True)
+
+    class _Option(Protocol[V_co]):
+        """What type checkers see of an option: it can be read."""
+
+        def __get__(self, child: Child[Any], owner: type[Child[Any]]) -> V_co: ...
+
+
+def _option(name: str) -> Any:
+    # supervisors ask for these all the time: no frame of Python for each
+    return property(attrgetter(f"_options.{name}"))
 
 
 class Supervisor(Generic[T_co]):
@@ -226,53 +241,20 @@ class Child(Generic[T_co]):
         kind: Kind = getattr(start, "child_kind", "worker")
         return kind
 
-    @property
-    def restart(self) -> RestartType:
-        return self._options.restart
-
-    @property
-    def shutdown(self) -> float:
-        return self._options.shutdown
-
-    @property
-    def start_timeout(self) -> float:
-        return self._options.start_timeout
-
-    @property
-    def start_attempts(self) -> float:
-        return self._options.start_attempts
-
-    @property
-    def run_timeout(self) -> float:
-        return self._options.run_timeout
-
-    @property
-    def backoff(self) -> Callable[[Any], float] | None:
-        return self._options.backoff
-
-    @property
-    def breaker(self) -> BreakerFactory | None:
-        return self._options.breaker
-
-    @property
-    def recoverable(self) -> Callable[[Any], object] | None:
-        return self._options.recoverable
-
-    @property
-    def on_unrecoverable(self) -> OnUnrecoverable:
-        return self._options.on_unrecoverable
-
-    @property
-    def on_termination(self) -> Callable[[TerminationReport], Awaitable[object]] | None:
-        return self._options.on_termination
-
-    @property
-    def heartbeat(self) -> float:
-        return self._options.heartbeat
-
-    @property
-    def significant(self) -> bool:
-        return self._options.significant
+    restart: _Option[RestartType] = _option("restart")
+    shutdown: _Option[float] = _option("shutdown")
+    start_timeout: _Option[float] = _option("start_timeout")
+    start_attempts: _Option[float] = _option("start_attempts")
+    run_timeout: _Option[float] = _option("run_timeout")
+    backoff: _Option[Callable[[Any], float] | None] = _option("backoff")
+    breaker: _Option[BreakerFactory | None] = _option("breaker")
+    recoverable: _Option[Callable[[Any], object] | None] = _option("recoverable")
+    on_unrecoverable: _Option[OnUnrecoverable] = _option("on_unrecoverable")
+    on_termination: _Option[Callable[[TerminationReport], Awaitable[object]] | None] = _option(
+        "on_termination"
+    )
+    heartbeat: _Option[float] = _option("heartbeat")
+    significant: _Option[bool] = _option("significant")
 
     def with_defaults(self, defaults: ChildOptions) -> Child[T_co]:
         """This child, with values for those of its options that it was not given.
