@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import trio
@@ -13,7 +14,6 @@ from spry_py._spec.errors import (
     sole_leaf_of,
 )
 
-from .keeper import check_finite
 from .messages import Again, Due
 from .phases import Phase
 
@@ -114,3 +114,9 @@ def was_ignored(member: Member) -> bool:
     """Whether the last start answered `Ignore`."""
     exception = member.last_report.exception if member.last_report is not None else None
     return exception is not None and isinstance(sole_leaf_of(exception), Ignore)
+
+
+def check_finite(delay: float, member: Member) -> None:
+    """Refuse a backoff after which nothing would ever come."""
+    if math.isinf(delay):
+        raise ValueError(f"the backoff of {member.path!r} must give a finite number of seconds")

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from spry_py._spec.options import OnConflict
 
     from .incarnation import Incarnation
-    from .keeper import Keeper
+    from .loop import Loop
 
 
 class Call(Origin):
@@ -120,7 +120,7 @@ class Calls:
 
     __slots__ = ("_ends", "_loop", "_open", "_to_stop", "starts")
 
-    def __init__(self, loop: Keeper) -> None:
+    def __init__(self, loop: Loop) -> None:
         self._loop = loop
         # not served yet, and by key those of them that are going to stop a child
         self._open: dict[Call, None] = {}
@@ -130,7 +130,7 @@ class Calls:
         self._ends: dict[Incarnation, list[Call]] = {}
 
     @property
-    def loop(self) -> Keeper:
+    def loop(self) -> Loop:
         """The supervisor incarnation that is called."""
         return self._loop
 

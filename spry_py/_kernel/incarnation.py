@@ -21,7 +21,6 @@ from .life import LateStart, limit_passed
 from .phases import Phase, Then
 
 if TYPE_CHECKING:
-    from .keeper import Keeper
     from .loop import Loop
     from .member import Member
 
@@ -299,7 +298,7 @@ class Incarnation:
         self.is_cancelled = True
 
 
-def living_below(loop: Keeper) -> Iterator[Incarnation]:
+def living_below(loop: Loop) -> Iterator[Incarnation]:
     """All living incarnations of a supervisor's subtree; a loop, for trees may be deep."""
     pending = [loop]
     while pending:
@@ -311,12 +310,12 @@ def living_below(loop: Keeper) -> Iterator[Incarnation]:
                     pending.append(incarnation.inner)
 
 
-def note_limit_above(loop: Keeper) -> None:
+def note_limit_above(loop: Loop) -> None:
     """Something below ``loop`` was cancelled unasked: a time limit of a supervisor has struck.
 
     Nobody has been told, since trio cancels by itself; so tell it now, for the whole subtree.
     """
-    top: Keeper | None = None
+    top: Loop | None = None
     while loop.path:
         if loop.own.burden == "none" and loop.own.scope.cancel_called:
             top = loop
@@ -326,7 +325,7 @@ def note_limit_above(loop: Keeper) -> None:
         abort_below(top)
 
 
-def abort_below(loop: Keeper) -> None:
+def abort_below(loop: Loop) -> None:
     """Mark a subtree that is being cancelled whole, and abort the trees opened in its children."""
     occasion = loop.own.settling_for or "limit"
     _abort_loop(loop)
@@ -345,7 +344,7 @@ def abort_below(loop: Keeper) -> None:
             incarnation.listener.tell_roots(Incarnation.abort, occasion)
 
 
-def _abort_loop(loop: Keeper) -> None:
+def _abort_loop(loop: Loop) -> None:
     loop.teller.subtree_aborted(loop)
     loop.shutdowns.close()
     if loop.is_ready and not loop.is_stopping:

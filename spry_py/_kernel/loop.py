@@ -1,37 +1,51 @@
-"""The supervisor's loop: one mailbox, each message handled to its end.
+"""The supervisor's loop: one mailbox, each message handled to its end, before the next.
 
 Only the loop decides about children. Whatever happens elsewhere (a child ends, a wait is over, a
-caller asks for something) becomes a message; what must be known at once (who has started, who has
-ended) is written down where it happens.
+caller asks for something) becomes a message, and `Loop.handle` says what is done about each.
+
+The task of a child that has ended does on the spot what needs no decision and waits for nothing: it
+writes the end down, returns to the callers that wait for it (`Calls.on_ended`), asks the next one
+to end where several are stopped one after the other (`Shutdowns.advance`), and lets in the next
+that waits for a place (`DynamicLoop.on_ended`). To wake the loop for each of these would cost as
+much as the thing itself.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
-from typing import TYPE_CHECKING, assert_never
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, assert_never
 
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from spry_py._policy.breaker import allows, live_breaker
+from spry_py._policy.breaker import allows, live_breaker, tell_breaker
+from spry_py._policy.restart import Verdict, judge, judge_last, pause_before_try, unrecoverable
+from spry_py._spec.child import Child, Supervisor
 from spry_py._spec.errors import (
     Ignore,
     Interrupted,
     NonChildFailure,
     StartupFailure,
+    SupervisorStopped,
+    TooManyRestarts,
     UnrecoverableFailure,
     add_context,
+    cause_of,
     is_exit,
     root_cause_of,
     set_place,
     sole_leaf_of,
 )
 
-from .alone import OneForOne
+from .alone import OneForOne, check_finite
+from .calls import Calls
+from .facts import Incident
 from .incarnation import note_limit_above
-from .keeper import Keeper
 from .life import drop_own_frames, failure_of
+from .mailbox import Mailbox
+from .member import Members
 from .messages import (
     Again,
     Called,
@@ -43,31 +57,73 @@ from .messages import (
     Replay,
     StartFailed,
 )
+from .phases import AFTER, Phase, Then
+from .shutdown import Shutdowns
 
 if TYPE_CHECKING:
-    from spry_py._spec.options import BreakerFactory
+    from spry_py._policy.restart import Strategy
+    from spry_py._spec.options import Breaker, BreakerFactory, ChildOptions
+    from spry_py._spec.termination import Occasion, TerminationReport
 
+    from .calls import Call
+    from .facts import Cause
     from .incarnation import Incarnation
+    from .life import Hook
     from .member import Member
     from .messages import Message
+    from .timers import Timer
+    from .tree import Tree
 
 
-class Loop(Keeper):
-    """One incarnation of a supervisor. Subclasses say how it boots and how it restarts."""
+class Loop(Mailbox):
+    """One incarnation of a supervisor: its children, and the books about them.
 
-    # To be said by subclasses
+    Subclasses say how it boots and how it restarts.
+    """
 
+    nursery: trio.Nursery
+    breaker: Breaker
+    strategy: Strategy
+    defaults: ChildOptions
     breaker_factory: BreakerFactory
 
     def __init__(self, own: Incarnation) -> None:
-        super().__init__(own)
+        super().__init__()
+        assert own.member is not None
+        self.tree: Tree = own.member.loop.tree
+        self.teller = self.tree.teller
+        self.path = own.path
+        # the supervisor's own incarnation, a child of the loop above
+        self.own = own
+        self.members = Members(self._forgotten)
+        self.shutdowns = Shutdowns(self)
+        self.calls = Calls(self)
         self.alone = OneForOne(self)
+        self.hooks: dict[Member, Hook] = {}
+        # the ends of backoffs
+        self.waits: dict[Member, Timer] = {}
+        self.hook_errors: dict[Member, Exception] = {}
+        self.is_ready = False
+        self.is_stopping = False
+        # nothing is restarted or replayed any more: it stops, or is going to since the program ends
+        self.is_leaving = False
+        self.has_ended = False
+        self.was_aborted = False
+        self.failure: BaseException | None = None
+        # the child that user code is asked about, for errors of that code; the loop's, in a message
+        self.about: Member | None = None
+        # the child whose own breaker has just refused to have it restarted, until it is concluded
+        self._refused: Member | None = None
+        # the incident that made it give up
+        self.incident: Incident | None = None
+        # what is begun or stopped now is a part of this: written by those who begin or stop it
+        self.part_of: Cause = ()
+
+    # Its life
 
     @abstractmethod
     async def boot(self) -> None:
         """Start what is declared; raises what the start of the supervisor fails with."""
-
-    # Its life
 
     @enable_ki_protection
     async def run(self, on_ready: Callable[[], object]) -> None:
@@ -136,6 +192,18 @@ class Loop(Keeper):
             else:
                 await self.pause()
 
+    async def _handle(self, message: Message) -> None:
+        try:
+            await self.handle(message)
+        except BaseException as exception:
+            # user code runs in here: a breaker, a backoff, a predicate
+            failure = failure_of(exception)
+            if failure is None:
+                raise
+            self._decider_failed(failure)
+        finally:
+            self.about = None
+
     async def handle(self, message: Message) -> None:
         """What is done about each message, to its end before the next."""
         match message:
@@ -160,24 +228,6 @@ class Loop(Keeper):
             case _:  # pragma: no cover - the type checkers see that there is no other
                 assert_never(message)
 
-    def end_if_empty(self) -> None:
-        """End if nothing is left that runs or comes back."""
-        # an end that is still to be decided about lies behind this message in the mailbox
-        if all(member.phase.is_over for member in self.members):
-            self.begin_to_stop()
-
-    async def _handle(self, message: Message) -> None:
-        try:
-            await self.handle(message)
-        except BaseException as exception:
-            # user code runs in here: a breaker, a backoff, a predicate
-            failure = failure_of(exception)
-            if failure is None:
-                raise
-            self._decider_failed(failure)
-        finally:
-            self.about = None
-
     def _decider_failed(self, failure: BaseException) -> None:
         """Code that was asked about a child, or about a whole restart, has failed itself."""
         if is_exit(failure):
@@ -190,10 +240,426 @@ class Loop(Keeper):
         add_context(failure, report.exception if report is not None else None)
         self.escalate(UnrecoverableFailure(path, root_cause_of(failure)), failure)
 
+    def interrupted_by(self, exception: BaseException) -> None:
+        self.tree.exit(exception, self)
+
+    # What it is told, and what becomes of a child that has ended
+
+    async def on_ended_by_itself(self, member: Member) -> None:
+        """Decide, if there is still something to decide."""
+        if member.phase is not Phase.ENDED or member in self.hooks:
+            return
+        if self.calls.is_to_stop(member):
+            # somebody wants it down who asked in the tick in which it ended: first that, whichever
+            # of the two came first, and nothing is begun that would have to be stopped at once
+            self.post(Ended(member))
+        else:
+            await self.decide(member)
+
+    def end_if_empty(self) -> None:
+        """End if nothing is left that runs or comes back."""
+        # an end that is still to be decided about lies behind this message in the mailbox
+        if all(member.phase.is_over for member in self.members):
+            self.begin_to_stop()
+
+    @abstractmethod
+    async def decide(self, member: Member) -> None:
+        """Say what becomes of a child that has ended, and do that."""
+
+    def judge(self, member: Member) -> Verdict:
+        """What becomes of a child that has ended, by its own specification."""
+        report = member.last_report
+        assert report is not None
+        self.about = member
+        if member.child.breaker is not None and member.breaker is None:
+            member.breaker = live_breaker(member.child.breaker)
+        tell_breaker(self.breaker, "ended", report)
+        tell_breaker(member.breaker, "ended", report)
+        if member in self.hook_errors:
+            return Verdict.ESCALATE
+        if self.is_leaving:
+            return judge_last(member.child, report)
+        verdict, own = judge(member.child, report), member.breaker
+        if verdict is Verdict.RESTART and own is not None:
+            if allows(own, member.key, trio.current_time()):
+                return verdict
+            self._refused = member
+            return unrecoverable(member.child)
+        return verdict
+
     def may_restart(self, key: str, about: Member | None) -> bool:
         """Ask the breaker; its errors are told of ``about``, or else of the supervisor itself."""
         self.about = about
         return allows(self.breaker, key, trio.current_time())
+
+    def terminated(self, member: Member, verdict: Verdict) -> Incident:
+        """A child has ended by itself: an incident begins, to be closed by whoever cures it."""
+        incident = Incident()
+        self.teller.terminated(member, incident, verdict is Verdict.RESTART)
+        return incident
+
+    def attempt_failed(self, incident: Incident | None, error: BaseException | None) -> Incident:
+        """The incident goes on; one begins here if a caller had asked for the restart."""
+        if incident is None:
+            return Incident()
+        self.teller.attempt_failed(incident, error)
+        return incident
+
+    def conclude(self, member: Member, verdict: Verdict, incident: Incident | None) -> None:
+        """Write down what has become of a child that is not going to be restarted."""
+        member.incident = None
+        member.forget_value()
+        if verdict is not Verdict.ESCALATE:
+            self.teller.incident_closed(incident)
+        member.move(AFTER[verdict])
+        if verdict is Verdict.SPENT:
+            self.members.drop(member)
+        if self._refused is member:
+            self.teller.own_breaker_refused(member)
+        if verdict is Verdict.DISCARD:
+            self.teller.child_discarded(member)
+        if verdict is Verdict.ESCALATE:
+            self._escalate_unrecoverable(member, incident)
+        self._refused = None
+        self.member_ended(member)
+
+    def member_ended(self, member: Member) -> None:
+        """A child has ended for good; its supervisor may want to end with it."""
+
+    def leave_out(self, member: Member) -> None:
+        """Its start raised `Ignore`."""
+        if member.child.restart == "temporary":
+            self.conclude(member, Verdict.SPENT, None)
+        member.move(Phase.IGNORED)
+        self.teller.start_ignored(member)
+
+    # What its children say, in their own tasks
+
+    def on_started(self, member: Member, incarnation: Incarnation) -> None:
+        """A child is up. From here on its end is an end by itself."""
+        if member.child.takes_status:
+            self.tree.slow.end(incarnation)
+        self.teller.child_started(member, incarnation)
+        if self.calls.starts:
+            self.calls.on_started(member)
+        if incarnation.then and incarnation.burden == "none":
+            incarnation.then = Then.DECIDE
+            self.ring()
+        if member.incident is not None:
+            self.teller.incident_closed(member.incident)
+            member.incident = None
+
+    def on_ended(self, member: Member, incarnation: Incarnation, report: TerminationReport) -> bool:
+        """A child has ended; answers whether its ``on_termination`` is to run first."""
+        self.shutdowns.forget(incarnation)
+        if report.started_at is None:
+            self.tree.slow.end(incarnation)
+        self.teller.child_ended(member, incarnation, report)
+        if member.child.restart == "temporary":
+            self.forget(member)
+        if member.phase is not Phase.ENDED:
+            self.calls.on_ended(member, incarnation)
+            if self.shutdowns.turn is member:
+                self.shutdowns.advance(in_loop=False)
+            else:
+                self.ring()
+            return False
+        exception = report.exception
+        if (
+            member.child.on_termination is not None
+            and report.started_at is not None
+            and (exception is None or not is_exit(exception))
+        ):
+            return True
+        self.post(Ended(member))
+        return False
+
+    def on_hook(self, member: Member, hook: Hook) -> None:
+        """The ``on_termination`` of a child begins."""
+        self.hooks[member] = hook
+        self.shutdowns.watch_hook(hook)
+
+    def on_hook_done(self, member: Member, error: Exception | None) -> None:
+        self.shutdowns.forget(self.hooks.pop(member))
+        if error is not None:
+            self.hook_errors[member] = error
+        assert member.phase is Phase.ENDED, "somebody has not waited for on_termination"
+        self.post(Ended(member))
+
+    # What is begun
+
+    def check_child(self, child: Child[Any]) -> None:
+        """Refuse what may not be a child of this supervisor."""
+        if not isinstance(child, Child):
+            raise TypeError(f"a supervisor starts a Child, not {child!r}")
+
+    def completed(self, child: Any) -> Any:
+        """A child with this supervisor's defaults; anything else is for others to judge."""
+        if not isinstance(child, Child):
+            return child
+        if isinstance(child.start, Supervisor):
+            return child.start.adopted(child)
+        return child.with_defaults(self.defaults) if self.defaults else child
+
+    def waits_for(self, incarnation: Incarnation) -> bool:
+        """Whether a startup waits for this start; a call that does so waits outside the loop."""
+        return False
+
+    def begin(self, member: Member) -> None:
+        """Begin the next incarnation of a child, without waiting for it."""
+        call = self.calls.starts.get(member)
+        before = self.part_of
+        if call is not None:
+            self.part_of = (call,)
+        try:
+            incarnation = self._spawn(member)
+        finally:
+            self.part_of = before
+        if call is not None:
+            incarnation.follow(Then.AWAITED)
+
+    def begin_again(self, member: Member) -> None:
+        """Begin another try of a first start, in the place that was kept for it."""
+        self.begin(member)
+
+    def keep_place(self, member: Member) -> None:
+        """A first start has failed and may be tried again."""
+
+    def try_again(self, member: Member, begin: Callable[[], object]) -> bool:
+        """Call ``begin()`` when a first start that has failed may be tried again, if it may.
+
+        Runs the user's ``recoverable`` and ``backoff``; what they raise comes out.
+        """
+        report = member.last_report
+        assert report is not None
+        pause = pause_before_try(member.child, member.number, report)
+        if pause is None:
+            return False
+        check_finite(pause, member)
+        member.move(Phase.PAUSING)
+        self.waits[member] = self.tree.alarm.at(trio.current_time() + pause, begin)
+        return True
+
+    def _spawn(self, member: Member) -> Incarnation:
+        """Children are born in the context of their supervisor, in whatever task that comes."""
+        task = self.own.task
+        if task is None or task is trio.lowlevel.current_task():
+            return member.spawn(self.nursery)
+        return task.context.run(member.spawn, self.nursery)
+
+    @contextmanager
+    def on_behalf_of(self, call: Call) -> Iterator[None]:
+        """What is begun inside is a part of what the caller does."""
+        before, self.part_of = self.part_of, (call,)
+        try:
+            yield
+        finally:
+            self.part_of = before
+
+    # What is kept down
+
+    def down(self, member: Member, forget: bool) -> None:
+        """A call has taken it down; keep it known, unless it is temporary or to be forgotten."""
+        self.shut(member)
+        if forget:
+            self.members.remove(member)
+            self.forget(member)
+        elif member.child.restart == "temporary":
+            self.members.drop(member)
+        self.member_ended(member)
+
+    def shut(self, member: Member) -> None:
+        """It is down because its supervisor wanted it so."""
+        phase = Phase.STOPPED
+        if member.phase is Phase.ENDED:
+            self.teller.ended_unasked(member)
+            assert member.last_report is not None
+            if judge_last(member.child, member.last_report) is Verdict.DONE:
+                phase = Phase.DONE  # it had ended by itself, for good, before anybody asked
+        if self.hook_errors:
+            # it has come while the child was being taken down: no reason to give up later
+            self.hook_errors.pop(member, None)
+        if member in self.waits:
+            self.waits.pop(member).cancel()
+        if member.incident is not None and member.incident is not self.incident:
+            self.teller.incident_closed(member.incident)
+        member.incident = None
+        member.forget_value()
+        if member.phase not in (Phase.DONE, Phase.IGNORED):
+            member.move(phase)
+
+    def forget(self, member: Member) -> None:
+        """Its key is known no more, or it begins anew: let go of what is kept for its path."""
+        kept = self.tree.kept
+        if kept.below:
+            kept.forget(member.path)
+
+    def forget_unknown(self) -> None:
+        """The system has come up: what is kept for other keys is not going to be wanted."""
+        kept = self.tree.kept
+        if kept.below:
+            kept.forget_others(self.path, {member.key for member in self.members})
+
+    def _forgotten(self, member: Member) -> None:
+        """A key is no longer known: the breakers may forget it, too."""
+        try:
+            tell_breaker(self.breaker, "forget", member.key)
+            tell_breaker(member.breaker, "forget", member.key)
+        except Exception as error:
+            # a caller who takes a start back comes here as well, and has nothing to do with it
+            self.escalate(UnrecoverableFailure(member.path, root_cause_of(error)), error)
+            self.ring()
+
+    # What callers ask, and some supervisors do
+
+    @abstractmethod
+    def replay(self, call: Call) -> None:
+        """Have the system run again; refuse that where there is none."""
+
+    async def replay_now(self) -> None:
+        """Do so."""
+
+    @abstractmethod
+    async def restart_by_hand(self, member: Member, calls: list[Call]) -> None:
+        """Restart a child as if it had ended, without asking a breaker."""
+
+    def call_off(self, member: Member) -> None:
+        """A child that waits to be restarted shall stay down."""
+
+    def withdraw(self, call: Call) -> None:
+        """The caller has gone; nothing has been begun for it."""
+
+    def queued(self, key: str) -> int:
+        """How many starts wait for a key. May be called from any thread."""
+        return 0
+
+    def restart_at(self, member: Member) -> float | None:
+        """When a child that waits for its restart is started. May be called from any thread."""
+        timer = self.waits.get(member)
+        return timer.when if timer is not None else None
+
+    # Giving up
+
+    def _escalate_unrecoverable(self, member: Member, incident: Incident | None) -> None:
+        error = self.hook_errors.pop(member, None)
+        if self.failure is not None:
+            self.teller.incident_closed(incident)  # it has given up because of another one
+            return
+        report = member.last_report
+        cause = report.exception if report is not None else None
+        if error is not None:
+            add_context(error, cause)
+            cause = error
+        self.incident = self.incident or incident
+        restarts = member.restarts if self._refused is member else None
+        failure = UnrecoverableFailure(member.path, root_cause_of(cause), restarts=restarts)
+        self.escalate(failure, cause)
+
+    def refuse(
+        self, member: Member, cause: BaseException | None, incident: Incident | None
+    ) -> None:
+        """The breaker has said no: give up."""
+        self.incident = self.incident or incident
+        error = TooManyRestarts(member.path, member.restarts, root_cause_of(cause))
+        self.escalate(error, cause)
+
+    def refuse_system(self, attempts: int, failure: Exception, incident: Incident | None) -> None:
+        """The same about the system function, which has failed in the last of so many attempts."""
+        self.incident = self.incident or incident
+        # of what a system function did wrong itself, as using a key twice, there is no other cause
+        cause = failure if cause_of(failure) is None else cause_of(failure)
+        error = TooManyRestarts(self.path, attempts, root_cause_of(cause), of_system=True)
+        self.escalate(error, cause)
+
+    def escalate(self, error: Exception, cause: BaseException | None) -> None:
+        """Give up: tear down, then fail, so that the parent decides. The first reason counts."""
+        if self.failure is not None:
+            return
+        error.__cause__ = cause
+        self.failure = error
+        self.begin_to_stop()
+        self.teller.escalated(self, error)
+
+    # Stopping
+
+    @property
+    def ending_for(self) -> Occasion:
+        """What its children are stopped for when it ends: what it was told itself."""
+        return self.own.settling_for or "stop"
+
+    def request_stop(self) -> None:
+        """Ask the supervisor to stop in order; it may be busy with anything, even its boot."""
+        if not self.is_stopping:
+            self.begin_to_stop()
+            self.interrupt()
+            self.ring()
+
+    def begin_to_stop(self) -> None:
+        """From now on nothing more is begun."""
+        self.is_leaving = self.is_stopping = True
+        self.calls.refuse_all()
+
+    def interrupt(self) -> None:
+        """Break off what occupies the loop, if a stop may do that."""
+
+    def stop_by_handle(self) -> None:
+        """A stop from outside: of a root its own, of a nested one, for its parent, by itself."""
+        if self._is_root:
+            self.own.stop()
+        else:
+            self.request_stop()
+
+    def abort_by_handle(self) -> None:
+        """The same for an abort."""
+        if self._is_root:
+            self.own.abort()
+        else:
+            self.own.cancel()
+        self.own.watch_over()
+
+    @property
+    def _is_root(self) -> bool:
+        return self.tree.incarnation is self.own
+
+    def leave(self) -> None:
+        """The program is ending because of a child below: give up what was begun for restarts.
+
+        What runs goes on, and calls are served, until its turn comes to stop.
+        """
+        if self.is_leaving:
+            return
+        self.is_leaving = True
+        self.interrupt()
+        self.give_up_restarts()
+        for member in list(self.members):
+            incarnation = member.incarnation
+            # a start that nobody waits for: that of a restart alone
+            if (
+                member.phase is Phase.STARTING
+                and incarnation is not None
+                and incarnation.then is Then.DECIDE
+            ):
+                incarnation.follow(Then.DOWN)
+                self.shutdowns.ask(member, incarnation, self.ending_for)
+        self.stay_down()
+        self.ring()
+
+    def refuse_leaving(self) -> None:
+        """Raise to a caller who wants something restarted."""
+        if self.is_leaving:
+            raise SupervisorStopped(f"{self.path!r} restarts nothing any more: the program ends")
+
+    def give_up_restarts(self) -> None:
+        """No restart that was begun goes on."""
+
+    def stay_down(self) -> None:
+        """Nobody who waits to be restarted comes back; a stop says so to each in its turn."""
+        if self.is_stopping:
+            return
+        for member in list(self.members):
+            waits = member.phase in (Phase.RESTARTING, Phase.WAITING)
+            if waits and not self.calls.has_start_of(member):
+                self.down(member, forget=False)
 
     async def _teardown(self) -> None:
         self.teller.system_ending(self)
@@ -220,31 +686,3 @@ class Loop(Keeper):
         self.messages.clear()
         self.teller.teardown_ended(self)
         self.teller.system_stopped(self)
-
-    # What anybody may ask of it
-
-    def request_stop(self) -> None:
-        """Ask the supervisor to stop in order; it may be busy with anything, even its boot."""
-        if not self.is_stopping:
-            self.begin_to_stop()
-            self.interrupt()
-            self.ring()
-
-    def stop_by_handle(self) -> None:
-        """A stop from outside: of a root its own, of a nested one, for its parent, by itself."""
-        if self._is_root:
-            self.own.stop()
-        else:
-            self.request_stop()
-
-    def abort_by_handle(self) -> None:
-        """The same for an abort."""
-        if self._is_root:
-            self.own.abort()
-        else:
-            self.own.cancel()
-        self.own.watch_over()
-
-    @property
-    def _is_root(self) -> bool:
-        return self.tree.incarnation is self.own

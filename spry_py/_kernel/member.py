@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from spry_py._spec.options import Breaker
 
     from .facts import Incident
-    from .keeper import Keeper
     from .loop import Loop
 
 
@@ -50,7 +49,7 @@ class Member:
         "watchers",
     )
 
-    def __init__(self, loop: Keeper, child: Child[Any]) -> None:
+    def __init__(self, loop: Loop, child: Child[Any]) -> None:
         self.loop = loop
         self.child = child
         self.incarnation: Incarnation | None = None

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from spry_py._spec.termination import Occasion
 
     from .incarnation import Incarnation
-    from .keeper import Keeper
+    from .loop import Loop
     from .member import Member
     from .timers import Timer
 
@@ -48,7 +48,7 @@ class Shutdowns:
         "turn",
     )
 
-    def __init__(self, loop: Keeper) -> None:
+    def __init__(self, loop: Loop) -> None:
         self._loop = loop
         # those to be stopped one after the other, what to do after each, and whose turn it is
         self._row: Iterator[Member] = iter(())

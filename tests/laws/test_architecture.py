@@ -20,9 +20,8 @@ ROOMS: Final = (
         "_kernel",
         """
         facts phases messages timers mailbox here guard kept member incarnation life context
-        shutdown slow
-        calls callers keeper loop scope before startup alone group system dynamic partition tree
-        root
+        shutdown slow calls callers loop scope before startup alone group system dynamic partition
+        tree root
         """,
     ),
     ("_telemetry", "listener spans metrics logs attributes tracebacks"),
