@@ -118,13 +118,13 @@ class Call(Origin):
 class Calls:
     """The calls that one supervisor incarnation has to answer."""
 
-    __slots__ = ("_ends", "_loop", "_open", "_to_stop", "starts")
+    __slots__ = ("_ends", "_loop", "_open", "starts", "to_stop")
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
         # not served yet, and by key those of them that are going to stop a child
         self._open: dict[Call, None] = {}
-        self._to_stop: dict[str, Call] = {}
+        self.to_stop: dict[str, Call] = {}
         self.starts: dict[Member, Call] = {}  # those that wait for a start, by child
         # those that wait for an end, and for what follows it
         self._ends: dict[Incarnation, list[Call]] = {}
@@ -150,7 +150,7 @@ class Calls:
         loop.teller.call_made(call)
         self._open[call] = None
         if isinstance(request, Terminate | RestartByStrategy):
-            self._to_stop[request.key] = call
+            self.to_stop[request.key] = call
         loop.post(Called(call))
         try:
             return await call.wait()
@@ -223,12 +223,8 @@ class Calls:
         """Nobody has to serve it any more."""
         del self._open[call]
         match call.request:
-            case Terminate(key) | RestartByStrategy(key) if self._to_stop.get(key) is call:
-                del self._to_stop[key]
-
-    def is_to_stop(self, member: Member) -> bool:
-        """Whether there is a call, not served yet, that is going to stop this child."""
-        return member.key in self._to_stop
+            case Terminate(key) | RestartByStrategy(key) if self.to_stop.get(key) is call:
+                del self.to_stop[key]
 
     def refuse_all(self) -> None:
         """The supervisor begins to stop: nothing more is going to be begun."""
@@ -236,7 +232,7 @@ class Calls:
         for call in list(self._open):
             call.refuse(SupervisorStopped(error))
         self._open.clear()
-        self._to_stop.clear()
+        self.to_stop.clear()
         for member in [member for member in self.starts if not member.phase.is_alive]:
             was_begun = member.phase is Phase.PAUSING
             call = self.starts.pop(member)

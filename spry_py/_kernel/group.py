@@ -116,7 +116,7 @@ class GroupRestart:
         loop = self._loop
         others = [message.member for message in loop.messages if isinstance(message, Ended)]
         others = [one for one in others if one.phase is Phase.ENDED and one not in loop.hooks]
-        others = [other for other in others if not loop.calls.is_to_stop(other)]
+        others = [other for other in others if other.key not in loop.calls.to_stop]
         return [other for other in dict.fromkeys(others) if other is not member]
 
     def _judge_all(self, members: Iterable[Member]) -> list[Member]:
@@ -207,7 +207,7 @@ class GroupRestart:
     def _undecided(self) -> list[Member]:
         loop = self._loop
         ended = [member for member in loop.members if member.phase is Phase.ENDED]
-        return [one for one in ended if one not in loop.hooks and not loop.calls.is_to_stop(one)]
+        return [one for one in ended if one not in loop.hooks and one.key not in loop.calls.to_stop]
 
     def _swept(self, joined: list[Member], member: Member) -> None:
         if member.phase is Phase.ENDED:

@@ -249,7 +249,7 @@ class Loop(Mailbox):
         """Decide, if there is still something to decide."""
         if member.phase is not Phase.ENDED or member in self.hooks:
             return
-        if self.calls.is_to_stop(member):
+        if member.child.key in self.calls.to_stop:
             # somebody wants it down who asked in the tick in which it ended: first that, whichever
             # of the two came first, and nothing is begun that would have to be stopped at once
             self.post(Ended(member))

@@ -123,8 +123,9 @@ class Member:
 
     def forget_value(self) -> None:
         """Let go of what the last incarnation was started with; a traceback may hold on to it."""
-        if self.incarnation is not None and self.incarnation.ended:
-            self.incarnation.value = None
+        incarnation = self.incarnation
+        if incarnation is not None and incarnation.member is None:
+            incarnation.value = None
 
     def start_error(self, problem: Exception | None = None) -> BaseException:
         """What a start that came to nothing raises out of the call that waits for it.
@@ -178,7 +179,7 @@ class Member:
         """
         path = self.path
         report = TerminationReport(
-            self.key,
+            self.child.key,
             path,
             incarnation.number,
             reason,
