@@ -110,6 +110,10 @@ class ComponentStart(Supervisor[SystemHandle]):
         """Run as a root until stopped, cancelled or failed, as a `SystemSupervisor` does."""
         await self._system(Child(self.name, self), self.name)(task_status=task_status)
 
+    def listen(self, *where: Any) -> Any:
+        """What hears of the facts of a tree with this root: the same as of any other."""
+        return self._system(Child(self.name, self)).listen(*where)
+
     async def live_as_child(self, incarnation: Any) -> None:
         """Run as a root that has been opened; elsewhere its `Child` is adopted."""
         await self._system(Child(self.name, self)).live_as_child(incarnation)

@@ -500,7 +500,7 @@ def ours_alive() -> Counter[str]:
     gc.collect()
     gc.collect()
     kinds = (type(item) for item in gc.get_objects())
-    return Counter(kind.__qualname__ for kind in kinds if kind.__module__.startswith("spry_py"))
+    return Counter(kind.__qualname__ for kind in kinds if "spry_py" in str(kind.__module__))
 
 
 @story
