@@ -19,6 +19,7 @@ import pytest
 import trio
 
 import spry_py
+from fresh import Fresh
 from spry_py import Child, open_system
 from stories import Boom, Strategy, story
 
@@ -51,13 +52,17 @@ class Walk:
 
 @contextmanager
 def in_silence() -> Iterator[None]:
-    """Nothing is logged."""
-    before = logging.root.manager.disable
+    """Nobody listens and nothing is logged, whatever the tests before this one have left behind."""
+    before, loggers = logging.root.manager.disable, logging.root.manager.loggerDict
+    touched = {name: loggers.pop(name) for name in list(loggers) if name.startswith("spry_py.")}
     logging.disable(logging.CRITICAL)
     try:
-        yield
+        with pytest.MonkeyPatch.context() as patch:
+            Fresh(patch)
+            yield
     finally:
         logging.disable(before)
+        loggers.update(touched)
 
 
 async def serve(*, task_status: trio.TaskStatus[None]) -> None:

@@ -39,7 +39,7 @@ def test_a13_sup_start_map() -> None:
     assert Child("child1", SystemSupervisor([])).shutdown == math.inf
     assert Child("child1", SystemSupervisor([]), shutdown=2.0).shutdown == 2.0
     with pytest.raises(AttributeError):
-        child.restart = "temporary"  # type: ignore[misc]
+        child.restart = "temporary"
 
 
 def test_a15_sup_start_map_faulty_specs() -> None:

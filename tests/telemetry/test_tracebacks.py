@@ -130,7 +130,7 @@ def test_a_traceback_can_be_written_anywhere() -> None:
     for cause in (None, ValueError("\ud800")):
         error = caught(fail)
         error.__cause__ = cause
-        for each in (error, ExceptionGroup("\udfff", [error])):
+        for each in (error, BaseExceptionGroup("\udfff", [error])):
             text = traceback_of(each)
             assert text.encode().decode() == text
             assert "OSError: caf\xe9 \\udc80" in text
