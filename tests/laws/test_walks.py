@@ -6,22 +6,22 @@ lowered; one that is broken asks whether a reader can still follow.
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
-import pytest
 import trio
+from trio.testing import MockClock
 
 import spry_py
-from fresh import Fresh
+from programs import environment, finished
 from spry_py import Child, open_system
-from stories import Boom, Strategy, story
+from stories import Boom, Strategy
 
 HOUSE: Final = str(Path(spry_py.__file__).parent)
 
@@ -50,21 +50,6 @@ class Walk:
         return len(set(self.steps)), moves
 
 
-@contextmanager
-def in_silence() -> Iterator[None]:
-    """Nobody listens and nothing is logged, whatever the tests before this one have left behind."""
-    before, loggers = logging.root.manager.disable, logging.root.manager.loggerDict
-    touched = {name: loggers.pop(name) for name in list(loggers) if name.startswith("spry_py.")}
-    logging.disable(logging.CRITICAL)
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            Fresh(patch)
-            yield
-    finally:
-        logging.disable(before)
-        loggers.update(touched)
-
-
 async def serve(*, task_status: trio.TaskStatus[None]) -> None:
     task_status.started()
     await trio.sleep_forever()
@@ -89,42 +74,69 @@ class Faller:
         raise Boom
 
 
-@pytest.mark.parametrize(
-    ("strategy", "bounds"), [("one_for_one", (81, 73)), ("one_for_all", (156, 231))]
-)
-@story
-async def test_from_a_crash_to_the_next_start(strategy: Strategy, bounds: tuple[int, int]) -> None:
+async def crash(strategy: Strategy) -> Walk:
+    """From the crash of a child to its next start."""
     faller = Faller()
     children = [Child("before", serve), Child("it", faller), Child("after", serve)]
-    with in_silence():
-        async with open_system(children, strategy=strategy) as tree:
-            await trio.sleep(1)
-            faller.fall.set()
-            await trio.sleep(1)
-            assert tree.child("it").incarnation == 2
-    check(faller.walk, bounds)
+    async with open_system(children, strategy=strategy) as tree:
+        await trio.sleep(1)
+        faller.fall.set()
+        await trio.sleep(1)
+        assert tree.child("it").incarnation == 2
+    return faller.walk
 
 
-@story
-async def test_a_child_started_by_a_call_and_stopped_again() -> None:
+async def call() -> tuple[Walk, Walk]:
+    """Through a call that starts a child, and through one that stops it."""
     started, stopped = Walk(), Walk()
-    with in_silence():
-        async with open_system([Child("it", serve)]) as tree:
-            await trio.sleep(1)
-            started.begin()
-            await tree.start_child(Child("new", serve))
-            started.end()
-            await trio.sleep(1)
-            stopped.begin()
-            await tree.terminate_child("new")
-            stopped.end()
-    check(started, (76, 70))
-    check(stopped, (81, 71))
+    async with open_system([Child("it", serve)]) as tree:
+        await trio.sleep(1)
+        started.begin()
+        await tree.start_child(Child("new", serve))
+        started.end()
+        await trio.sleep(1)
+        stopped.begin()
+        await tree.terminate_child("new")
+        stopped.end()
+    return started, stopped
 
 
-def check(walk: Walk, bounds: tuple[int, int]) -> None:
-    functions, moves = walk.length
-    print(f"{functions} functions, {moves} moves")
-    assert functions, "nothing was counted"
-    assert functions <= bounds[0]
-    assert moves <= bounds[1]
+def all_lengths() -> dict[str, tuple[int, int]]:
+    """The length of each walk, with nobody listening and nothing logged."""
+    logging.disable(logging.CRITICAL)
+    strategies: tuple[Strategy, ...] = ("one_for_one", "one_for_all")
+    walks: dict[str, Walk] = {}
+    walks |= {
+        one: trio.run(crash, one, clock=MockClock(autojump_threshold=0)) for one in strategies
+    }
+    both = trio.run(call, clock=MockClock(autojump_threshold=0))
+    walks["start_child"], walks["terminate_child"] = both
+    return {name: walk.length for name, walk in walks.items()}
+
+
+BOUNDS: Final = {
+    "one_for_one": (81, 73),
+    "one_for_all": (156, 231),
+    "start_child": (76, 70),
+    "terminate_child": (81, 71),
+}
+
+
+def test_no_walk_is_longer_than_it_was(tmp_path: Path) -> None:
+    # in a process of its own: what other tests leave behind would be walked through as well
+    kit = str(Path(__file__).parents[1] / "kit")
+    path = os.pathsep.join([environment()["PYTHONPATH"], kit])
+    done = finished([__file__], tmp_path, PYTHONPATH=path)
+    assert (done.returncode, done.stderr) == (0, "")
+    lengths = {name: tuple(length) for name, length in json.loads(done.stdout).items()}
+    assert lengths.keys() == BOUNDS.keys()
+    longer = {
+        name: length
+        for name, length in lengths.items()
+        if length[0] > BOUNDS[name][0] or length[1] > BOUNDS[name][1]
+    }
+    assert longer == {}
+
+
+if __name__ == "__main__":
+    print(json.dumps(all_lengths()))
