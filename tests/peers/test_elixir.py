@@ -66,7 +66,7 @@ class Service:
     "child",
     [
         Child("child1", plain, "hello"),
-        Child("child1", functools.partial(plain, "hello")),
+        Child("child1", cast(Any, functools.partial(plain, "hello"))),
         Child("child1", cast(Any, Service()), "hello"),
         Child("child1", Service().__call__, "hello"),
     ],

@@ -38,8 +38,9 @@ def test_a13_sup_start_map() -> None:
     assert Child("child1", idle, shutdown=0).shutdown == 0
     assert Child("child1", SystemSupervisor([])).shutdown == math.inf
     assert Child("child1", SystemSupervisor([]), shutdown=2.0).shutdown == 2.0
+    loose: Any = child
     with pytest.raises(AttributeError):
-        child.restart = "temporary"
+        loose.restart = "temporary"
 
 
 def test_a15_sup_start_map_faulty_specs() -> None:
