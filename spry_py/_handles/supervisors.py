@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import Any, TypeAlias
 
 from spry_py._kernel import dynamic, partition, system
 from spry_py._telemetry.listener import Teller
@@ -10,17 +10,13 @@ from spry_py._telemetry.listener import Teller
 from .partition import PartitionHandle
 from .system import SystemHandle
 
-if TYPE_CHECKING:
-    from spry_py._kernel.facts import Guard, Listener, Stream
-    from spry_py._kernel.member import Member
-
 
 class _Told:
     """A root whose tree is told of in spans, metrics and log records."""
 
     __slots__ = ()
 
-    def listen(self, stream: Stream, guard: Guard) -> Listener:
+    def listen(self, stream: Any, guard: Any) -> Any:
         return Teller(stream, guard)
 
 
@@ -43,7 +39,7 @@ class SystemSupervisor(_Told, system.SystemSupervisor[SystemHandle]):
 
     __slots__ = ()
 
-    def handle_of(self, member: Member) -> SystemHandle:
+    def handle_of(self, member: Any) -> SystemHandle:
         return SystemHandle.of(member)
 
 
@@ -64,7 +60,7 @@ class DynamicSupervisor(_Told, dynamic.DynamicSupervisor[DynamicHandle]):
 
     __slots__ = ()
 
-    def handle_of(self, member: Member) -> DynamicHandle:
+    def handle_of(self, member: Any) -> DynamicHandle:
         return DynamicHandle.of(member)
 
 
@@ -80,5 +76,5 @@ class PartitionSupervisor(_Told, partition.PartitionSupervisor[PartitionHandle])
 
     __slots__ = ()
 
-    def handle_of(self, member: Member) -> PartitionHandle:
+    def handle_of(self, member: Any) -> PartitionHandle:
         return PartitionHandle.of(member)

@@ -21,8 +21,6 @@ from .tree import Tree
 if TYPE_CHECKING:
     from trio import TaskStatus
 
-    from .facts import Guard, Listener, Stream
-    from .member import Member
 
 # In the order of their beginnings; written by `run_root`, read by any thread.
 _living: dict[Tree, None] = {}
@@ -43,11 +41,11 @@ class Rooted(Supervisor[T_co]):
 
     name: str
 
-    def listen(self, stream: Stream, guard: Guard) -> Listener:
+    def listen(self, stream: Any, guard: Any) -> Any:
         """Make what hears of the facts of a tree with this root."""
         raise NotImplementedError  # pragma: no cover - said by subclasses
 
-    def handle_of(self, member: Member) -> T_co:
+    def handle_of(self, member: Any) -> T_co:
         """The started value of the incarnation that runs as ``member``."""
         raise NotImplementedError  # pragma: no cover - said by subclasses
 
