@@ -144,6 +144,8 @@ class Meddler:
         return self
 
     def watch(self, read: Callable[[], Any]) -> Any:
+        # Python 3.12 tells of opcodes only if some frame has asked for them by now
+        sys._getframe().f_trace_opcodes = True
         sys.settrace(self)
         try:
             return read()

@@ -111,6 +111,8 @@ def _run(program: Program, striker: Striker) -> BaseException | None:
     logging.disable()  # hundreds of runs, each with its story
     try:
         with ends_within(30):
+            # Python 3.12 tells of opcodes only if some frame has asked for them by now
+            sys._getframe().f_trace_opcodes = True
             sys.settrace(striker)
             trio.run(program, clock=MockClock(autojump_threshold=0))
     except BaseException as exception:
