@@ -45,7 +45,7 @@ class LogBridge(logging.Handler):
         _as_if_alone(record)
 
     def _hand_on(self, record: logging.LogRecord) -> None:
-        told = logs_api.LogRecord(
+        sent = logs_api.LogRecord(
             timestamp=int(record.created * 1e9),
             observed_timestamp=int(record.created * 1e9),
             context=_context(record),
@@ -54,7 +54,7 @@ class LogBridge(logging.Handler):
             body=record.getMessage(),
             attributes=_attributes(record),
         )
-        self._logger.emit(told)
+        self._logger.emit(sent)
 
 
 def _context(record: logging.LogRecord) -> otel_context.Context:

@@ -39,7 +39,7 @@ def _exporter(signal: str) -> Any:
     if protocol and protocol not in PACKAGES:
         allowed = " or ".join(map(repr, PACKAGES))
         raise ValueError(f"{name} must be {allowed}, not {protocol!r}")
-    # where nobody says which, the first that is installed
+    # without such a variable, the first that is installed
     packages = [PACKAGES[protocol]] if protocol else list(EXTRAS)
     for package in packages:
         try:

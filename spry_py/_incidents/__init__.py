@@ -1,1 +1,1 @@
-"""Incidents told again from recorded spans; imports nothing of the rest."""
+"""Recorded spans, shown as incidents; imports nothing of the rest."""

@@ -21,7 +21,7 @@ Tried: TypeAlias = Literal["cured", "failed", "refused", "called off"]
 
 Outcome: TypeAlias = Literal["cured", "joined", "dropped", "stopped", "ended", "open"]
 """Cured by a restart of its own or by another incident's, not restarted, stopped on the way, the
-end of the whole tree, or not told to its end."""
+end of the whole tree, or without an end in these spans."""
 
 SOON: Final = 60 * 1_000_000
 """A child that fails again so soon after its restart has not been cured by it."""
@@ -40,7 +40,7 @@ _OVERDUE: Final = re.compile(r"did not finish within its ([\d.e+]+) s")
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A child started or stopped on the way; ``late`` says so if it outlived its time."""
+    """A child started or stopped on the way; ``late`` has a text if it outlived its time."""
 
     what: Literal["start", "stop"]
     path: str
@@ -55,7 +55,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """The breaker's answer for one restart, and what was done then. ``delay`` is in seconds."""
+    """Whether the breaker allowed one restart, and what followed. ``delay`` is in seconds."""
 
     system: str
     strategy: str
@@ -74,7 +74,7 @@ class Failure:
     """An end that something had to be done about. ``lifetime`` is in seconds.
 
     ``path`` is empty, and ``is_told`` false, for one whose own span is not there. What its span
-    does not say is empty or ``None``.
+    lacks is empty or ``None``.
     """
 
     path: str
@@ -136,7 +136,7 @@ class Incident:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """Incidents that a person would tell as one: a child that keeps failing, or several at once."""
+    """Incidents that belong together: a child that keeps failing, or several at once."""
 
     incidents: tuple[Incident, ...]
 
@@ -146,16 +146,16 @@ class Story:
 
     @property
     def last(self) -> Incident:
-        """The incident that says how the story ends."""
-        told = [incident for incident in self.incidents if incident.outcome != "joined"]
-        return max(told or self.incidents, key=lambda incident: incident.ended)
+        """The incident that the story ends with."""
+        own = [incident for incident in self.incidents if incident.outcome != "joined"]
+        return max(own or self.incidents, key=lambda incident: incident.ended)
 
 
 # From spans to incidents
 
 
 def _incidents(index: SpanIndex) -> list[Incident]:
-    """One for each trace that tells of one, in order of time."""
+    """One for each trace that holds one, in order of time."""
     chains = ((trace, tuple(_chain(index, trace))) for trace in index.traces)
     found = [_incident(index, trace, chain) for trace, chain in chains if chain]
     return sorted(found, key=lambda incident: (incident.began, incident.leaf.path))
@@ -206,7 +206,7 @@ def _failure(index: SpanIndex, term: Span) -> Failure:
 
 def _is_wanted(term: Span) -> bool | None:
     is_temporary = term.text("spry.restart.type") == "temporary"
-    return False if is_temporary else term.says("spry.restart.wanted")
+    return False if is_temporary else term.truth("spry.restart.wanted")
 
 
 def _reason(term: Span) -> str:
@@ -216,7 +216,7 @@ def _reason(term: Span) -> str:
 
 
 def _raised(term: Span) -> Raised | None:
-    """What it raised; the status tells it too, in case that went to the log alone."""
+    """What it raised; out of the status, if the exception was recorded as a log record alone."""
     if term.raised is not None or term.error is None:
         return term.raised
     name, _, text = term.error.partition(": ")
@@ -262,13 +262,13 @@ def _open_attempt(index: SpanIndex, loose: list[Span]) -> Attempt:
 
 
 def _refused(tried: Iterable[Span]) -> str:
-    """The child that the breaker refused to restart, which only the status tells."""
+    """The child that the breaker refused to restart, which stands in the status alone."""
     found = (_REFUSAL.fullmatch(span.error or "") for span in tried)
     return next((match[1] for match in found if match is not None), "")
 
 
 def _restarted(attempts: Iterable[Attempt]) -> str:
-    """The child that these attempts were for, as far as they tell."""
+    """The child that these attempts were for, as far as their spans show it."""
     starts = [step for one in attempts for step in one.steps if step.what == "start"]
     alone = [one for one in attempts if one.strategy == "one_for_one"]
     likely = [step for step in starts if step.error is not None] or (starts if alone else [])
@@ -300,7 +300,7 @@ def _tried(index: SpanIndex, span: Span, steps: Iterable[Step]) -> Tried:
 
 
 def _is_refusal(span: Span) -> bool:
-    allowed = span.says("spry.restart.allowed")
+    allowed = span.truth("spry.restart.allowed")
     if allowed is None:
         return span.error is not None and span.error.startswith("the breaker refused")
     return not allowed
@@ -332,15 +332,18 @@ def _step(index: SpanIndex, span: Span) -> Step:
 
 
 def _late(index: SpanIndex, span: Span) -> str:
-    """Only the teardown says that a child was late; which one it was, its time tells."""
+    """How a child was late, or an empty text.
+
+    Its own span has no error for that, only the teardown above it: its time shows which it was.
+    """
     if span.stacks:
-        return ""  # told in more detail by where it sat
+        return ""  # the stack that it sat on is shown instead
     above = index.parent(span)
-    said = _OVERDUE.search(above.error or "") if above is not None else None
-    if said is None or span.text("spry.termination.burden") != "aborted":
+    limit = _OVERDUE.search(above.error or "") if above is not None else None
+    if limit is None or span.text("spry.termination.burden") != "aborted":
         return ""
     seconds = (span.ended - span.began) / 1e6
-    return f"not done within {said[1]} s" if seconds >= float(said[1]) else ""
+    return f"not done within {limit[1]} s" if seconds >= float(limit[1]) else ""
 
 
 def _outcome(index: SpanIndex, last: Failure) -> Outcome:

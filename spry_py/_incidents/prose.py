@@ -1,4 +1,4 @@
-"""A story in sentences, as a person would tell it, and all of them on one page."""
+"""A story in sentences, for a person, and all of them on one page."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FRAME: Final = re.compile(r'File ".*?([^/\\"]*)", line (\d+), in (\w+)')
 
 
 class _Deed(NamedTuple):
-    """What somebody did about a failure, said so that a repetition can be counted."""
+    """What a supervisor did about a failure, as a text that is equal if it is done again."""
 
     text: str
     delay: float = 0.0
@@ -64,8 +64,8 @@ def _summary(stories: Sequence[Story], spans: int) -> str:
     if not stories:
         return f"no incidents in {_count(spans, 'span')}"
     ends = Counter(_ENDS[story.last.outcome] for story in stories)
-    told = ", ".join(f"{ends[end]} {end}" for end in dict.fromkeys(_ENDS.values()) if ends[end])
-    return f"{_count(len(stories), 'incident')} in {_count(spans, 'span')}: {told}"
+    counts = ", ".join(f"{ends[end]} {end}" for end in dict.fromkeys(_ENDS.values()) if ends[end])
+    return f"{_count(len(stories), 'incident')} in {_count(spans, 'span')}: {counts}"
 
 
 _ENDS: Final[dict[Outcome, str]] = {
@@ -118,8 +118,8 @@ def _failed(story: Story) -> Iterator[str]:
     for incident in story.incidents:
         by_child.setdefault(incident.leaf.path, []).append(incident.leaf)
     for failures in by_child.values():
-        told = [failure for failure in failures if failure.is_told]
-        yield _failed_child(told) if told else _untold(failures[0])
+        known = [failure for failure in failures if failure.is_told]
+        yield _failed_child(known) if known else _untold(failures[0])
 
 
 def _failed_child(failures: Sequence[Failure]) -> str:
@@ -143,8 +143,8 @@ def _reasons(failures: Iterable[Failure]) -> str:
     counts = Counter(what_raised(one, 200) for one in raised).most_common()
     if len(counts) == 1:
         return f", each time with {counts[0][0]}"
-    told = [f"{text} ({_times(number)})" for text, number in counts]
-    return f", with {_listed(told)}" if told else ""
+    texts = [f"{text} ({_times(number)})" for text, number in counts]
+    return f", with {_listed(texts)}" if texts else ""
 
 
 def _untold(failure: Failure) -> str:
@@ -156,7 +156,7 @@ def _untold(failure: Failure) -> str:
 
 
 def _done(story: Story) -> Iterator[str]:
-    """The deeds in order of time, but what was repeated is told once."""
+    """The deeds in order of time, but what was repeated comes once."""
     deeds = list(_deeds(story))
     runs = [list(run) for _, run in groupby(deeds, key=lambda deed: deed.text)]
     if len(runs) > _MOST_DEEDS:
@@ -264,7 +264,7 @@ def _troubles(steps: Iterable[Step]) -> Iterator[_Deed]:
 
 
 def _place(stack: str) -> str:
-    # what stands for the child elsewhere is told after what trio sees of it
+    # the stack of the child's thread comes after that of its trio task
     found = _FRAME.search(stack.rpartition("  in its thread ")[2])
     return f": it sat in {found[3]} ({found[1]}, line {found[2]})" if found else ""
 
@@ -311,7 +311,7 @@ _WHYS: Final = {
 
 
 def _after(seconds: float, story: Story) -> str:
-    """How long after the first failure; nothing if that is too short to be told."""
+    """How long after the first failure; empty if that is too short to matter."""
     first = "failure" if story.incidents[0].leaf.reason in ("failed", "") else "end"
     return f" {duration(seconds)} after the first {first}" if seconds >= 0.0001 else ""
 

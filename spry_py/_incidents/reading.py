@@ -1,7 +1,7 @@
 """Reading spans back from JSON lines, and finding them. Pure; no line is bad enough to raise.
 
 A line holds one span as the SDK writes it, or many in OTLP's own JSON, as collectors write them.
-Times are whole microseconds since 1970, which is all that the SDK's lines tell.
+Times are whole microseconds since 1970: the SDK's lines have no finer ones.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Span:
         """The attribute as a whole number."""
         return int(self.number(name))
 
-    def says(self, name: str) -> bool | None:
+    def truth(self, name: str) -> bool | None:
         """Whether the attribute is true; ``None`` if it is missing or no truth value."""
         value = self.attributes.get(name)
         return value if isinstance(value, bool) else None
@@ -93,7 +93,7 @@ class Span:
 
     @property
     def path(self) -> str:
-        """The path of the child, whole if that can be known: its parts are told one by one, too."""
+        """The path of the child, whole if possible: a limit may have cut the attribute short."""
         path, key = self.text("spry.child.path"), self.text("spry.child.key")
         whole = f"{self.system}/{key}"
         return whole if self.system and key and whole.startswith(path) else path
@@ -210,8 +210,8 @@ def _error(status: Mapping[str, Any]) -> str | None:
 def _raised(events: Iterable[Mapping[str, Any]]) -> Raised | None:
     for event in events:
         if event.get("name") == "exception":
-            told = as_mapping(event.get("attributes"))
-            parts = (as_text(told.get(f"exception.{part}")) for part in Raised.__slots__)
+            fields = as_mapping(event.get("attributes"))
+            parts = (as_text(fields.get(f"exception.{part}")) for part in Raised.__slots__)
             return Raised(*parts)
     return None
 
@@ -219,8 +219,8 @@ def _raised(events: Iterable[Mapping[str, Any]]) -> Raised | None:
 def _stacks(events: Iterable[Mapping[str, Any]]) -> Iterable[tuple[str, str]]:
     for event in events:
         if event.get("name") == "spry.child.stuck":
-            told = as_mapping(event.get("attributes"))
-            yield as_text(told.get("spry.child.path")), as_text(told.get("spry.child.stack"))
+            fields = as_mapping(event.get("attributes"))
+            yield as_text(fields.get("spry.child.path")), as_text(fields.get("spry.child.stack"))
 
 
 def _links(fields: Mapping[str, Any]) -> Iterable[tuple[str, SpanId]]:

@@ -44,11 +44,11 @@ def _row(at: int, ended: int, path: str, mark: Mark, text: str, began: int | Non
     return Row(at, ended, path, mark, text, at if began is None else began)
 
 
-# How things are said
+# Texts of rows
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them."""
+    """Seconds in a readable unit."""
     if seconds < 0.0001:
         return "under 0.1 ms"
     if seconds < 0.00995:
@@ -111,7 +111,7 @@ def kind_of(name: str) -> str:
 
 
 def rows_of(story: Story, whole: bool = False) -> list[Row]:
-    """All that happened, in order of time; much that is alike is told by one line of its own."""
+    """All that happened, in order of time; one line stands for many that are alike."""
     rows = sorted(_all_rows(story, whole), key=lambda row: row.at)
     rows = rows if whole else list(_fold(rows))
     last = story.last
@@ -148,26 +148,26 @@ _OPEN: Final = {True: "what was done then is not told", False: "still open when 
 
 def _all_rows(story: Story, whole: bool) -> Iterator[Row]:
     incidents = story.incidents
-    told: dict[str, Raised | None] = {}
+    last: dict[str, Raised | None] = {}
     fold = not whole and len(incidents) > _MOST_ROUNDS
     head, tail = (3, len(incidents) - 3) if fold else (len(incidents), len(incidents))
     for incident in incidents[:head]:
-        yield from _incident_rows(story, incident, told)
+        yield from _incident_rows(story, incident, last)
     left_out = incidents[head:tail]
     if left_out:
         text = f"{len(left_out)} more failures like these"
         yield _row(left_out[0].began, left_out[-1].ended, left_out[0].leaf.path, "more", text)
     for incident in incidents[tail:]:
-        yield from _incident_rows(story, incident, told)
+        yield from _incident_rows(story, incident, last)
 
 
 def _incident_rows(
-    story: Story, incident: Incident, told: dict[str, Raised | None]
+    story: Story, incident: Incident, last: dict[str, Raised | None]
 ) -> Iterator[Row]:
     given_up = ""
     for failure in incident.failures:
         if failure.path != given_up or not given_up:
-            yield _failure_row(story, failure, told)
+            yield _failure_row(story, failure, last)
         for attempt in failure.attempts:
             yield from _attempt_rows(failure, attempt)
         if failure.gave_up:
@@ -175,7 +175,7 @@ def _incident_rows(
         given_up = failure.system if failure.gave_up else ""
 
 
-def _failure_row(story: Story, failure: Failure, told: dict[str, Raised | None]) -> Row:
+def _failure_row(story: Story, failure: Failure, last: dict[str, Raised | None]) -> Row:
     if not failure.is_told:
         path = failure.path or failure.system
         who = key_of(path) if failure.path else f"a child of {key_of(path)}"
@@ -184,22 +184,22 @@ def _failure_row(story: Story, failure: Failure, told: dict[str, Raised | None])
     since = failure.began - round((lifetime or 0.0) * 1e6)
     is_seen = lifetime is not None and since >= story.began
     after = f" after {duration(lifetime)}" if lifetime is not None and is_seen else ""
-    said = _SAID.get(failure.reason, " ended")
-    text = named(failure.path, failure.incarnation) + said + after
-    if failure.reason == "failed" and not _is_known(failure, told):
+    verb = _VERBS.get(failure.reason, " ended")
+    text = named(failure.path, failure.incarnation) + verb + after
+    if failure.reason == "failed" and not _is_repeated(failure, last):
         text += f": {what_raised(failure.raised)}"
     began = since if is_seen else failure.began
     return _row(failure.began, failure.began, failure.path, "failed", text, began)
 
 
-def _is_known(failure: Failure, told: dict[str, Raised | None]) -> bool:
-    """Whether the line of its last failure has told what it raised."""
-    last, told[failure.path] = told.get(failure.path), failure.raised
+def _is_repeated(failure: Failure, last: dict[str, Raised | None]) -> bool:
+    """Whether it raised the same as in its ``last`` failure, whose line shows that already."""
+    before, last[failure.path] = last.get(failure.path), failure.raised
     new = failure.raised
-    return last is not None and new is not None and last.is_like(new)
+    return before is not None and new is not None and before.is_like(new)
 
 
-_SAID: Final = {
+_VERBS: Final = {
     "failed": " failed",
     "normal": " ended by itself",
     "aborted": " ended by itself",
@@ -276,7 +276,7 @@ def _escalation_rows(failure: Failure) -> Iterator[Row]:
 
 
 def _fold(rows: Iterable[Row]) -> Iterator[Row]:
-    """The first and the last of many rows that say the same."""
+    """The first and the last of many rows with the same text."""
     for mark, run in groupby(rows, key=lambda row: row.mark):
         alike = list(run)
         if mark not in ("stop", "start") or len(alike) <= _MOST_ALIKE:

@@ -1,4 +1,4 @@
-"""The picture of a story: the supervision tree, told from top to bottom as time passes.
+"""The picture of a story: the supervision tree, drawn from top to bottom as time passes.
 
 A line for everything that happened, indented like the child in its tree, so that an escalation
 climbs to the left and a restart comes back to the right. On the left the seconds since the first

@@ -23,7 +23,7 @@ RESET_AFTER = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Wait before each restart, longer and longer if ``wait`` says so.
+    """Wait before each restart as long as ``wait`` returns.
 
     ``wait`` is a tenacity wait strategy; it sees the count of restarts of this child in a row as
     its attempt number. The count starts over once an incarnation has lived ``reset_after`` seconds
@@ -47,7 +47,7 @@ class Backoff:
 def delay_before_restart(wait: Wait, in_a_row: int, exception: BaseException | None) -> float:
     """Seconds to wait before the restart number ``in_a_row`` (1, 2, …) in a row.
 
-    Raises `ValueError` when the strategy answers with no usable number of seconds.
+    Raises `ValueError` when the strategy returns no usable number of seconds.
     """
     delay = wait(_call_state(in_a_row, exception))
     if not isinstance(delay, int | float) or math.isnan(delay) or delay < 0:
@@ -63,9 +63,9 @@ def reset_after(wait: Wait) -> float:
 def is_recoverable(recoverable: Callable[[Any], object], exception: BaseException) -> bool:
     """Ask a tenacity retry strategy, or a predicate of the exception."""
     is_strategy = isinstance(recoverable, tenacity.retry_base)
-    answer = recoverable(_call_state(1, exception) if is_strategy else exception)
+    result = recoverable(_call_state(1, exception) if is_strategy else exception)
     name = getattr(recoverable, "__qualname__", None) or type(recoverable).__qualname__
-    return check_answer(f"recoverable: {name}()", answer)
+    return check_answer(f"recoverable: {name}()", result)
 
 
 def _call_state(attempt: int, exception: BaseException | None) -> tenacity.RetryCallState:

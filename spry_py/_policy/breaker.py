@@ -35,13 +35,13 @@ class Budget:
 
 
 def allows(breaker: Breaker, key: str, now: float) -> bool:
-    """Ask a live breaker; raises what it raises, and `TypeError` for what is no answer."""
-    answer = breaker.may_restart(key, now)
-    return check_answer(f"breaker: {type(breaker).__qualname__}.may_restart()", answer)
+    """Ask a live breaker; raises what it raises, and `TypeError` if it returns no truth value."""
+    result = breaker.may_restart(key, now)
+    return check_answer(f"breaker: {type(breaker).__qualname__}.may_restart()", result)
 
 
 def live_breaker(factory: BreakerFactory) -> Breaker:
-    """Have a breaker made. Raises `TypeError` if what comes is none."""
+    """Call the factory. Raises `TypeError` if it returns no breaker."""
     breaker = factory()
     if not hasattr(breaker, "may_restart"):
         raise TypeError(f"breaker: {factory!r} made no breaker, but {breaker!r}")
@@ -61,10 +61,10 @@ def tell_breaker(breaker: Breaker | None, method: str, argument: object) -> None
 
 
 def budget_of(breaker: Breaker | None, now: float) -> Budget | None:
-    """What a live breaker has left; ``None`` if it does not say, or has no limit."""
-    budget = getattr(breaker, "budget", None)
-    answer = budget(now) if budget is not None else None
-    return answer if isinstance(answer, Budget) else None
+    """What a live breaker has left; ``None`` if it has no method for that, or no limit."""
+    method = getattr(breaker, "budget", None)
+    budget = method(now) if method is not None else None
+    return budget if isinstance(budget, Budget) else None
 
 
 class _Window:

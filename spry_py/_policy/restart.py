@@ -65,13 +65,13 @@ def judge(child: Child[object], report: TerminationReport) -> Verdict:
 
 
 def judge_last(child: Child[object], report: TerminationReport) -> Verdict:
-    """The same where nothing is restarted any more; nobody is asked."""
+    """The same where nothing is restarted any more; ``recoverable`` is not asked."""
     verdict = WISHES[child.restart, end_of(report)]
     return Verdict.DOWN if verdict is Verdict.RESTART else verdict
 
 
 def end_of(report: TerminationReport) -> str:
-    """How it has ended, as the table of wishes has it."""
+    """How it has ended, in a word of the table `WISHES`."""
     exception = report.exception
     if exception is not None and is_exit(exception):
         return "exit"
@@ -79,7 +79,7 @@ def end_of(report: TerminationReport) -> str:
 
 
 def may_recover(recoverable: Callable[[Any], object] | None, exception: BaseException) -> bool:
-    """Whether a restart may cure ``exception``, as far as the child itself can tell."""
+    """Whether the child's own options let a restart be tried after ``exception``."""
     if any(isinstance(leaf, Unrecoverable) for leaf in leaves_of(exception)):
         return False
     return recoverable is None or is_recoverable(recoverable, sole_leaf_of(exception))

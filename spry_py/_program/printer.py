@@ -9,7 +9,7 @@ import threading
 from typing import Any, Final
 
 MOST_WAITING: Final = 10_000
-# So much a pipe takes at once where it says that it takes anything.
+# So much a pipe takes at once when `poll` reports that it takes anything.
 _AT_ONCE: Final = 512
 
 
@@ -18,8 +18,8 @@ class Printer:
 
     What the stream takes at once is written at once, in order with all else that the program
     prints; the rest goes to a thread. Where ``MOST_WAITING`` lines are waiting for it a further one
-    is lost, and counted in the place where it is missing. What the stream makes of it (closed,
-    full, cannot encode a letter) is nobody's error: after the first one nothing more is written.
+    is lost, and counted in the place where it is missing. An error of the stream (closed, full,
+    cannot encode a letter) is not raised: after the first one nothing more is written.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -112,7 +112,7 @@ def _copy_of(stream: Any) -> int | None:
 
 
 def _is_ready(file: int) -> bool:
-    """Whether a file takes something at once; never known where the system cannot tell."""
+    """Whether a file takes something at once; false where the system has no `poll`."""
     if not hasattr(select, "poll"):
         return False
     poll = select.poll()

@@ -36,7 +36,7 @@ from .printer import Printer
 class Story(logging.Handler):
     """A subscriber that prints, and remembers in which order children were stopped.
 
-    As a handler it prints the records that tell no fact.
+    As a handler it prints the records that are not of a fact.
     """
 
     def __init__(self, printer: Printer) -> None:
@@ -60,12 +60,12 @@ class Story(logging.Handler):
             self._print(_level(event), f"{event.path} {text}")
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a record, unless it tells what comes as an event, too."""
+        """Print a record, unless its fact comes as an event, too."""
         if not hasattr(record, FACT_MARK):
             self._print(record.levelno, record.getMessage())
 
     def wake(self) -> None:
-        """The tree has ended: there is nobody to wake."""
+        """Do nothing: the tree has ended, and no task waits here."""
 
     def _print(self, level: int, text: str) -> None:
         seconds = time.monotonic() - self._began

@@ -116,13 +116,16 @@ def check_async_function(owner: str, field: str, value: Any, *, plain: bool = Fa
 
 
 def check_exception(owner: str, exception: object) -> None:
-    """Accept an instance of an exception that says a child has failed."""
+    """Accept an instance of an exception that makes a child count as failed."""
     if not isinstance(exception, Exception):
         raise TypeError(f"{owner}() takes an exception (an instance), not {exception!r}")
 
 
 def check_answer(owner: str, answer: object) -> bool:
-    """The truth of an answer; a coroutine or a ``str`` would mean yes whatever it says."""
+    """The truth of what a user's function returned.
+
+    Raises `TypeError` for an awaitable and for a ``str``, which are nearly always true by mistake.
+    """
     if inspect.isawaitable(answer):
         if inspect.iscoroutine(answer):
             answer.close()
@@ -137,12 +140,12 @@ def _is_generator(function: Any) -> bool:
 
 
 def _may_hand_back(function: Any) -> bool:
-    """Whether it says that it hands back a coroutine: by wrapping another, or its annotation."""
+    """Whether it may return a coroutine: it wraps another function, or its annotation names one."""
     if not inspect.isfunction(function) or inspect.iscoroutinefunction(function):
         return True
     annotation = str(function.__annotations__.get("return", ""))
-    says = any(word in annotation for word in ("Awaitable", "Coroutine"))
-    return says or hasattr(function, "__wrapped__")
+    is_named = any(word in annotation for word in ("Awaitable", "Coroutine"))
+    return is_named or hasattr(function, "__wrapped__")
 
 
 def _says_none(function: Any) -> bool:

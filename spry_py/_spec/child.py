@@ -125,8 +125,8 @@ class Child(Generic[T_co]):
     - ``heartbeat``: longest time between two ``current_context().heartbeat()``, from the first on.
     - ``backoff``: a tenacity wait strategy, or a `Backoff`: how long to wait before a restart.
     - ``breaker``: a breaker factory for this child alone, asked before its supervisor's.
-    - ``recoverable``: a tenacity retry strategy or a predicate of the exception; a failure it
-      answers with no is not followed by a restart.
+    - ``recoverable``: a tenacity retry strategy or a predicate of the exception; where it returns
+      false, no restart follows the failure.
     - ``on_unrecoverable``: whether such a failure makes the supervisor give up (``"escalate"``) or
       only ends this child (``"discard"``).
     - ``on_termination``: awaited with the `TerminationReport` after the child has ended by itself,
@@ -233,7 +233,7 @@ class Child(Generic[T_co]):
     def kind(self) -> Kind:
         """``"supervisor"``, ``"thread"`` or ``"process"``, or else ``"worker"``.
 
-        A start function says with an attribute ``child_kind`` that it stands for something else.
+        An attribute ``child_kind`` of the start function names another kind than a worker.
         """
         start = self.start
         if isinstance(start, Supervisor):
@@ -260,7 +260,7 @@ class Child(Generic[T_co]):
         """This child, with values for those of its options that it was not given.
 
         What a supervisor does with its ``defaults``. A child that is a supervisor stays as it is:
-        how a subsystem is restarted and stopped is said where it is declared.
+        how a subsystem is restarted and stopped stands where it is declared.
         """
         missing = {name: value for name, value in defaults.items() if name not in self._given}
         if not missing or isinstance(self.start, Supervisor):

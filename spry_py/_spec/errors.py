@@ -1,4 +1,4 @@
-"""What can go wrong, said so that nobody has to read the source to understand it."""
+"""What can go wrong, in words that a reader understands without the source."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def linked_to(exception: BaseException) -> BaseException | None:
 
 
 def add_context(exception: BaseException, context: BaseException | None) -> None:
-    """Let ``exception`` say that it came on top of ``context``, unless it says something already.
+    """Set the ``__context__`` of ``exception`` to ``context``, unless it has one already.
 
     Never in a loop: `contextlib.ExitStack` would follow it for ever.
     """
@@ -140,15 +140,15 @@ name_of_type: Callable[[type], str] = type.__dict__["__name__"].__get__
 
 
 def name_of(thing: object) -> str:
-    """The name of its type, whatever that says of itself."""
+    """The name of its type, even if the class overrides what its instances return for it."""
     return name_of_type(type(thing))
 
 
 def repr_of_fields(instance: Any) -> str:
     """The ``__repr__`` of a dataclass that may hold anything."""
     names = [field.name for field in fields(instance)]
-    told = ", ".join(f"{name}={words(repr, getattr(instance, name))}" for name in names)
-    return f"{type(instance).__qualname__}({told})"
+    values = ", ".join(f"{name}={words(repr, getattr(instance, name))}" for name in names)
+    return f"{type(instance).__qualname__}({values})"
 
 
 _LONGEST = 200
@@ -339,11 +339,11 @@ class WouldDeadlock(SpryError):
 
 
 class Unrecoverable(SpryError):
-    """Raise this in a child to say: do not restart me."""
+    """Raised by a child that is not to be restarted."""
 
 
 class Ignore(SpryError):
-    """Raise this in a start function, before started, to say: leave me out."""
+    """Raised by a start function, before started: its system goes on without the child."""
 
 
 class StartTimeout(SpryError):

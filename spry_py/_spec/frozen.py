@@ -8,7 +8,7 @@ from typing import Any, Final
 
 
 def setter(owner: type, slot: str) -> Callable[[Any, Any], None]:
-    """A function ``(instance, value)`` that sets a slot whatever ``__setattr__`` says.
+    """A function ``(instance, value)`` that sets a slot without asking ``__setattr__``.
 
     As safe as ``object.__setattr__`` and several times as fast, for objects made on hot paths.
     """
@@ -17,9 +17,9 @@ def setter(owner: type, slot: str) -> Callable[[Any, Any], None]:
 
 
 def are_same(one: tuple[object, ...], other: tuple[object, ...]) -> bool:
-    """Whether two rows of anybody's values are equal, as far as these can tell.
+    """Whether two rows of values of a user are equal.
 
-    Values whose ``==`` raises, or answers with something that is neither true nor false, such as an
+    Values whose ``==`` raises, or returns something that is neither true nor false, such as an
     array, are not, and neither are lists that hold them. Two `functools.partial` are equal if their
     functions and arguments are.
     """
@@ -33,9 +33,9 @@ def _is_same(one: object, other: object) -> bool:
         if type(one) is type(other) and type(one) in _PARTS:
             parts = _PARTS[type(one)]
             return are_same(parts(one), parts(other))
-        answer: object = one == other
-        # what stands for a question itself, as in a query, is true by having no truth of its own
-        return answer is True or (hasattr(type(answer), "__bool__") and bool(answer))
+        is_equal: object = one == other
+        # an object without a truth of its own, such as a term of a query, would count as true
+        return is_equal is True or (hasattr(type(is_equal), "__bool__") and bool(is_equal))
     except Exception:
         return False
 

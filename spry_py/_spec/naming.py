@@ -1,4 +1,4 @@
-"""What a root is called when nobody has given it a name."""
+"""What a root is called that has no name of its own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def name_of(system: object) -> str:
 def program_name() -> str:
     """What the running program was started as, without a suffix: ``shop`` for ``python shop.py``.
 
-    Two programs whose roots have no name of their own can so be told apart in a collector.
+    So a collector distinguishes two programs whose roots have no name of their own.
     """
     path = PurePath(sys.argv[0] if sys.argv else "")
     name = path.parent.name if path.stem == "__main__" else path.stem

@@ -1,4 +1,4 @@
-"""What may be said about a child beside its key: its options, and what its start may look like."""
+"""What a child has beside its key: its options, and the shapes that its start may have."""
 
 from __future__ import annotations
 
@@ -76,14 +76,14 @@ class StageOptions(TypedDict, total=False):
 
 
 class ChildOptions(StageOptions, total=False):
-    """The options of `Child`, which says what they mean, as keywords or in a dict of defaults."""
+    """The options of `Child`, as keywords or in a dict of defaults; `Child` describes them."""
 
     restart: RestartType
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """All that may be said about a child beside its key and its start."""
+    """The values of all options of one child."""
 
     restart: RestartType
     shutdown: float
@@ -97,7 +97,7 @@ class Options:
     on_termination: Callable[[TerminationReport], Awaitable[object]] | None
     heartbeat: float
     significant: bool
-    # the names of those that were given, and are not to be changed by anybody's defaults
+    # the names of those that the user has given: defaults of a supervisor leave them alone
     given: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
 
     def fields(self) -> tuple[object, ...]:
@@ -149,7 +149,7 @@ _RECOVERABLE: Final = (
 
 
 def _is_mistaken(predicate: object) -> bool:
-    """Whether it is a class that answers with one more exception, or with one more predicate."""
+    """Whether it is a class whose call would make an exception, or one more predicate."""
     if not inspect.isclass(predicate):
         return False
     asks = any("__call__" in vars(base) for base in predicate.__mro__)
@@ -160,30 +160,30 @@ OPTION_NAMES: Final = tuple(option.name for option in fields(Options) if option.
 
 
 # A type checker reads the type of the started value off ``task_status``, and those of the arguments
-# off the rest. No notation says "these arguments and this keyword" to all of them, hence one
-# protocol for each count. What they return tells an async start function from a blocking one.
+# off the rest. No notation for "these arguments and this keyword" is understood by all of them,
+# hence one protocol for each count. By the return type they refuse a blocking start function.
 
 
 class Start0(Protocol[T_co, R_co]):
-    """Takes no argument, and says when it is started."""
+    """Takes no argument, and ``task_status`` to be started with."""
 
     def __call__(self, *, task_status: TaskStatus[T_co]) -> R_co: ...
 
 
 class Start1(Protocol[A_contra, T_co, R_co]):
-    """Takes one argument, and says when it is started."""
+    """Takes one argument, and ``task_status`` to be started with."""
 
     def __call__(self, a: A_contra, /, *, task_status: TaskStatus[T_co]) -> R_co: ...
 
 
 class Start2(Protocol[A_contra, B_contra, T_co, R_co]):
-    """Takes two arguments, and says when it is started."""
+    """Takes two arguments, and ``task_status`` to be started with."""
 
     def __call__(self, a: A_contra, b: B_contra, /, *, task_status: TaskStatus[T_co]) -> R_co: ...
 
 
 class Start3(Protocol[A_contra, B_contra, C_contra, T_co, R_co]):
-    """Takes three arguments, and says when it is started."""
+    """Takes three arguments, and ``task_status`` to be started with."""
 
     def __call__(
         self, a: A_contra, b: B_contra, c: C_contra, /, *, task_status: TaskStatus[T_co]
@@ -191,7 +191,7 @@ class Start3(Protocol[A_contra, B_contra, C_contra, T_co, R_co]):
 
 
 class Start4(Protocol[A_contra, B_contra, C_contra, D_contra, T_co, R_co]):
-    """Takes four arguments, and says when it is started."""
+    """Takes four arguments, and ``task_status`` to be started with."""
 
     def __call__(
         self,

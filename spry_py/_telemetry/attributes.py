@@ -71,7 +71,7 @@ TIMEOUT: Final = "timeout"
 
 
 def error_type(exception: BaseException | None) -> str:
-    """What ``error.type`` says of a failure."""
+    """The value of ``error.type`` for a failure."""
     return type_name(exception) if exception is not None else OTHER
 
 
@@ -88,5 +88,5 @@ def full_name(kind: type) -> str:
     return f"{module if isinstance(module, str) else '<unknown>'}.{_qualname_of(kind)}"
 
 
-# the type's own, whatever its class says
+# of the type itself: a class may define an attribute of this name
 _qualname_of: Final[Callable[[type], str]] = vars(type)["__qualname__"].__get__

@@ -36,12 +36,12 @@ if TYPE_CHECKING:
     from spry_py._spec.termination import TerminationReport
 
 NAME: Final = "spry_py"
-# On records that tell a fact of a tree, for handlers that hear of the facts themselves.
+# On records of a fact of a tree, for handlers that also receive the facts themselves.
 FACT_MARK: Final = "spry_py_fact"
 
-# What is written down of a tree, and how loudly. An end is an error if the child failed; an abort
-# is told if it comes because the child's time is over; a system only if it is a root, since any
-# other is a child as well.
+# The facts that are logged, and at which level. An end is an error if the child failed; an abort
+# is logged if it comes because the child's time is over; a system only if it is a root, since any
+# other is logged as a child.
 LEVELS: Final[Mapping[type[Event], int]] = {
     ChildStarted: logging.INFO,
     ChildStartFailed: logging.ERROR,
@@ -106,7 +106,7 @@ def log_restart(
     delay: float,
     span: Span | None,
 ) -> None:
-    """Emit the record about what the breaker has answered."""
+    """Log whether the breaker has allowed a restart."""
     fact = RestartScheduled if allowed else RestartRefused
     when = f"{f'in {delay:g} s' if delay else 'now'} (attempt {attempt})"
     if child is None:
@@ -136,7 +136,7 @@ def log_end(
 
 
 def why_no_start(exception: BaseException | None) -> str:
-    """What a failed start is said to have failed with."""
+    """Why a start has failed, for its log record and its span."""
     return tell(exception) if exception is not None else "it was cancelled"
 
 
@@ -188,7 +188,7 @@ def _emit(
 
 
 def write(path: str, level: int, message: str, fields: Mapping[str, object]) -> None:
-    """Emit a record about ``path`` that tells no fact of the tree, for those who work in it.
+    """Log something about ``path`` that is no fact of the tree, for code that works in it.
 
     Raises nothing that a handler or a filter raises, but for a `KeyboardInterrupt`.
     """
@@ -220,7 +220,7 @@ _BETWEEN: Final = frozenset(("spry_py", "trio", "outcome", "contextlib", "thread
 
 
 def _caller() -> tuple[CodeType, int]:
-    """Where the library was called from; for a thread of ours, where it says so itself."""
+    """Where the library was called from; for a thread of ours, a place in its own code."""
     here = sys._getframe(1)
     frame: FrameType | None = here
     while frame is not None:

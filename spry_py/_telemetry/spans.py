@@ -104,7 +104,7 @@ class Spans:
         self._waits: dict[AboutRun, Span] = {}
         self._startups: dict[object, Span] = {}
         self._teardowns: dict[AboutSystem, Span] = {}
-        # the span of whoever wants a supervisor stopped
+        # the current span of the caller that stops a supervisor
         self._stops: dict[AboutSystem, Span] = {}
         # what is known of a child, an incident and a call as long as the tree knows them
         self._births: WeakKeyDictionary[AboutChild, _Births] = WeakKeyDictionary()
@@ -213,7 +213,7 @@ class Spans:
         return self._starts.pop(run, None)
 
     def start_failed(self, span: Span, exception: BaseException | None) -> str | None:
-        """The ``span`` of a start ends; answers as `_record`."""
+        """End the ``span`` of a start; returns what `_record` returns."""
         try:
             _mark(span, why_no_start(exception), error_type(exception))
             return self._record(span, exception)
@@ -240,7 +240,7 @@ class Spans:
         self._waits[run] = self._start("spry.wait_for_termination", parent, attributes, links)
 
     def wait_ended(self, wait: Span, report: TerminationReport) -> str | None:
-        """A child has ended as it was asked to; answers as `_record`."""
+        """A child has ended as it was asked to; returns what `_record` returns."""
         try:
             wait.set_attributes(report_attributes(report))
             return self._tell_exception(wait, report)
@@ -250,7 +250,7 @@ class Spans:
     def terminated(
         self, child: AboutChild, report: TerminationReport, incident: Incident, wanted: bool
     ) -> str | None:
-        """A child has ended by itself: ``incident`` begins; answers as `_record`."""
+        """A child has ended by itself: ``incident`` begins; returns what `_record` returns."""
         below = self.term_of(child.inner.incident) if child.inner is not None else None
         attributes = child_attributes(child) | report_attributes(report)
         attributes["spry.restart.wanted"] = wanted
@@ -338,7 +338,7 @@ class Spans:
         return self._record(span, exception)
 
     def _record(self, span: Span, exception: BaseException | None) -> str | None:
-        """Record an exception; answers its traceback as text, if that had to be made."""
+        """Record an exception; returns its traceback as text, if that had to be made."""
         if exception is None or not self._records_exceptions or not span.is_recording():
             return None
         return record(span, exception)
@@ -346,7 +346,7 @@ class Spans:
 
 def record(span: Span, exception: BaseException, timestamp: int | None = None) -> str:
     """Record an exception, whatever it is, as OpenTelemetry wants it; returns its traceback."""
-    # an escalation is told by its text; what caused it has been recorded at its own termination
+    # the text of an escalation is enough: its cause has been recorded at its own termination
     chain = not isinstance(exception, Escalation | StartupFailure)
     text = traceback_of(exception, chain=chain)
     fields = {
@@ -382,7 +382,7 @@ def _end_failed(span: Span | None, error: BaseException | None) -> None:
 
 
 def _links(kind: str, context: SpanContext | None) -> Sequence[Link]:
-    """A link to a span that has ended, saying what for."""
+    """A link to a span that has ended; ``kind`` is what it is for."""
     return (Link(context, {"spry.link": kind}),) if context is not None else ()
 
 

@@ -35,9 +35,9 @@ _places: dict[tuple[int, int], tuple[CodeType, str]] = {}
 
 
 def traceback_of(exception: BaseException, *, chain: bool = True) -> str:
-    """The text that `traceback` makes of an exception, with its causes if ``chain`` says so.
+    """The text that `traceback` makes of an exception, with its causes if ``chain``.
 
-    It can be written anywhere: a single letter that UTF-8 cannot say would cost a collector all
+    It can be written anywhere: a single letter that UTF-8 cannot encode would cost a collector all
     spans that are sent with it.
     """
     return writable(_whole_text_of(exception, chain))
@@ -102,9 +102,9 @@ _DURING: Final = "\nDuring handling of the above exception, another exception oc
 
 def _alone(exception: BaseException) -> str:
     frames = _frames_of(exception)
-    said = words(str, exception)
+    message = words(str, exception)
     name = full_name(type(exception)).removeprefix("__main__.")
-    text = f"{name}: {said}\n" if said else f"{name}\n"
+    text = f"{name}: {message}\n" if message else f"{name}\n"
     text += "".join(f"{words(str, note)}\n" for note in _notes_of(exception))
     if is_group(exception):
         text += "".join(indent(_alone(leaf), "  | ") for leaf in leaves_of(exception))
