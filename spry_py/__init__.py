@@ -17,6 +17,7 @@ The rooms, each importing only from those above it::
 Beside them, on the public face, as a user's own code is::
 
     components/   objects as children
+    health/       how a tree is, for those who start, stop and call the program
     periodic      functions that run again and again
     pipes/        hand-over that loses nothing
     processes/    programs and functions in processes of their own

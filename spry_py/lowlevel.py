@@ -11,6 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import trio
+
+from spry_py._handles.child import Handle
 from spry_py._kernel.context import Context, context_of, current_context, kept_for, supervisor_of
 from spry_py._kernel.guard import guarded
 from spry_py._kernel.kept import Kept
@@ -18,6 +21,7 @@ from spry_py._kernel.life import is_own
 from spry_py._policy.breaker import allows
 from spry_py._policy.restart import may_recover
 from spry_py._spec.check import (
+    check_answer,
     check_async_function,
     check_callable,
     check_choice,
@@ -48,12 +52,14 @@ __all__ = [
     "allows",
     "are_same",
     "carrier",
+    "check_answer",
     "check_async_function",
     "check_callable",
     "check_choice",
     "check_count",
     "check_key",
     "check_seconds",
+    "clock_of",
     "context_of",
     "error_type",
     "guarded",
@@ -67,6 +73,7 @@ __all__ = [
     "sole_leaf_of",
     "supervisor_of",
     "tell",
+    "token_of",
 ]
 
 
@@ -88,6 +95,16 @@ def carrier(context: Context | None = None) -> dict[str, str]:
     traced. ``context`` as for `add_stack`.
     """
     return (context or current_context()).carrier()
+
+
+def clock_of(handle: Handle) -> trio.abc.Clock:
+    """The clock of the run that a handle's tree lives in, for every thread, and after the run."""
+    return handle._tree.clock
+
+
+def token_of(handle: Handle) -> trio.lowlevel.TrioToken:
+    """The run of trio that a handle's tree lives in, to be called into from other threads."""
+    return handle._tree.token
 
 
 def log(path: str, level: int, message: str, fields: Mapping[str, object] | None = None) -> None:

@@ -35,7 +35,15 @@ ROOMS: Final = (
 )
 ORDER: Final = [room for room, _ in ROOMS]
 # Beside the house: they stand on its public face and on lowlevel, as anybody's library does.
-EXTENSIONS: Final = ("components", "periodic", "pipes", "processes", "threads", "watchdog")
+EXTENSIONS: Final = (
+    "components",
+    "health",
+    "periodic",
+    "pipes",
+    "processes",
+    "threads",
+    "watchdog",
+)
 FOREIGN: Final = {
     "trio": {"_spec", "_policy", "_incidents", "_export"},
     "opentelemetry": {"_spec", "_policy", "_kernel", "_handles", "_incidents", "_program"},
