@@ -272,14 +272,14 @@ class Startup:
             self._refuse_reused(child, keys)
             keys.add(child.key)
         members = [self._declare(child) for child in children]
-        for index, member in reversed([*enumerate(members)]):
-            if member is not None and member.number:
-                members[index] = await self._make_ready(member, children[index])
-        begun: list[Member] = []
-        for member, child in zip(members, children, strict=True):
-            if member is not None and member.phase.is_replayed:
-                self._spawn(member, child)
-                begun.append(member)
+        try:
+            for index, member in reversed([*enumerate(members)]):
+                if member is not None and member.number:
+                    members[index] = await self._make_ready(member, children[index])
+            begun = self._spawn_all(members, children)
+        except BaseException:
+            self._never_begin(members)
+            raise
         await self._until_over(begun)
         failed = [member for member in begun if _has_failed(member)]
         if failed and not self._loop.is_leaving:
@@ -348,6 +348,25 @@ class Startup:
         incarnation = member.spawn(self._loop.nursery)
         incarnation.follow(Then.AWAITED)
         return incarnation
+
+    def _spawn_all(
+        self, members: list[Member | None], children: Sequence[Child[Any]]
+    ) -> list[Member]:
+        begun: list[Member] = []
+        for member, child in zip(members, children, strict=True):
+            if member is not None and member.phase.is_replayed:
+                self._spawn(member, child)
+                begun.append(member)
+        return begun
+
+    def _never_begin(self, members: list[Member | None]) -> None:
+        """Those of a group that are down and not going to be begun are not declared after all."""
+        for member in members:
+            if member is not None and member.phase.is_replayed:
+                self.declared.pop(member.key, None)
+                if member.phase is Phase.NEW:
+                    del self._loop.members.declared[member.key]
+                    member.move(Phase.STOPPED)
 
     async def _until_over(self, members: list[Member]) -> None:
         """Wait until all of them are started, or one has failed, or a stop has come."""

@@ -357,3 +357,47 @@ async def test_the_restart_that_waited_makes_no_changes_of_its_own(
         config = ["new"]
         await trio.sleep(100)
         assert record.take_order() == after
+
+
+@pytest.mark.parametrize("goes_on", [False, True], ids=["raises", "goes on"])
+@every_strategy
+@story
+async def test_what_was_declared_together_and_never_begun_is_let_go_of(
+    strategy: Strategy, goes_on: bool
+) -> None:
+    record = Record()
+    (a,) = cast(record, "a")
+    x = Actor(record, "x", start_takes=9)
+    calls = 0
+
+    async def system(scope: Scope) -> None:
+        nonlocal calls
+        calls += 1
+        await scope.start(a.child())
+        if calls == 2:
+            with trio.move_on_after(2):
+                # the one that a call has begun is waited for first
+                await scope.start_together(Child("new", trio.sleep_forever), x.child())
+            if not goes_on:
+                raise Boom("bad config")
+
+    async with open_system(system, strategy=strategy) as tree, trio.open_nursery() as nursery:
+        desk = Desk(record, nursery)
+        desk.call("start", tree.start_child, x.child())
+        await soon()
+        desk.call("replay", tree.replay)
+        await trio.sleep(1)
+        assert tree.child("new").status == "starting"
+        for name in ("wait", "wait_started"):
+            desk.call(name, getattr(tree.child("new"), name))
+        await trio.sleep(9)
+        told = [fact for _, fact in record.take()]
+        assert told[:2] == ["+a1", "~x1"]
+        assert sorted(told[2:]) == [
+            "-x1",
+            "replay:ok" if goes_on else "replay:NonChildFailure",
+            "start:Interrupted",
+            "wait:SupervisorStopped",
+            "wait_started:SupervisorStopped",
+        ]
+        assert listed(tree) == "a=running"
