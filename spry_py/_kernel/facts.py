@@ -381,6 +381,9 @@ class Listener(Protocol):
 
     def child_discarded(self, child: AboutChild) -> None: ...
 
+    def hook_failed(self, child: AboutChild, error: Exception) -> None:
+        """Its ``on_termination`` has raised while it was stopped: that decides nothing."""
+
     # A child is stopped
 
     def child_asked(self, child: AboutChild, run: AboutRun) -> None:

@@ -476,9 +476,9 @@ class Loop(Mailbox):
             assert member.last_report is not None
             if judge_last(member.child, member.last_report) is Verdict.DONE:
                 phase = Phase.DONE  # it had ended by itself, for good, before anybody asked
-        if self.hook_errors:
+        if member in self.hook_errors:
             # it has come while the child was being taken down: no reason to give up later
-            self.hook_errors.pop(member, None)
+            self._hook_failed_late(member, self.hook_errors.pop(member))
         if member in self.waits:
             self.waits.pop(member).cancel()
         if member.incident is not None and member.incident is not self.incident:
@@ -542,8 +542,10 @@ class Loop(Mailbox):
 
     def _escalate_unrecoverable(self, member: Member, incident: Incident | None) -> None:
         error = self.hook_errors.pop(member, None)
-        if self.failure is not None:
-            self.teller.incident_closed(incident)  # it has given up because of another one
+        if self.failure is not None:  # it has given up because of another one
+            if error is not None:
+                self._hook_failed_late(member, error)
+            self.teller.incident_closed(incident)
             return
         report = member.last_report
         cause = report.exception if report is not None else None
@@ -554,6 +556,12 @@ class Loop(Mailbox):
         restarts = member.restarts if self._refused is member else None
         failure = UnrecoverableFailure(member.path, root_cause_of(cause), restarts=restarts)
         self.escalate(failure, cause)
+
+    def _hook_failed_late(self, member: Member, error: Exception) -> None:
+        """There is nothing left that it could decide, but it must not get lost."""
+        report = member.last_report
+        add_context(error, report.exception if report is not None else None)
+        self.teller.hook_failed(member, error)
 
     def refuse(
         self, member: Member, cause: BaseException | None, incident: Incident | None

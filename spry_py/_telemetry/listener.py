@@ -40,6 +40,7 @@ from .logs import (
     log_end,
     log_escalated,
     log_failed_start,
+    log_hook,
     log_restart,
     log_started,
     may_be_on,
@@ -291,6 +292,10 @@ class Teller:
             self.guard(self.stream.publish, ChildDiscarded, child.path)
         text = "is not recoverable: going on without it"
         self.guard(log_child, child, ChildDiscarded, text, None)
+
+    def hook_failed(self, child: AboutChild, error: Exception) -> None:
+        """Its ``on_termination`` has raised while it was stopped: that decides nothing."""
+        self.guard(log_hook, child, error)
 
     # A child is stopped
 

@@ -135,6 +135,14 @@ def log_end(
         _emit(level, path, end_of(report), fields, span, error, trace)
 
 
+def log_hook(child: AboutChild, error: Exception) -> None:
+    """Emit the record about an ``on_termination`` that has failed where that changes nothing."""
+    path = child.path
+    if _is_on(path, logging.ERROR):
+        text = f"failed in its on_termination: {tell(error)}"
+        _emit(logging.ERROR, path, text, child_attributes(child), None, error)
+
+
 def why_no_start(exception: BaseException | None) -> str:
     """Why a start has failed, for its log record and its span."""
     return tell(exception) if exception is not None else "it was cancelled"

@@ -6,11 +6,8 @@ import pytest
 import trio
 
 from callers import Desk, listed
-from spry_py import (
-    TerminationReport,
-    open_system,
-)
-from stories import Actor, Boom, Ledger, Record, cast, story, told_by
+from spry_py import TerminationReport, UnrecoverableFailure, open_system
+from stories import Actor, Boom, Ledger, Record, Strategy, cast, story, told_by
 
 
 @story
@@ -246,3 +243,72 @@ async def test_on_termination_is_not_told_of_the_end_of_the_program() -> None:
             a.die(SystemExit(3))
             await trio.sleep(9)
     assert record.facts == [(0, "+a1"), (0, "-a1")]
+
+
+@pytest.mark.parametrize("strategy", ["rest_for_one", "one_for_all"])
+@story
+async def test_of_two_that_raise_at_once_both_are_shown(
+    strategy: Strategy, caplog: pytest.LogCaptureFixture
+) -> None:
+    record = Record()
+    a, b = cast(record, "ab")
+    errors = {"a": Boom("of the hook of a"), "b": Boom("of the hook of b")}
+    ends = {"a": Boom("a"), "b": Boom("b")}
+
+    async def sour(report: TerminationReport) -> None:
+        raise errors[report.key]
+
+    children = [actor.child(on_termination=sour) for actor in (a, b)]
+    with pytest.raises(UnrecoverableFailure) as caught:
+        async with open_system(children, strategy=strategy, breaker=Ledger(record)):
+            a.die(ends["a"])
+            b.die(ends["b"])
+            await trio.sleep(9)
+    first = caught.value.path[-1]
+    (second,) = {"a", "b"} - {first}
+    assert caught.value.__cause__ is errors[first]
+    # its supervisor gives up only once
+    assert failed_hooks(caplog) == [(f"system/{second}", errors[second])]
+    assert errors[second].__context__ is ends[second]
+
+
+@pytest.mark.parametrize("way", ["stop", "abort", "terminate", "restart"])
+@story
+async def test_one_that_raises_while_its_child_is_being_stopped_is_shown(
+    way: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    record = Record()
+    (a,) = cast(record, "a")
+    error = Boom("of the hook")
+
+    async def sour(report: TerminationReport) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise error
+
+    children = [a.child(on_termination=sour)]
+    async with open_system(children, strategy="one_for_one", breaker=Ledger(record)) as tree:
+        a.die()
+        await trio.sleep(1)
+        if way == "stop":
+            await tree.stop()
+        elif way == "abort":
+            tree.abort()
+            await tree.wait()
+        elif way == "terminate":
+            await tree.terminate_child("a")
+        else:
+            await tree.child("a").restart()
+        assert failed_hooks(caplog) == [("system/a", error)]
+    # once, and for all
+    assert failed_hooks(caplog) == [("system/a", error)]
+
+
+def failed_hooks(caplog: pytest.LogCaptureFixture) -> list[tuple[object, object]]:
+    """What is logged of hooks that have failed: the path of the child, and the error."""
+    return [
+        (vars(record)["spry.child.path"], record.exc_info and record.exc_info[1])
+        for record in caplog.records
+        if record.levelname == "ERROR" and "on_termination" in record.getMessage()
+    ]
