@@ -164,7 +164,8 @@ class Shutdowns:
                 await self._loop.pause()
                 self.advance()
         finally:
-            self._row, self.turn = iter(()), None
+            # the last of them is often a method of what is over now
+            self._row, self.turn, self._after = iter(()), None, id
 
     def advance(self, in_loop: bool = True) -> None:
         """If the one whose turn it is has ended, ask the next.

@@ -13,6 +13,7 @@ import trio
 
 from spry_py import (
     Child,
+    ChildFailure,
     Interrupted,
     Scope,
     Strategy,
@@ -97,6 +98,31 @@ async def test_arguments_of_a_replaced_declaration_are_not_kept() -> None:
         await trio.sleep(1)
         gc.collect()
         assert len(kept) == 2
+        assert [one() is None for one in kept] == [True, False]
+
+
+@story
+async def test_what_a_replay_has_replaced_is_not_kept_if_it_took_a_group_back() -> None:
+    kept: list[Callable[[], Big | None]] = []
+
+    async def holder(big: Big) -> None:
+        await trio.sleep_forever()
+
+    async def broken() -> None:
+        raise Boom
+
+    async def system(scope: Scope) -> None:
+        big = Big()
+        kept.append(weakref.ref(big))
+        await scope.start(Child("holder", holder, big))
+        if len(kept) > 1:
+            with suppress(ChildFailure):
+                await scope.start_together(Child("broken", broken))
+
+    async with open_system(system, strategy="one_for_one") as tree:
+        await tree.terminate_child("holder")
+        await tree.replay()
+        gc.collect()
         assert [one() is None for one in kept] == [True, False]
 
 
