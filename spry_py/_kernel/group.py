@@ -20,6 +20,7 @@ from spry_py._spec.errors import (
     Interrupted,
     StartupFailure,
     SupervisorStopped,
+    cause_of,
 )
 
 from .alone import next_delay
@@ -392,7 +393,7 @@ class GroupRestart:
         elif culprit is None:
             loop.refuse_system(pending.failures, failure, incident)
         else:
-            loop.refuse(culprit, failure.__cause__, incident)
+            loop.refuse(culprit, cause_of(failure), incident)
 
     def _judge_culprit(self, culprit: Member, incident: Incident | None) -> None:
         loop = self._loop

@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn, TypeVar, TypeVarTuple
 
 from trio.lowlevel import enable_ki_protection
 
-from spry_py._spec.errors import leaves_of
+from spry_py._spec.errors import leaves_of, place_of
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -67,7 +67,7 @@ class Guard:
         if _is_new(listener):
             self._left -= 1
             said = "spry_py goes on without what was raised by"
-            facts = type(error), error, error.__traceback__, said, listener
+            facts = type(error), error, place_of(error), said, listener
             sys.unraisablehook(_Arguments(facts))
 
 
@@ -89,7 +89,7 @@ _Arguments: Final[Callable[[tuple[object, ...]], Any]] = next(
 def _listener_of(error: BaseException, emit: object) -> object:
     """Whose code raised it: the first that is not of those who carry records and spans."""
     found = emit.__self__ if isinstance(emit, MethodType) else emit
-    traceback = error.__traceback__
+    traceback = place_of(error)
     while traceback is not None:
         frame, traceback = traceback.tb_frame, traceback.tb_next
         package = str(frame.f_globals.get("__name__")).partition(".")[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +14,7 @@ import trio
 from opentelemetry import propagate, trace
 from opentelemetry.propagators.textmap import TextMapPropagator
 
+import odd
 from logged import kept
 from metered import meters
 from spans import play
@@ -49,6 +51,23 @@ def test_what_is_returned_comes_through_and_what_is_raised_does_not() -> None:
         assert guard(divmod, 7, 0) is None
     (args,) = heard
     assert (args.exc_type, args.object) == (ZeroDivisionError, divmod)
+
+
+@pytest.mark.parametrize("make", odd.ALL.values(), ids=odd.ALL)
+def test_any_exception_is_reported_with_whose_it_is(make: Callable[[], Exception]) -> None:
+    error = make()
+
+    class Raises:
+        def emit(self) -> None:
+            raise error
+
+    raises = Raises()
+    with unraisable() as heard:
+        assert Guard(never)(raises.emit) is None
+    (args,) = heard
+    assert args.exc_value is error
+    assert args.exc_traceback.tb_frame.f_code.co_name == "__call__"
+    assert args.object is raises
 
 
 def test_the_first_error_of_each_is_reported_of_a_hundred_at_most_in_all_guards() -> None:
