@@ -303,8 +303,12 @@ async def test_no_logger_is_made_for_a_process_but_one_in_use_is_heard() -> None
     logger, book = logging.getLogger("spry_py.quiet.it"), Book()
     logger.addHandler(book)
     logger.setLevel(logging.INFO)
-    async with open_system(DynamicSupervisor(name="quiet")) as top:
-        await (await top.start_child(Child("it", shell("echo hi"), restart="temporary"))).wait()
+    try:
+        async with open_system(DynamicSupervisor(name="quiet")) as top:
+            await (await top.start_child(Child("it", shell("echo hi"), restart="temporary"))).wait()
+    finally:
+        logger.removeHandler(book)
+        logger.setLevel(logging.NOTSET)
     assert [r.getMessage() for r in book.records if "log.iostream" in vars(r)] == ["quiet/it: hi"]
 
 

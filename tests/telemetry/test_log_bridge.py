@@ -190,13 +190,13 @@ def test_a_program_with_a_handler_of_its_own_says_nothing_twice(
 
 
 def test_a_handler_at_the_root_counts_if_records_reach_it(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     handler, stream = plain()
-    with bridged(("", handler)):
+    with bridged(("", handler)), pytest.MonkeyPatch.context() as patch:
         play(lambda: lived(crashing()))
         assert (said(capsys.readouterr().err), stream.getvalue()) == (WARNINGS, "")
-        monkeypatch.setattr(logging.getLogger("spry_py"), "propagate", True)
+        patch.setattr(logging.getLogger("spry_py"), "propagate", True)
         play(lambda: lived(crashing()))
     assert (capsys.readouterr().err, said(stream.getvalue())) == ("", WARNINGS)
 
