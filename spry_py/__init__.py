@@ -26,7 +26,9 @@ Beside them, on the public face, as a user's own code is::
 """
 
 from spry_py._handles.child import ChildHandle
+from spry_py._handles.context import Context, cancel_on_settle, current_context
 from spry_py._handles.partition import PartitionHandle
+from spry_py._handles.scope import Scope, System
 from spry_py._handles.snapshot import ChildCounts, ChildInfo, Snapshot
 from spry_py._handles.supervisors import (
     DynamicHandle,
@@ -35,10 +37,8 @@ from spry_py._handles.supervisors import (
     SystemSupervisor,
 )
 from spry_py._handles.system import SystemHandle, roots
-from spry_py._kernel.context import Context, cancel_on_settle, current_context
 from spry_py._kernel.phases import Status
-from spry_py._kernel.scope import Scope
-from spry_py._kernel.system import System, SystemOptions
+from spry_py._kernel.system import SystemOptions
 from spry_py._policy.backoff import Backoff
 from spry_py._policy.breaker import AlwaysRestart, Budget, NeverRestart, RateLimited, Streak
 from spry_py._policy.restart import AutoShutdown, Strategy

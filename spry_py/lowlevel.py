@@ -14,7 +14,13 @@ from collections.abc import Callable, Mapping
 import trio
 
 from spry_py._handles.child import Handle
-from spry_py._kernel.context import Context, context_of, current_context, kept_for, supervisor_of
+from spry_py._handles.context import (
+    Context,
+    context_of,
+    current_context,
+    kept_for,
+    supervisor_of,
+)
 from spry_py._kernel.guard import guarded
 from spry_py._kernel.kept import Kept
 from spry_py._kernel.life import is_own

@@ -28,7 +28,10 @@ class ChildInfo:
     Times are seconds on trio's clock, ``None`` where they mean nothing: ``started_at`` between two
     incarnations, ``restart_at`` unless it waits for a restart, ``shutdown_by`` (when it will be
     aborted) unless it has been asked to finish, ``heartbeat_by`` before its first heartbeat.
-    ``in_a_row`` counts its restarts in a row, as its backoff does. ``queued`` is how many calls of
+    ``in_a_row`` counts its restarts in a row, as its backoff does. ``failures`` counts the ends
+    that failed, ``by_hand`` the restarts that callers asked for (`ChildHandle.restart`,
+    ``restart_child``, and what a ``replay`` by call starts again); for a declared child both go on
+    over the incarnations of its supervisor. ``queued`` is how many calls of
     ``start_child(..., on_conflict="queue")`` wait for its key. ``budget`` is what the breaker of a
     supervisor has left, or a worker's own.
     """
@@ -48,6 +51,8 @@ class ChildInfo:
     shutdown_by: float | None = None
     heartbeat_by: float | None = None
     in_a_row: int = 0
+    failures: int = 0
+    by_hand: int = 0
     queued: int = 0
     budget: Budget | None = None
 
@@ -109,6 +114,8 @@ def _read(member: Member) -> dict[str, Any]:
         "last_report": member.last_report,
         "child": member.child,
         "in_a_row": member.in_a_row,
+        "failures": member.failures,
+        "by_hand": member.by_hand,
         "queued": member.loop.queued(member.key),
         "restart_at": member.loop.restart_at(member),
         "budget": _budget_of(member),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
-from spry_py._kernel import dynamic, partition, system
+from spry_py._kernel import dynamic, partition, scope, system
 from spry_py._telemetry.listener import Teller
 
 from .partition import PartitionHandle
+from .scope import Scope
 from .system import SystemHandle
 
 
@@ -20,7 +21,7 @@ class _Told:
         return Teller(stream, guard)
 
 
-class SystemSupervisor(_Told, system.SystemSupervisor[SystemHandle]):
+class SystemSupervisor(_Told, system.SystemSupervisor[SystemHandle, Scope]):
     """A supervisor of the children that a system declares, in the order in which it does.
 
     ``system`` is an async function ``(scope) -> None``, or a sequence of `Child`. ``name`` is the
@@ -36,6 +37,8 @@ class SystemSupervisor(_Told, system.SystemSupervisor[SystemHandle]):
     runs a tree in any trio program. Frozen; raises `TypeError` or `ValueError` for bad values, and
     `ReusedKey` for a sequence with a key in it twice. After Erlang's ``supervisor``.
     """
+
+    scope_class: ClassVar[type[scope.Scope]] = Scope
 
     __slots__ = ()
 

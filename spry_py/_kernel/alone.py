@@ -89,6 +89,7 @@ class OneForOne:
         """A caller has it restarted, now; the answer comes as soon as that has begun."""
         self._loop.shut(member)
         member.move(Phase.RESTARTING)
+        member.by_hand += 1
         with self._loop.on_behalf_of(calls[0]):
             self._begin(member)
         for call in calls:

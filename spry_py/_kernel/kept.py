@@ -1,4 +1,6 @@
-"""What extensions keep for the paths of a tree, over all incarnations of what stands there.
+"""What is kept for the paths of a tree, over all incarnations of what stands there.
+
+Extensions keep things, and supervisors what has been counted of the children that they declare.
 
 It is let go of when the key is forgotten: no incarnation can come any more that would go on with
 it. What is not kept costs nothing.
@@ -23,11 +25,13 @@ class Keepsake(Protocol):
 class Kept:
     """A place to keep something for one path, and the places below it."""
 
-    __slots__ = ("below", "thing")
+    __slots__ = ("below", "numbers", "thing")
 
     def __init__(self) -> None:
         # whoever stands there writes it
         self.thing: Keepsake | None = None
+        # ends that failed, and restarts by hand, in former incarnations of the supervisor above
+        self.numbers = (0, 0)
         self.below: dict[str, Kept] = {}
 
     def at(self, path: str) -> Kept:
@@ -39,6 +43,15 @@ class Kept:
                 below = place.below[key] = Kept()
             place = below
         return place
+
+    def count(self, path: str, counted: tuple[int, int]) -> None:
+        """Keep what has been counted of a child, for the next incarnation of its supervisor."""
+        self.at(path).numbers = counted
+
+    def counted(self, path: str) -> tuple[int, int]:
+        """What was counted of a child in former incarnations of its supervisor."""
+        place = self._find(path)
+        return place.numbers if place is not None else (0, 0)
 
     def forget(self, path: str) -> None:
         """A key is known no more: let go of what is kept for it, and below it."""

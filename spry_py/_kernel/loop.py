@@ -494,6 +494,16 @@ class Loop(Mailbox):
         if kept.below:
             kept.forget(member.path)
 
+    def keep_count(self, member: Member) -> None:
+        """Keep what has been counted of a declared child, beyond this incarnation."""
+        if member.failures or member.by_hand:
+            self.tree.kept.count(member.path, (member.failures, member.by_hand))
+
+    def recall(self, member: Member) -> None:
+        """Go on counting where the last incarnation of this supervisor has stopped."""
+        if self.tree.kept.below:
+            member.failures, member.by_hand = self.tree.kept.counted(member.path)
+
     def forget_unknown(self) -> None:
         """The system has come up: what is kept for other keys is not going to be wanted."""
         kept = self.tree.kept
@@ -689,6 +699,8 @@ class Loop(Mailbox):
         self.give_up_restarts()
         for member in self.members:
             self.shut(member)
+        for member in self.members.declared.values():
+            self.keep_count(member)
         self.shutdowns.close()
         self.calls.close()
         self.messages.clear()

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from spry_py._spec.child import Child
-from spry_py._spec.errors import ChildFailure, Interrupted, is_exit
+from spry_py._spec.errors import ChildFailure, Ignore, Interrupted, is_exit
 from spry_py._spec.options import Kind
-from spry_py._spec.termination import Reason, TerminationReport
+from spry_py._spec.termination import Failed, Reason, TerminationReport
 
 from .here import refuse_elsewhere
 from .incarnation import Incarnation
@@ -36,7 +36,9 @@ class Member:
     __slots__ = (
         "__weakref__",
         "breaker",
+        "by_hand",
         "child",
+        "failures",
         "in_a_row",
         "incarnation",
         "incident",
@@ -56,6 +58,8 @@ class Member:
         self.number = 0
         self.restarts = 0
         self.in_a_row = 0
+        # ends that failed, and restarts that callers asked for; by `close`, and by who serves them
+        self.failures = self.by_hand = 0
         # written by `move` and `put_back` alone
         self.phase = Phase.NEW
         self.last_report: TerminationReport | None = None
@@ -189,6 +193,9 @@ class Member:
             time(),
         )
         incarnation.where = self.key, path, self.loop.teller.inject_here
+        # not asked of the report, which would look for leaves: restarts are many
+        if isinstance(reason, Failed) and not isinstance(reason.exception, Ignore):
+            self.failures += incarnation.burden == "none" or report.failed
         # the end itself comes last, for those that read in other threads
         self.last_report = report
         if incarnation.burden != "none":

@@ -50,7 +50,7 @@ class PartitionSupervisor(Rooted[T_co]):
         self.children: tuple[Child[Any], ...] = tuple(
             _made(owner, make_child, index) for index in range(partitions)
         )
-        self.supervisor: SystemSupervisor[Any] = SystemSupervisor(
+        self.supervisor: SystemSupervisor[Any, Any] = SystemSupervisor(
             self.children, name=name, strategy="one_for_one", breaker=breaker
         )
         self.name: str = self.supervisor.name

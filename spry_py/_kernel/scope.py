@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from trio.lowlevel import TrioToken, enable_ki_protection
 
-from .context import Context, current_context
 from .here import refuse_elsewhere
 
 if TYPE_CHECKING:
@@ -37,9 +36,11 @@ class Scope:
         self._unawaited: dict[object, tuple[str, Coroutine[Any, Any, Any]]] = {}
 
     @property
-    def context(self) -> Context:
-        """The context of the supervisor itself."""
-        return current_context()
+    def startup(self) -> Any:
+        """The run of the system function that it belongs to."""
+        if self._startup is None:
+            raise self._closed()
+        return self._startup
 
     @property
     def is_busy(self) -> bool:
@@ -143,10 +144,13 @@ class Scope:
     def _refuse_late(self, name: str) -> None:
         refuse_elsewhere(self._token, f"Scope.{name}")
         if self._startup is None:
-            raise RuntimeError(
-                f"the scope of {self._path!r} is closed: its system function has returned; start "
-                "children from within it, or later through the SystemHandle"
-            )
+            raise self._closed()
+
+    def _closed(self) -> RuntimeError:
+        return RuntimeError(
+            f"the scope of {self._path!r} is closed: its system function has returned; start "
+            "children from within it, or later through the SystemHandle"
+        )
 
     def _enter(self, call: object) -> Startup:
         is_first = next(iter(self._unawaited), call) is call

@@ -30,13 +30,13 @@ from .alone import was_ignored
 from .life import drop_own_frames, failure_of
 from .member import Member
 from .phases import Phase, Then
-from .scope import Scope
 
 if TYPE_CHECKING:
     from spry_py._spec.termination import Occasion
 
     from .before import Before
     from .incarnation import Incarnation
+    from .scope import Scope
     from .system import SystemLoop
 
 _STOPPING = (Interrupted, SupervisorStopped)
@@ -68,7 +68,7 @@ class Startup:
         self._cancel_scope = trio.CancelScope()
         # what recoverable or backoff raised when asked about another try
         self._problems: dict[Member, Exception] = {}
-        self._scope = Scope(self)
+        self._scope = loop.scope_class(self)
         # in the order of declaration
         self.declared: dict[str, None] = {}
         # new keys among old ones
@@ -321,6 +321,7 @@ class Startup:
             if members.declared and before != next(reversed(members.declared)):
                 self._inserted.add(child.key)
             member = members.declared[child.key] = Member(self._loop, child)
+            self._loop.recall(member)
         return member
 
     def _present_value(self, member: Member | None) -> Any:
@@ -342,6 +343,7 @@ class Startup:
             loop = self._loop
             if self._before is not None:
                 self._before.keep(member)
+                member.by_hand += 1
             elif member in loop.waits:
                 loop.waits.pop(member).cancel()
         member.child = child
@@ -468,6 +470,7 @@ class Startup:
         self.declared.pop(member.key, None)
         if member.number == 1 or not self._loop.is_ready:
             self._loop.members.declared.pop(member.key, None)
+            self._loop.keep_count(member)
             member.move(Phase.STOPPED)
         else:
             # in a replay: tried again with the next attempt, unless the system goes on without it

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypedDict, TypeVar, cast
 
 from trio.lowlevel import enable_ki_protection
 
@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from .incarnation import Incarnation
     from .member import Member
 
-System: TypeAlias = Callable[[Scope], Awaitable[None]]
-"""An async function that declares children."""
+S = TypeVar("S", bound=Scope)
+System: TypeAlias = Callable[[S], Awaitable[None]]
+"""An async function that declares children with a scope of the class ``S``."""
 
 
 class SystemOptions(TypedDict, total=False):
@@ -46,14 +47,17 @@ class SystemOptions(TypedDict, total=False):
     defaults: ChildOptions | None
 
 
-class SystemSupervisor(Rooted[T_co]):
-    """The kernel's part of the public class of that name."""
+class SystemSupervisor(Rooted[T_co], Generic[T_co, S]):
+    """The kernel's part of the public class of that name. ``S`` is what systems start with."""
+
+    # what the system function is given; what stands below says how that is seen
+    scope_class: ClassVar[type[Scope]] = Scope
 
     __slots__ = ("_said", "auto_shutdown", "breaker", "defaults", "name", "strategy", "system")
 
     def __init__(
         self,
-        system: System | Sequence[Child[Any]],
+        system: System[S] | Sequence[Child[Any]],
         *,
         name: str | None = None,
         strategy: Strategy = "one_for_all",
@@ -68,7 +72,7 @@ class SystemSupervisor(Rooted[T_co]):
         check_choice(owner, "auto_shutdown", auto_shutdown, AUTO_SHUTDOWN)
         check_breaker(owner, breaker)
         self.name: str = name or name_of(system)
-        self.system: System = _as_function(owner, system, auto_shutdown)
+        self.system: System[Any] = _as_function(owner, system, auto_shutdown)
         self._said = tuple(system) if isinstance(system, Sequence) else system
         self.strategy: Strategy = strategy
         self.breaker: BreakerFactory = breaker
@@ -113,9 +117,10 @@ class SystemSupervisor(Rooted[T_co]):
 class SystemLoop(Loop):
     """One incarnation of a `SystemSupervisor`."""
 
-    def __init__(self, supervisor: SystemSupervisor[Any], own: Incarnation) -> None:
+    def __init__(self, supervisor: SystemSupervisor[Any, Any], own: Incarnation) -> None:
         super().__init__(own)
         self.system = supervisor.system
+        self.scope_class = supervisor.scope_class
         self.strategy = supervisor.strategy
         self.breaker_factory = supervisor.breaker
         self.defaults = supervisor.defaults
@@ -230,7 +235,7 @@ def _ended_by_itself(member: Member) -> bool:
     return member.last_report is not None and member.last_report.burden == "none"
 
 
-def _as_function(owner: str, system: Any, auto_shutdown: AutoShutdown) -> System:
+def _as_function(owner: str, system: Any, auto_shutdown: AutoShutdown) -> System[Any]:
     if isinstance(system, Supervisor):
         raise TypeError(
             f"{owner}: system must be an async function or a sequence of Child, not the supervisor "
@@ -244,10 +249,10 @@ def _as_function(owner: str, system: Any, auto_shutdown: AutoShutdown) -> System
     if isinstance(system, Sequence) and not isinstance(system, str | bytes):
         return _declared(owner, tuple(system), auto_shutdown)
     check_async_function(owner, "system", system, plain=True)
-    return cast(System, system)
+    return cast("System[Any]", system)
 
 
-def _declared(owner: str, children: tuple[Any, ...], auto_shutdown: AutoShutdown) -> System:
+def _declared(owner: str, children: tuple[Any, ...], auto_shutdown: AutoShutdown) -> System[Any]:
     keys = set()
     for child in children:
         if not isinstance(child, Child):

@@ -20,7 +20,7 @@ from spry_py._spec.naming import program_name
 from .run import as_supervisor
 
 if TYPE_CHECKING:
-    from spry_py._kernel.scope import Scope
+    from spry_py._handles.scope import Scope
 
 
 class UsageError(Exception):

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack, overload
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from spry_py._handles.scope import System
 from spry_py._handles.supervisors import SystemSupervisor
 from spry_py._handles.system import SystemHandle
 from spry_py._kernel.here import refuse_without_trio
 from spry_py._kernel.life import without_cancelled
 from spry_py._kernel.root import run_root
 from spry_py._kernel.shutdown import stuck_below
-from spry_py._kernel.system import System, SystemOptions
+from spry_py._kernel.system import SystemOptions
 from spry_py._kernel.tree import Tree
 from spry_py._spec.check import Block
 from spry_py._spec.child import Child, Supervisor

@@ -15,12 +15,15 @@ from spry_py import (
     Child,
     DynamicSupervisor,
     Failed,
+    Ignore,
     NeverRestart,
     RateLimited,
     Scope,
+    SpryError,
     Streak,
     SupervisorStopped,
     SystemHandle,
+    SystemSupervisor,
     current_context,
     open_system,
     roots,
@@ -147,6 +150,110 @@ async def budgets_of_strange_breakers() -> None:
         await trio.sleep(1.5)
         assert tree.child("a").info().budget == Budget(4, 9, 1.0)
         assert tree.info().budget is None
+
+
+# What is counted
+
+
+@story
+async def test_failures_and_restarts_by_hand_are_counted_apart() -> None:
+    async def left_out() -> None:
+        raise Ignore
+
+    record = Record()
+    a, b = Actor(record, "a", fails_starts=(3,)), Actor(record, "b")
+    children = [a.child(), b.child(restart="transient"), Child("c", left_out)]
+    async with open_system(children, strategy="one_for_one", breaker=AlwaysRestart()) as tree:
+        a.die(Boom())
+        b.stop()
+        await trio.sleep(1)
+        assert counted(tree) == {"a": (1, 0), "b": (0, 0), "c": (0, 0)}
+        await tree.child("a").restart()  # its third start fails, and is tried again
+        assert (a.runs, counted(tree)["a"]) == (4, (2, 1))
+        await tree.restart_child("b")
+        await tree.restart_child("c")
+        assert counted(tree) == {"a": (2, 1), "b": (0, 1), "c": (0, 1)}
+        await tree.terminate_child("a")
+        await tree.replay()
+        assert counted(tree) == {"a": (2, 2), "b": (0, 1), "c": (0, 2)}
+
+
+def counted(tree: SystemHandle) -> dict[str, tuple[int, int]]:
+    return {info.key: (info.failures, info.by_hand) for info in tree.which_children()}
+
+
+@pytest.mark.parametrize("strategy", ["one_for_all", "rest_for_one"])
+@story
+async def test_a_restart_by_hand_of_a_group_is_one_of_the_child_that_was_meant(
+    strategy: Any,
+) -> None:
+    record = Record()
+    a, b = Actor(record, "a"), Actor(record, "b")
+    async with open_system([a.child(), b.child()], strategy=strategy) as tree:
+        await tree.child("a").restart()
+        assert (a.runs, b.runs) == (2, 2)
+        assert counted(tree) == {"a": (0, 1), "b": (0, 0)}
+
+
+@story
+async def test_what_fails_while_it_is_stopped_has_failed_and_an_interrupted_start_has_not() -> None:
+    async def hangs() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise Boom
+
+    async def system(scope: Scope) -> None:
+        await scope.start(Child("a", trio.sleep_forever))
+        await trio.sleep_forever()
+
+    pool = DynamicSupervisor()
+    children = [Child("a", hangs), Child("pool", pool)]
+    async with open_system(children, strategy="one_for_one") as tree, trio.open_nursery() as others:
+
+        async def starts() -> None:
+            with pytest.raises(SpryError):
+                await tree.system("pool").start_child(Child("sub", SystemSupervisor(system)))
+
+        others.start_soon(starts)
+        await trio.sleep(1)
+        below = tree.find("pool/sub")
+        await tree.terminate_child("a")
+        await tree.terminate_child("pool")
+        assert counted(tree) == {"a": (1, 0), "pool": (0, 0)}
+        assert below.info().failures == 0
+
+
+@story
+async def test_of_declared_children_they_go_on_over_the_incarnations_of_the_supervisor() -> None:
+    record = Record()
+    a, b = Actor(record, "a"), Actor(record, "b", fails_starts=(2,))
+    declared = [True]
+
+    async def system(scope: Scope) -> None:
+        await scope.start(a.child())
+        if declared[0]:
+            await scope.start(b.child())
+
+    sub = SystemSupervisor(system, breaker=RateLimited(1, 1000.0))
+    mid = SystemSupervisor([Child("sub", sub)])
+    async with open_system([Child("mid", mid)], strategy="one_for_one") as tree:
+        below = tree.system("mid/sub")
+        await below.child("a").restart()
+        assert (a.runs, b.runs, tree.system("mid").incarnation) == (3, 3, 1)
+        assert counted(below) == {"a": (0, 1), "b": (1, 0)}
+        a.die(Boom())
+        await trio.sleep(1)
+        assert (below.incarnation, counted(below)) == (2, {"a": (1, 1), "b": (1, 0)})
+        await tree.child("mid").restart()
+        assert (below.incarnation, counted(below)) == (1, {"a": (1, 1), "b": (1, 0)})
+        assert counted(tree.system("mid")) == {"sub": (1, 0)}
+        declared[0] = False
+        await tree.child("mid").restart()
+        declared[0] = True
+        await tree.child("mid").restart()
+        assert counted(below) == {"a": (1, 1), "b": (0, 0)}
+        assert counted(tree) == {"mid": (0, 3)}
 
 
 # Stacks

@@ -25,7 +25,7 @@ ROOMS: Final = (
         """,
     ),
     ("_telemetry", "listener spans metrics logs attributes tracebacks"),
-    ("_handles", "child system partition snapshot subscription tasks supervisors"),
+    ("_handles", "child system context scope partition snapshot subscription tasks supervisors"),
     ("_incidents", "otlp reading model rows timeline prose command"),
     ("_export", "otlp log_bridge"),
     ("telemetry", ""),

@@ -11,9 +11,11 @@ import trio
 from spry_py import (
     Child,
     ChildFailure,
+    Context,
     Failed,
     Scope,
     SystemSupervisor,
+    WouldDeadlock,
     cancel_on_settle,
     current_context,
     open_system,
@@ -366,3 +368,101 @@ async def test_context_variables_of_the_opener_are_seen_by_every_incarnation() -
         (1, "a sees red"),
         (1, "b sees red"),
     ]
+
+
+# Handles from inside
+
+
+@story
+async def test_code_inside_a_tree_has_handles_from_the_first_moment() -> None:
+    seen: list[tuple[str, str, str, str]] = []
+
+    def look(who: str) -> None:
+        context = current_context()
+        seen.append((who, context.system.path, context.root.path, context.root.status))
+
+    async def worker() -> None:
+        look("worker")
+
+    async def opens() -> None:
+        async with open_system([Child("in", worker, restart="temporary")], name="inner"):
+            look("host")
+
+    async def below(scope: Scope) -> None:
+        assert scope.system.path == "top/sub"
+        assert scope.context == current_context()
+        look("system")
+        await scope.start(Child("a", worker, restart="temporary"))
+
+    async def system(scope: Scope) -> None:
+        look("root")
+        assert (scope.system.path, scope.system.status) == ("top", "starting")
+        assert scope.system.which_children() == []
+        await scope.start(Child("sub", SystemSupervisor(below)))
+        await scope.start(Child("host", opens, restart="temporary"))
+
+    async with open_system(system, name="top"):
+        await trio.sleep(1)
+    assert sorted(seen) == [
+        ("host", "top", "top", "running"),
+        ("root", "top", "top", "starting"),
+        ("system", "top/sub", "top", "starting"),
+        ("worker", "inner", "inner", "starting"),
+        ("worker", "top/sub", "top", "starting"),
+    ]
+
+
+@story_with_threads
+async def test_threads_of_a_child_have_them_too() -> None:
+    def look() -> tuple[str, str]:
+        return current_context().system.path, current_context().root.path
+
+    seen: list[tuple[str, str]] = []
+
+    async def system(scope: Scope) -> None:
+        seen.append(await trio.to_thread.run_sync(look))
+
+    async with open_system([Child("sub", SystemSupervisor(system))], name="top"):
+        assert seen == [("top/sub", "top")]
+
+
+@story
+async def test_a_handle_from_inside_changes_the_tree_as_any_other_does() -> None:
+    record = Record()
+    (b,) = cast(record, "b")
+
+    async def adds() -> None:
+        await trio.sleep(1)
+        await current_context().system.start_child(b.child())
+        await current_context().root.stop()
+
+    async def system(scope: Scope) -> None:
+        with pytest.raises(WouldDeadlock):
+            await scope.system.start_child(b.child())
+        await scope.start(Child("a", adds))
+
+    async with open_system(system) as tree:
+        await tree.wait()
+    assert record.order == "+b1 -b1"
+
+
+@story
+async def test_what_is_over_leads_to_no_tree_any_more() -> None:
+    contexts: list[Context] = []
+    scopes: list[Scope] = []
+
+    async def child() -> None:
+        contexts.append(current_context())
+
+    async def system(scope: Scope) -> None:
+        scopes.append(scope)
+        await scope.start(Child("a", child, restart="temporary"))
+
+    async with open_system(system, name="top"):
+        await trio.sleep(1)
+        with pytest.raises(RuntimeError, match=r"context\.system: .* 'top/a' has ended"):
+            _ = contexts[0].system
+        with pytest.raises(RuntimeError, match=r"context\.root"):
+            _ = contexts[0].root
+        with pytest.raises(RuntimeError, match="its system function has returned"):
+            _ = scopes[0].system
