@@ -61,7 +61,8 @@ class Striker:
             place = frame.f_code, frame.f_lasti
             is_new = place not in self.known
             self.known.add(place)
-            if is_new and self._strikes:
+            # once: a frame of this run that is thrown away in a later one still calls this
+            if is_new and self._strikes and not self.struck:
                 self.struck = f"{frame.f_code.co_qualname}, line {frame.f_lineno}"
                 sys.settrace(None)
                 signal.raise_signal(signal.SIGINT)
