@@ -1,11 +1,15 @@
-"""docs/ and CONTRIBUTING.md: links lead somewhere, programs show what they are said to show."""
+"""README.md, docs/ and CONTRIBUTING.md: links lead somewhere, programs print what is shown."""
 
 from __future__ import annotations
 
+import ast
 import json
 import re
+import shlex
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
-from typing import get_args
+from typing import NamedTuple, get_args
 
 import pytest
 
@@ -17,23 +21,52 @@ from spry_py._spec.options import Kind, RestartType
 from spry_py._spec.termination import Reason
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [*sorted((ROOT / "docs").glob("**/*.md")), ROOT / "CONTRIBUTING.md"]
+README = ROOT / "README.md"
+PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-# The programs of a page go on from one another, on virtual time.
-PROGRAM = """
-import functools, json, sys, trio, trio.testing
+
+# One process imports what all need, and forks for each: nothing is left of the one before. On
+# virtual time, spans too; the clock that the command line reads stays the real one.
+RUNNER = """
+import gc, json, os, sys, trio, trio.testing
+import opentelemetry.sdk.trace, spry_py, spry_py.telemetry
+from spry_py._program.cli import main
 run = trio.run
-trio.run = lambda main: run(main, clock=trio.testing.MockClock(autojump_threshold=0))
-names = {"__name__": "__main__"}
-for source in json.loads(sys.argv[1]):
-    exec(source, names)
+trio.run = lambda *args: run(*args, clock=trio.testing.MockClock(autojump_threshold=0))
+readings = iter(range(0, 10**9, 1000))
+opentelemetry.sdk.trace.time_ns = lambda: (
+    1_767_268_800 * 10**9 + round(trio.current_time() * 1e6) * 1000 + next(readings)
+)
+sys.path.append(sys.argv[1])
+statuses = []
+gc.freeze()  # else each fork would look through all that has been imported when it ends
+for place, source, command, output in json.load(sys.stdin):
+    child = os.fork()
+    if child == 0:
+        os.chdir(place)
+        into = os.open(output, os.O_WRONLY | os.O_CREAT)
+        os.dup2(into, 1)
+        os.dup2(into, 2)
+        if command:
+            sys.exit(main(command))
+        sys.argv = ["program.py"]
+        with open("program.py", "w", encoding="utf-8") as file:
+            file.write(source)
+        exec(compile(source, "program.py", "exec"), {"__name__": "__main__"})
+        sys.exit()
+    statuses.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+print(json.dumps(statuses))
 """
 
 
 def text_of(page: Path) -> str:
     return page.read_text(encoding="utf-8")
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
 
 
 def anchors(page: Path) -> set[str]:
@@ -48,20 +81,98 @@ def is_broken(page: Path, link: str) -> bool:
     return not other.exists() or (bool(anchor) and anchor not in anchors(other))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_lead_to_something(page: Path) -> None:
     links = [link for link in LINK.findall(text_of(page)) if "://" not in link]
     assert [link for link in links if is_broken(page, link)] == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_programs_show_what_they_are_said_to_show(page: Path, tmp_path: Path) -> None:
-    fences = FENCE.findall(text_of(page))
-    programs = [text for language, text in fences if language == "python"]
-    shown = "".join(text for language, text in fences if language == "text")
-    if programs:
-        result = finished(["-c", PROGRAM, json.dumps(programs)], tmp_path)
-        assert (result.stdout, result.returncode) == (shown, 0), result.stderr
+def test_readme_leads_to_each_page() -> None:
+    linked = {
+        (README.parent / link.partition("#")[0]).resolve() for link in LINK.findall(text_of(README))
+    }
+    assert [name_of(page) for page in PAGES if page not in linked and page != README] == []
+
+
+class Shown(NamedTuple):
+    """A program or a command of a page, and the output that the page shows for it."""
+
+    language: str
+    source: str
+    output: str
+
+
+def shown_in(page: Path) -> Iterator[Shown]:
+    """What can be run: ``python``, ``py`` with output behind it, ``console``.
+
+    ``py`` runs in real time, since threads and processes know no other. Alone it is a fragment.
+    """
+    parts = [*FENCE.findall(text_of(page)), ("", "")]
+    for (language, text), (following, output) in pairwise(parts):
+        if language == "console":
+            yield Shown(language, *text.split("\n", 1))
+        elif language == "python" or (language == "py" and following == "text"):
+            yield Shown(language, text, output if following == "text" else "")
+
+
+def arguments_of(command: str) -> list[str]:
+    prompt, program, *arguments = shlex.split(command)
+    assert (prompt, program) == ("$", "spry-py")
+    return arguments
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[Shown, tuple[int, str]]:
+    """Exit status and output of what runs on virtual time.
+
+    All of one page runs in one directory: its commands read what its programs have written.
+    """
+    all_shown: list[Shown] = []
+    orders: list[tuple[str, str, list[str], str]] = []
+    for page in PAGES:
+        place = str(tmp_path_factory.mktemp("page"))
+        for number, shown in enumerate(shown_in(page)):
+            if shown.language != "py":
+                command = arguments_of(shown.source) if shown.language == "console" else []
+                all_shown.append(shown)
+                orders.append((place, shown.source, command, f"{place}/output-{number}"))
+    given = json.dumps(orders)
+    result = finished(["-c", RUNNER, str(ROOT)], tmp_path_factory.mktemp("runner"), given=given)
+    assert result.returncode == 0, result.stderr
+    texts = [Path(output).read_text(encoding="utf-8") for *_, output in orders]
+    return dict(zip(all_shown, zip(json.loads(result.stdout), texts, strict=True), strict=True))
+
+
+def without_times(text: str) -> str:
+    return re.sub(r"^ +\d+\.\d\d s", "", text, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if any(shown_in(page))], ids=name_of)
+def test_what_a_page_shows_is_printed(
+    page: Path, outputs: dict[Shown, tuple[int, str]], tmp_path: Path
+) -> None:
+    for shown in shown_in(page):
+        if shown.language == "py":
+            (tmp_path / "program.py").write_text(shown.source, encoding="utf-8")
+            result = finished(["program.py"], tmp_path)
+            status, output = result.returncode, result.stdout
+            assert status == 0, result.stderr
+        else:
+            status, output = outputs[shown]
+        output = output.replace(f"{ROOT}/", "")
+        assert status == 0, output
+        if shown.language == "console":
+            assert without_times(output) == without_times(shown.output), shown.source
+        else:
+            assert output == shown.output, shown.source
+
+
+def test_the_first_tree_is_the_example_of_that_name() -> None:
+    example = ast.parse((ROOT / "examples" / "first_tree.py").read_text(encoding="utf-8"))
+    first = next(shown.source for shown in shown_in(README))
+    del example.body[0]  # its docstring
+    assert ast.unparse(example) == ast.unparse(ast.parse(first))
+    assert len(first.splitlines()) <= 20
 
 
 WORDS = {

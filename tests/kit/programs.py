@@ -86,13 +86,14 @@ def running(arguments: Sequence[str], cwd: Path) -> Iterator[Program]:
 
 
 def finished(
-    arguments: Sequence[str], cwd: Path, **variables: str
+    arguments: Sequence[str], cwd: Path, given: str = "", **variables: str
 ) -> subprocess.CompletedProcess[str]:
+    """A program that has run to its end, with `given` as its standard input."""
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=cwd,
         env=environment() | variables,
-        stdin=subprocess.DEVNULL,
+        input=given,
         capture_output=True,
         check=False,
         text=True,
