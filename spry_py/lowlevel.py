@@ -21,12 +21,15 @@ from spry_py._handles.context import (
     kept_for,
     supervisor_of,
 )
+from spry_py._kernel.facts import Subscriber
 from spry_py._kernel.guard import guarded
 from spry_py._kernel.kept import Kept
 from spry_py._kernel.life import is_own
 from spry_py._policy.breaker import allows
 from spry_py._policy.restart import may_recover
+from spry_py._program.run import open_subscribed
 from spry_py._spec.check import (
+    Block,
     check_answer,
     check_async_function,
     check_callable,
@@ -45,6 +48,7 @@ from spry_py._telemetry.spans import record
 
 __all__ = [
     "SCOPE",
+    "Block",
     "Kept",
     "Kind",
     "StageOptions",
@@ -53,6 +57,7 @@ __all__ = [
     "Start2",
     "Start3",
     "Start4",
+    "Subscriber",
     "Supervisor",
     "add_stack",
     "allows",
@@ -74,6 +79,7 @@ __all__ = [
     "library_version",
     "log",
     "may_recover",
+    "open_subscribed",
     "record",
     "repr_of_fields",
     "sole_leaf_of",

@@ -16,6 +16,7 @@ from trio.lowlevel import enable_ki_protection
 from spry_py._handles.scope import System
 from spry_py._handles.supervisors import SystemSupervisor
 from spry_py._handles.system import SystemHandle
+from spry_py._kernel.facts import Subscriber
 from spry_py._kernel.here import refuse_without_trio
 from spry_py._kernel.life import without_cancelled
 from spry_py._kernel.root import run_root
@@ -74,6 +75,29 @@ def open_system(
     return _OpenSystem(as_supervisor(system, options))
 
 
+@overload
+def open_subscribed(
+    system: Supervisor[H], subscriber: Subscriber
+) -> AbstractAsyncContextManager[H]: ...
+
+
+@overload
+def open_subscribed(
+    system: System | Sequence[Child[Any]], subscriber: Subscriber, **options: Unpack[SystemOptions]
+) -> AbstractAsyncContextManager[SystemHandle]: ...
+
+
+def open_subscribed(
+    system: System | Sequence[Child[Any]] | Supervisor[H], subscriber: Subscriber, **options: Any
+) -> AbstractAsyncContextManager[Any]:
+    """`open_system`, with a subscriber that is offered each event from the first one on.
+
+    It is there before the tree begins, so it hears of the boot as well, also of one that fails. It
+    is called in the midst of the tree's own work: it must neither wait nor raise.
+    """
+    return _OpenSystem(as_supervisor(system, options), subscriber)
+
+
 def _joined(block: BaseException | None, tree: BaseException | None) -> BaseException | None:
     """What went wrong: one exception as it is, two as one flat group."""
     rest = without_cancelled(block) if block is not None else None
@@ -92,8 +116,9 @@ class _OpenSystem(Block[Any]):
 
     call, target = "open_system", "handle"
 
-    def __init__(self, supervisor: Any) -> None:
+    def __init__(self, supervisor: Any, subscriber: Subscriber | None = None) -> None:
         self._supervisor = supervisor
+        self._subscriber = subscriber
         self._handle: Any = None
         self._tree: Tree | None = None
         # what the tree has failed with
@@ -157,6 +182,8 @@ class _OpenSystem(Block[Any]):
 
     def _keep(self, tree: Tree) -> None:
         self._tree = tree
+        if self._subscriber is not None:
+            tree.stream.subscribers.append(self._subscriber)
 
     async def _leave(self, block: BaseException | None) -> bool:
         """Wait for the end of the tree; raise what comes out, unless that is ``block`` itself.

@@ -41,6 +41,7 @@ EXTENSIONS: Final = (
     "periodic",
     "pipes",
     "processes",
+    "testing",
     "threads",
     "watchdog",
 )

@@ -1,0 +1,22 @@
+"""For tests of trees: actors that follow a script, a record of all that happens, and crashes.
+
+After ExUnit's ``start_supervised``, Akka's TestKit and `trio.testing`. Needs nothing but spry_py; a
+plugin for pytest comes along with it: the fixture ``spry`` and the marker ``@pytest.mark.spry``.
+"""
+
+from .crashes import crash
+from .live_record import LiveRecord
+from .opened import started
+from .record import Landmark, Record
+from .script import Deed, Script, Step
+
+__all__ = [
+    "Deed",
+    "Landmark",
+    "LiveRecord",
+    "Record",
+    "Script",
+    "Step",
+    "crash",
+    "started",
+]
