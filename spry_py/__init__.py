@@ -16,6 +16,7 @@ The rooms, each importing only from those above it::
 
 Beside them, on the public face, as a user's own code is::
 
+    aio/          tasks of asyncio, and the way in from there
     components/   objects as children
     health/       how a tree is, for those who start, stop and call the program
     periodic      functions that run again and again

@@ -36,6 +36,7 @@ ROOMS: Final = (
 ORDER: Final = [room for room, _ in ROOMS]
 # Beside the house: they stand on its public face and on lowlevel, as anybody's library does.
 EXTENSIONS: Final = (
+    "aio",
     "components",
     "health",
     "periodic",
