@@ -17,8 +17,10 @@ The rooms, each importing only from those above it::
 Beside them, on the public face, as a user's own code is::
 
     aio/          tasks of asyncio, and the way in from there
+    _http         one HTTP request, for those that serve some
     components/   objects as children
     health/       how a tree is, for those who start, stop and call the program
+    observer/     looking in from outside
     periodic      functions that run again and again
     pipes/        hand-over that loses nothing
     processes/    programs and functions in processes of their own

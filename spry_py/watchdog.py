@@ -56,9 +56,16 @@ async def watch_loop(
     check_seconds("watch_loop", "bound", bound, zero=False)
     if bound == math.inf:
         raise ValueError("watch_loop: bound must be finite; without a watchdog nothing is reported")
+    await watch(bound, _log, task_status)
+
+
+async def watch(
+    bound: float, report: Callable[[Blocked], object], task_status: trio.TaskStatus[None]
+) -> None:
+    """As `watch_loop`, with ``report`` called in the watchdog's thread for each report."""
     steps = Steps(bound)
     watcher = Watcher(steps, partial(_stack_of, threading.get_ident()))
-    worker = Worker("spry_py watchdog", partial(_watch, watcher, task_status))
+    worker = Worker("spry_py watchdog", partial(_watch, watcher, report, task_status))
     trio.lowlevel.add_instrument(steps)
     try:
         await worker.run(trio.sleep_forever)
@@ -68,11 +75,18 @@ async def watch_loop(
     await trio.lowlevel.checkpoint()  # only a cancellation can have ended it
 
 
-def _watch(watcher: Watcher, task_status: trio.TaskStatus[None], asked: threading.Event) -> None:
+def _watch(
+    watcher: Watcher,
+    report: Callable[[Blocked], object],
+    task_status: trio.TaskStatus[None],
+    asked: threading.Event,
+) -> None:
     trio.from_thread.run_sync(task_status.started)
-    while not asked.wait(watcher.steps.bound / _LOOKS):
-        _tell(watcher.look())
-    _tell(watcher.look())
+    is_last = False
+    while not is_last:
+        is_last = asked.wait(watcher.steps.bound / _LOOKS)
+        for blocked in watcher.look():
+            report(blocked)
 
 
 class Steps(trio.abc.Instrument):
@@ -165,11 +179,6 @@ def _stack_of(ident: int, task: trio.lowlevel.Task) -> str:
     outermost: FrameType | None = getattr(task.coro, "cr_frame", None)
     above = outermost.f_back if outermost is not None else None
     return stack_of_thread(ident, lambda frame: frame is above)
-
-
-def _tell(reports: list[Blocked]) -> None:
-    for report in reports:
-        _log(report)
 
 
 def _log(report: Blocked) -> None:

@@ -116,6 +116,16 @@ class Handle:
                 raise SupervisorStopped(f"{self.path!r} is {status} and will not be started again")
             await member.watch()
 
+    def __eq__(self, other: object) -> bool:
+        """Whether it is a handle of the same kind for the same path of the same tree."""
+        if not isinstance(other, Handle):
+            return NotImplemented
+        same_place = self._tree is other._tree and self._keys == other._keys
+        return same_place and type(self) is type(other)
+
+    def __hash__(self) -> int:
+        return hash((id(self._tree), self._keys))
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.path!r}, {self.status}>"
 

@@ -37,8 +37,10 @@ ORDER: Final = [room for room, _ in ROOMS]
 # Beside the house: they stand on its public face and on lowlevel, as anybody's library does.
 EXTENSIONS: Final = (
     "aio",
+    "_http",
     "components",
     "health",
+    "observer",
     "periodic",
     "pipes",
     "processes",

@@ -1,0 +1,384 @@
+"""What changes in the trees, for all who look at them at the same time.
+
+The work for each change is done once, however many look. Events say which children to look at
+again, and each is looked at once in a quarter of a second, however much happens to it meanwhile.
+Now and then the whole is looked through, for what no event tells, such as a budget that time has
+freed. Nothing of it is done while no one looks, but for what is to be known later.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from itertools import islice
+from typing import Final, TypeVar
+
+import trio
+
+from spry_py import ChildInfo, ChildNotFound, SystemHandle
+from spry_py.events import (
+    ChildStarting,
+    Event,
+    EventsLost,
+    RestartRefused,
+    RestartScheduled,
+    SystemStarted,
+    SystemStopped,
+)
+
+from .facts import fact_of
+from .tree import SLICE, Json, as_json, node_of, nodes_below
+from .trees import Trees
+
+PERIOD: Final = 0.25
+# how often all is looked through, seconds; and how often for new roots while no one looks
+_THOROUGH: Final = 10.0
+_IDLE: Final = 1.0
+# the share of real time that looking may take, as one part of so many
+_SHARE: Final = 10
+# restarts are shown for so many seconds, and so many of them
+RECENT: Final = 120.0
+_MOST_RECENT: Final = 60
+_MOST_FACTS: Final = 200
+MOST_QUEUED: Final = 1 << 20
+_CAPACITY: Final = 4_096
+_MOST_RESTARTED: Final = 4_096
+_SUPERVISOR: Final = '"kind":"supervisor"'
+
+_T = TypeVar("_T")
+
+
+class Viewer:
+    """One who looks: what has not been sent yet. Who is slow gets the tree again instead."""
+
+    def __init__(self) -> None:
+        # written by `Changes`
+        self.messages: deque[bytes] = deque()
+        self.size = 0
+        self.needs_tree = True
+        self.changed = trio.Event()
+
+    def offer(self, message: bytes) -> None:
+        """Keep a message, unless all is going to be sent."""
+        if self.needs_tree:
+            return
+        self.messages.append(message)
+        self.size += len(message)
+        if self.size > MOST_QUEUED:
+            self.lose()
+        self.changed.set()
+
+    def lose(self) -> None:
+        """What has not been sent is not worth sending any more."""
+        self.messages.clear()
+        self.size = 0
+        self.needs_tree = True
+        self.changed.set()
+
+    def take(self) -> bytes | None:
+        """The next message, if there is one."""
+        if not self.messages:
+            return None
+        message = self.messages.popleft()
+        self.size -= len(message)
+        return message
+
+
+class Changes:
+    """The trees as those who look have been told, and what has happened to them since."""
+
+    def __init__(self, trees: Trees) -> None:
+        self._trees = trees
+        self.viewers: set[Viewer] = set()
+        self._has_viewers = trio.Event()
+        # each node as it was last sent, parents first; empty while no one looks
+        self._known: dict[str, str] = {}
+        self._is_known = trio.Event()
+        # what to look at again: single children, and whole subtrees by the name of their top
+        self._dirty: dict[str, None] = {}
+        self._doubtful: dict[str, None] = {}
+        self._facts: list[Json] = []
+        self._facts_lost = 0
+        self._recent: dict[str, deque[float]] = {}
+        self._listening: set[SystemHandle] = set()
+        # events were lost, or the order has changed: all is to be sent again
+        self._has_lost = False
+        # seconds of real time that the last round of looking took
+        self._cost = 0.0
+
+    # Looking
+
+    def join(self) -> Viewer:
+        """One more looks."""
+        viewer = Viewer()
+        self.viewers.add(viewer)
+        self._has_viewers.set()
+        return viewer
+
+    def leave(self, viewer: Viewer) -> None:
+        """One has seen enough."""
+        self.viewers.discard(viewer)
+        if not self.viewers:
+            self._has_viewers = trio.Event()
+            self._is_known = trio.Event()
+            self._known.clear()
+            self._facts.clear()
+            self._dirty.clear()
+
+    async def next_for(self, viewer: Viewer) -> tuple[str, bytes]:
+        """The next message for one who looks, with its kind: ``"tree"`` or ``"changes"``."""
+        while True:
+            await self._is_known.wait()
+            if viewer.needs_tree:
+                viewer.needs_tree = False
+                return "tree", self._whole()
+            viewer.changed = trio.Event()
+            message = viewer.take()
+            if message is not None:
+                return "changes", message
+            await viewer.changed.wait()
+
+    def _whole(self) -> bytes:
+        return f'{{{moment()},"nodes":[{",".join(self._known.values())}]}}'.encode()
+
+    # Listening
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Listen to all trees, and tell those who look, until cancelled."""
+        self._listening.clear()
+        last = -math.inf
+        async with trio.open_nursery() as nursery:
+            self._find_new(nursery)
+            task_status.started()
+            while True:
+                if not self.viewers:
+                    last = -math.inf
+                    with trio.move_on_after(_IDLE):
+                        await self._has_viewers.wait()
+                self._find_new(nursery)
+                if self.viewers:
+                    last = self._doubt_all_since(last)
+                    await self._tell()
+                    await trio.sleep(max(PERIOD, _SHARE * self._cost))
+
+    def _doubt_all_since(self, last: float) -> float:
+        """Have all looked through again if it is long ago; returns when that was last decided."""
+        now = trio.current_time()
+        if now - last < _THOROUGH:
+            return last
+        self._doubtful.update((name, None) for name, _ in self._trees)
+        return now
+
+    def _find_new(self, nursery: trio.Nursery) -> None:
+        present = {root: name for name, root in self._trees}
+        self._listening &= present.keys()
+        for root, name in present.items():
+            if root not in self._listening:
+                self._listening.add(root)
+                nursery.start_soon(self._listen, root, name)
+
+    async def _listen(self, root: SystemHandle, name: str) -> None:
+        cut = len(root.path)
+        # a tree of another run of trio has no events for this one: it is looked through
+        with suppress(RuntimeError):
+            async with root.events(_CAPACITY) as events:
+                self._doubtful[name] = None
+                async for event in events:
+                    self._note(event, name + event.path[cut:], name)
+        self._doubtful[name] = None
+
+    def _note(self, event: Event, path: str, name: str) -> None:
+        if isinstance(event, ChildStarting) and event.incarnation > 1:
+            self._note_restart(path, event.at)
+        if not self.viewers:
+            return
+        if len(self._facts) < _MOST_FACTS:
+            self._facts.append(fact_of(event, path))
+        else:
+            self._facts_lost += 1
+        if isinstance(event, EventsLost):
+            self._has_lost = True
+            self._doubtful[name] = None
+            return
+        self._dirty[path] = None
+        if isinstance(event, RestartScheduled | RestartRefused):
+            # its supervisor's budget is less
+            self._dirty[path.rpartition("/")[0] or path] = None
+        elif isinstance(event, SystemStarted | SystemStopped):
+            self._doubtful[path] = None
+
+    def _note_restart(self, path: str, at: float) -> None:
+        recent = self._recent.pop(path, None) or deque(maxlen=_MOST_RECENT)
+        recent.append(at)
+        # those that were restarted last stand last
+        self._recent[path] = recent
+        if len(self._recent) > _MOST_RESTARTED:
+            del self._recent[next(iter(self._recent))]
+
+    # Looking again
+
+    async def _tell(self) -> None:
+        """Look at what may have changed, and send what has."""
+        self._cost = 0.0
+        news = _News()
+        await self._look_again(news)
+        await self._look_through(news)
+        self._is_known.set()
+        facts, lost = self._facts, self._facts_lost
+        self._facts, self._facts_lost = [], 0
+        if self._has_lost:
+            self._has_lost = False
+            for viewer in self.viewers:
+                viewer.lose()
+        if news.nodes or news.gone or facts:
+            message = news.message(facts, lost)
+            for viewer in self.viewers:
+                viewer.offer(message)
+
+    async def _look_again(self, news: _News) -> None:
+        """At single children, in the order of the events about them: parents come first."""
+        dirty, self._dirty = self._dirty, {}
+        for paths in _sliced(dirty):
+            began = time.perf_counter()
+            for path in paths:
+                self._look_at(path, news)
+            await self._pause(began)
+
+    def _look_at(self, path: str, news: _News) -> None:
+        try:
+            node = self.node(self._trees.find(path).info(), path)
+        except ChildNotFound:
+            self._forget(path, news)
+        else:
+            self._keep(path, as_json(node), news)
+
+    def _keep(self, path: str, text: str, news: _News) -> None:
+        if self._known.get(path) != text:
+            self._known[path] = text
+            news.nodes[path] = text
+
+    def _forget(self, path: str, news: _News) -> None:
+        """It is not there any more, nor is what was below it."""
+        was = self._known.pop(path, None)
+        if was is None:
+            return
+        news.drop(path)
+        if _SUPERVISOR in was:
+            below = f"{path}/"
+            for other in [known for known in self._known if known.startswith(below)]:
+                del self._known[other]
+                news.drop(other)
+
+    async def _look_through(self, news: _News) -> None:
+        """Through whole subtrees, none of them twice."""
+        doubtful, self._doubtful = self._doubtful, {}
+        done: list[str] = []
+        for path in sorted(doubtful, key=len):
+            if not any(path.startswith(above) for above in done):
+                done.append(f"{path}/")
+                await self._look_below(path, news)
+        names = {name for name, _ in self._trees}
+        for path in [known for known in self._known if "/" not in known and known not in names]:
+            self._forget(path, news)
+
+    async def _look_below(self, path: str, news: _News) -> None:
+        try:
+            handle = self._trees.system(path)
+        except ChildNotFound:
+            return
+        seen: dict[str, str] = {}
+        began = time.perf_counter()
+        for nodes in _sliced(nodes_below(handle, path)):
+            for node in nodes:
+                found = str(node["path"])
+                seen[found] = as_json(self.with_recent(node))
+            await self._pause(began)
+            began = time.perf_counter()
+        self._replace(path, seen, news)
+        await self._pause(began)
+
+    def _replace(self, path: str, seen: dict[str, str], news: _News) -> None:
+        """Put what was seen in the place of what was known, and note the difference."""
+        before = [known for known in self._known if known == path or known.startswith(f"{path}/")]
+        for gone in before:
+            if gone not in seen:
+                news.drop(gone)
+        kept = [known for known in before if known in seen]
+        if kept != [found for found in seen if found in self._known]:
+            # they stand in another order: nothing but the whole tells that
+            self._has_lost = True
+        for found, text in seen.items():
+            if self._known.get(found) != text:
+                news.nodes[found] = text
+        self._known = dict(_replaced(self._known, set(before), seen))
+
+    def node(self, info: ChildInfo, path: str) -> Json:
+        """A child as it is sent, with the times of its last restarts."""
+        return self.with_recent(node_of(info, path))
+
+    def with_recent(self, node: Json) -> Json:
+        """A node with the times of its last restarts added."""
+        earliest = trio.current_time() - RECENT
+        recent = self._recent.get(node["path"], ())
+        node["recent"] = [round(at, 3) for at in recent if at > earliest]
+        return node
+
+    async def _pause(self, began: float) -> None:
+        """Let others run, after a slice that ``began`` at that moment of real time."""
+        self._cost += time.perf_counter() - began
+        await trio.lowlevel.checkpoint()
+
+
+class _News:
+    """What is different from what was sent before."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[str, str] = {}
+        self.gone: dict[str, None] = {}
+
+    def drop(self, path: str) -> None:
+        self.nodes.pop(path, None)
+        self.gone[path] = None
+
+    def message(self, facts: list[Json], lost: int) -> bytes:
+        # one that has gone may have come again
+        gone = json.dumps([path for path in self.gone if path not in self.nodes])
+        nodes = ",".join(self.nodes[path] for path in sorted(self.nodes, key=_depth))
+        told = ",".join(map(as_json, facts))
+        return (
+            f'{{{moment()},"nodes":[{nodes}],"gone":{gone},"facts":[{told}],"facts_lost":{lost}}}'
+        ).encode()
+
+
+def moment() -> str:
+    """The present moment, on both clocks."""
+    return f'"now":{trio.current_time():.6f},"time":{time.time():.3f}'
+
+
+def _depth(path: str) -> int:
+    return path.count("/")
+
+
+def _sliced(things: Iterable[_T]) -> Iterator[list[_T]]:
+    rest = iter(things)
+    while slice_ := list(islice(rest, SLICE)):
+        yield slice_
+
+
+def _replaced(
+    known: dict[str, str], before: set[str], seen: dict[str, str]
+) -> Iterator[tuple[str, str]]:
+    """What is known, with what was seen in one place of what was known ``before``."""
+    is_in = False
+    for path, text in known.items():
+        if path not in before:
+            yield path, text
+        elif not is_in:
+            is_in = True
+            yield from seen.items()
+    if not is_in:
+        yield from seen.items()

@@ -1,0 +1,61 @@
+"""Which trees are looked at, and what their paths are called here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+from spry_py import ChildHandle, ChildNotFound, SystemHandle
+
+Roots: TypeAlias = Callable[[], tuple[SystemHandle, ...]]
+
+
+class Trees:
+    """The roots that are looked at, each under a name that no other one has."""
+
+    def __init__(self, roots: Roots) -> None:
+        self._roots = roots
+        # two trees of a process may have the same name
+        self._names: dict[SystemHandle, str] = {}
+
+    def __iter__(self) -> Iterator[tuple[str, SystemHandle]]:
+        """The present roots with their names, in the order in which they began."""
+        present = self._roots()
+        for gone in self._names.keys() - set(present):
+            del self._names[gone]
+        for root in present:
+            yield self.name_of(root), root
+
+    def name_of(self, root: SystemHandle) -> str:
+        """What a root is called here: its own name, unless another one has it."""
+        name = self._names.get(root)
+        if name is None:
+            taken, name, number = set(self._names.values()), root.key, 2
+            while name in taken:
+                name, number = f"{root.key}#{number}", number + 1
+            self._names[root] = name
+        return name
+
+    def find(self, path: str) -> SystemHandle | ChildHandle:
+        """The handle of a path. Raises `ChildNotFound`."""
+        name, _, rest = path.partition("/")
+        for known, root in self:
+            if known == name:
+                return root.find(rest) if rest else root
+        known = ", ".join(name for name, _ in self)
+        raise ChildNotFound(f"there is no tree {name!r} here; there is {known or 'none'}")
+
+    def system(self, path: str) -> SystemHandle:
+        """The handle of a supervisor. Raises `ChildNotFound`."""
+        found = self.find(path)
+        system = found.as_system if isinstance(found, ChildHandle) else found
+        if system is None:
+            raise ChildNotFound(f"{path!r} is no supervisor, but a {found.kind}")
+        return system
+
+    def only(self) -> str:
+        """The name of the one tree there is. Raises `ChildNotFound` if there are more, or none."""
+        names = [name for name, _ in self]
+        if len(names) == 1:
+            return names[0]
+        raise ChildNotFound(f"say which tree: path is one of {', '.join(names) or 'none'}")

@@ -1,0 +1,109 @@
+"""Connections that are slow, cut, too many, or leave: what each of them may cost."""
+
+from __future__ import annotations
+
+import trio
+
+from observing import SOCKET, observed, read_all, read_reply, written
+from spry_py import Child, Snapshot, SystemHandle, SystemSupervisor, open_system
+from spry_py._http import Limits
+from stories import story
+
+WHOLE = written("GET", "/tree?depth=0")
+
+
+async def idle() -> None:
+    await trio.sleep_forever()
+
+
+shop = SystemSupervisor([Child("db", idle)], name="shop")
+
+
+@story
+async def test_a_request_cut_at_any_byte_is_the_end_of_its_connection_alone() -> None:
+    async with open_system(shop) as tree, observed(tree) as outside:
+        for length in range(len(WHOLE)):
+            stream = outside.connect()
+            await stream.send_all(WHOLE[:length])
+            await stream.send_eof()
+            data = await read_all(stream)
+            assert data == b"" or read_reply(data).status == 400
+        assert (await outside.get("/tree?depth=0")).status == 200
+        assert tree.status == "running"
+
+
+@story
+async def test_a_request_may_come_byte_by_byte() -> None:
+    async with open_system(shop) as tree, observed(tree) as outside:
+        stream = outside.connect()
+        for byte in WHOLE:
+            await stream.send_all(bytes([byte]))
+            await trio.sleep(0.1)
+        assert read_reply(await read_all(stream)).status == 200
+
+
+@story
+async def test_a_request_has_ten_seconds_however_it_spends_them() -> None:
+    async with open_system(shop) as tree, observed(tree) as outside:
+        silent, slow = outside.connect(), outside.connect()
+        began = trio.current_time()
+        await slow.send_all(WHOLE[:20])
+        await trio.sleep(9)
+        await slow.send_all(WHOLE[20:30])
+        assert await read_all(silent) == b""
+        assert trio.current_time() - began == 10
+        assert read_reply(await read_all(slow)).told == (408, "the request did not come in time")
+        assert trio.current_time() - began == 10
+
+
+@story
+async def test_one_who_does_not_read_is_dropped() -> None:
+    async with open_system(shop) as tree, observed(tree) as outside:
+        stream = outside.connect(SOCKET, Limits(write=5.0), "lockstep")
+        await stream.send_all(written("GET", "/events"))
+        await trio.sleep(0.1)
+        assert len(outside.changes.viewers) == 0, "nothing of the reply has been read yet"
+        await stream.receive_some()
+        await trio.sleep(0.1)
+        assert len(outside.changes.viewers) == 1
+        await trio.sleep(5)
+        assert len(outside.changes.viewers) == 0
+
+
+@story
+async def test_one_who_leaves_is_forgotten_at_once() -> None:
+    async with open_system(shop) as tree, observed(tree) as outside:
+        events = await outside.events()
+        assert (await events.of("tree"))[1]["nodes"][0]["path"] == "shop"
+        assert len(outside.changes.viewers) == 1
+        await events.stream.aclose()
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(outside.changes.viewers) == 0
+
+
+@story
+async def test_there_is_a_sign_of_life_while_nothing_happens() -> None:
+    async with open_system(shop) as tree, observed(tree) as outside:
+        events = await outside.events()
+        await events.of("tree")
+        began = trio.current_time()
+        assert await events.next() == ("", None)
+        assert trio.current_time() - began == 5
+
+
+@story
+async def test_trouble_of_the_observer_is_its_own() -> None:
+    class Broken(SystemHandle):
+        __slots__ = ()
+
+        def snapshot(self) -> Snapshot:
+            raise RuntimeError("broken")
+
+    async with open_system(shop) as tree:
+        broken = Broken(tree._tree, (), tree._last)
+        async with observed(broken) as outside:
+            assert (await outside.get("/tree")).told == (
+                500,
+                "the observer has failed: see the log",
+            )
+        assert tree.status == "running"
