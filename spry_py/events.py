@@ -1,6 +1,6 @@
 """The events of a tree, as ``handle.events()`` gives them: frozen, in exact order.
 
-`Event` has what all of them have; each class says in its docstring when it comes.
+`Event` has what all of them have; the docstring of each class describes when it comes.
 """
 
 from spry_py._kernel import facts as _facts

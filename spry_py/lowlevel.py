@@ -3,8 +3,8 @@
 The extensions of spry_py itself (`spry_py.pipes`, `spry_py.processes`, `spry_py.threads` and so on)
 use nothing else. The name is trio's.
 
-A start function says with an attribute ``child_kind`` that its child stands for something else than
-a worker: one of `Kind`, as in ``my_start.child_kind = "process"``.
+An attribute ``child_kind`` of a start function names what its child stands for if that is no
+worker: one of `Kind`, as in ``my_start.child_kind = "process"``.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ __all__ = [
 
 
 def add_stack(tell: Callable[[], str], context: Context | None = None) -> Callable[[], None]:
-    """Say where else a child stands, for its stack in reports and for those who ask.
+    """Add where else a child stands to its stack, in reports and in `ChildHandle.stack`.
 
     For what trio cannot see, such as a thread: ``tell`` returns the lines of a traceback, and is
     called in trio's thread each time the stack is wanted. What it raises is dropped. Returns a
@@ -120,7 +120,7 @@ def token_of(handle: Handle) -> trio.lowlevel.TrioToken:
 
 
 def log(path: str, level: int, message: str, fields: Mapping[str, object] | None = None) -> None:
-    """Emit a log record about a path of a tree that tells no fact of the tree.
+    """Log something about a path of a tree that is no fact of the tree.
 
     From the logger that the tree's own records about ``path`` come from, with ``fields`` as extra
     attributes. Raises nothing that a handler or a filter raises, but for a `KeyboardInterrupt`.

@@ -32,8 +32,8 @@ def periodic(
     runs are one incarnation of the child, so that a run that ends well is no restart and asks no
     breaker; one that raises is the end of the child, as of any other.
 
-    The child is started as soon as the first run begins: nobody waits for that run, and if it fails
-    the child has failed and is restarted, not its start. A run that takes more than ``timeout``
+    The child is started as soon as the first run begins: its system does not wait for that run, and
+    if it fails the child has failed and is restarted, not its start. A run of more than ``timeout``
     seconds is cancelled, and the child has failed with `RunTimeout`, whatever the run makes of it.
 
     Asked to finish, the child ends `Normal` at once during a pause; a run has the child's

@@ -1,6 +1,6 @@
-"""Exporting what a tree tells, in one line, for programs that do not set up OpenTelemetry.
+"""Exporting what a tree emits, in one line, for programs that do not set up OpenTelemetry.
 
-A tree speaks to whatever providers the application has set. `configure` sets them: for the console,
+A tree emits to the providers that the application has set. `configure` sets them: for the console,
 for a file of JSON lines, or for a collector over OTLP. Whatever is exported leaves the program in
 threads of its own, and never holds up a tree.
 """
@@ -49,7 +49,7 @@ LOCAL_QUEUE: Final = 32_768
 
 
 def configure(traces: str | os.PathLike[str], *, service_name: str | None = None) -> Exporting:
-    """Set OpenTelemetry's global providers, and say where what a tree tells goes.
+    """Set OpenTelemetry's global providers, and where they send what a tree emits.
 
     ``traces`` is ``"console"``, ``"otlp"``, or the path of a file that is made anew and gets each
     span as one line of JSON, which ``spry-py incidents`` reads. ``"otlp"`` sends traces, metrics
@@ -57,7 +57,7 @@ def configure(traces: str | os.PathLike[str], *, service_name: str | None = None
     (extra ``otlp-grpc``); the standard variables apply, ``OTEL_EXPORTER_OTLP_ENDPOINT``,
     ``OTEL_EXPORTER_OTLP_PROTOCOL`` and ``OTEL_METRICS_EXPORTER=none`` among them. A meter or logger
     provider that has been set already stays. ``service_name`` names the program in the back end
-    unless ``OTEL_SERVICE_NAME`` does; ``spry_py`` if nobody says.
+    unless ``OTEL_SERVICE_NAME`` does; ``spry_py`` if neither is given.
 
     Call it before a tree is opened. Shut down what it returns at the end of the program, or leave
     that to the end of the process. Raises `OSError` if the file cannot be written, `RuntimeError`
@@ -89,13 +89,13 @@ class Exporting:
 
     Both methods block the calling thread, for ``within`` seconds at most however the other side
     behaves; call them from a trio program through `trio.to_thread.run_sync`. What has not got out
-    by then may be lost, and a warning says so. A process that shuts nothing down itself has it done
-    at its exit, within 2 seconds; one that was forked has not, as it has told nothing yet: there it
-    is called for, or what the fork itself has told in the last moment is lost.
+    by then may be lost, and a warning is logged. What a process does not shut down itself is shut
+    down at its exit, within 2 seconds. In a forked process this is not done: call `shutdown` there,
+    or what the fork has emitted in its last moment is lost.
     """
 
     def __init__(self, providers: Sequence[Any]) -> None:
-        # of a provider whose exporter is not watched, what it says itself is all that is known
+        # of a provider whose exporter is not watched, only what it returns itself is known
         signals = [one if isinstance(one, _Signal) else _Signal(one) for one in providers]
         self._helpers: list[_Helper] = [_Helper(signal) for signal in signals]
         atexit.register(self.shutdown)
@@ -108,7 +108,7 @@ class Exporting:
             helper.forked()
 
     def flush(self, within: float = 2.0) -> bool:
-        """Send what has been told up to now, ``within`` so many seconds.
+        """Send what has been emitted up to now, ``within`` so many seconds.
 
         `True` only if all of it was taken, from the first span on: what a full disk or a collector
         has refused, or what found no room in the queue, is lost (the SDK logs that). Of metrics the
@@ -218,14 +218,14 @@ class _Helper:
 
 
 class _Signal:
-    """One provider, and how much of what it was told its exporter has taken."""
+    """One provider, and how much of what it has received its exporter has taken."""
 
     def __init__(self, provider: Any) -> None:
         self.provider = provider
         self.forked()
 
     def forked(self) -> None:
-        """What the other process was told is the other's to send."""
+        """What the parent process has received, the parent sends."""
         self._lock = threading.Lock()
         self.told = self._taken = 0
         self._were_sums_taken = True
@@ -275,7 +275,7 @@ def _local(traces: str | os.PathLike[str], resource: Resource) -> _Signal:
 
 
 class _Spans(BatchSpanProcessor):
-    """Counts what it is told, as the queue drops what finds no room in it."""
+    """Counts what it receives, as the queue drops what finds no room in it."""
 
     def __init__(self, signal: _Signal, *args: Any) -> None:
         self._count = signal.count
@@ -346,7 +346,7 @@ def _is_unset(provider: object) -> bool:
 
 
 def _resource(service_name: str) -> Resource:
-    """What the environment says of the program, and a name for it in any case."""
+    """The resource that the environment describes, with a name in any case."""
     resource = Resource.create()
     if str(resource.attributes[SERVICE_NAME]).startswith("unknown_service"):
         resource = resource.merge(Resource({SERVICE_NAME: service_name}))

@@ -1,7 +1,7 @@
 """Who blocks the event loop: `watch_loop` looks at it from a thread.
 
-A supervisor decides nothing while a child keeps trio's thread to itself; then somebody outside has
-to say who does. As a child, declared first so that it stops last, or in any nursery::
+A supervisor decides nothing while a child keeps trio's thread to itself; only another thread can
+report then which child it is. As a child, declared first so that it stops last, or in any nursery::
 
     Child("watchdog", watch_loop, 1.0)
 
@@ -41,8 +41,8 @@ async def watch_loop(
     """Report, until cancelled, every task that keeps the loop for ``bound`` seconds or longer.
 
     Seconds of real time, whatever clock trio has. A daemon thread looks four times in each
-    ``bound``, and tells who it is and where it stands while that lasts: at once, then each time
-    the time has doubled, and once more when it is over, with the whole time. Each is a log record
+    ``bound``, and logs which task it is and where it stands while that lasts: at once, then each
+    time the time has doubled, and once more when it is over, with the whole time. Each is a record
     (WARNING, from the logger ``spry_py.<path with dots>``) with the fields ``spry.child.path``
     (missing for a task outside all trees), ``spry.child.stack``, ``spry.task.name`` and
     ``spry.loop.blocked`` (seconds). If the thread cannot run either, because foreign code does not
@@ -140,7 +140,7 @@ class Watcher:
         self._due = steps.bound
 
     def look(self) -> list[Blocked]:
-        """What is to be told now."""
+        """What is to be logged now."""
         return [*self._ended(), *self._lasting()]
 
     def _ended(self) -> Iterator[Blocked]:
@@ -160,7 +160,7 @@ class Watcher:
         if seconds < (self._due if step is self._told else self.steps.bound):
             return
         stack = self._stack_of(step[0])
-        if self.steps.present is step:  # else it may be the stack of whoever came next
+        if self.steps.present is step:  # else it may be the stack of the next task
             self._told, self._stack = step, stack
             self._due = 2 * seconds
             yield _blocked(step, seconds, stack, False)

@@ -49,7 +49,7 @@ def component(
       value. Without it the component is started when ``run`` begins.
     - ``recover(error)``: called before the next ``start``, with what ended the last run, or the
       last attempt to begin one. What it raises is a start that has failed, and judged as that.
-    - ``handle_irrecoverable(error)``: told of a failure after which there is no other run. It has 5
+    - ``handle_irrecoverable(error)``: called with a failure that no other run follows. It has 5
       seconds, and no run is alive meanwhile. What it raises takes the place of that failure (but
       for a start that ran into ``start_timeout``: there it is only recorded).
     - ``cleanup()``: called exactly once for each object, at the very end, however that comes about,
@@ -57,15 +57,15 @@ def component(
       cancelled, and has failed with `RunTimeout` if they are not enough.
 
     One object lives through all its runs, so what it holds survives a failure. A failed run is
-    recovered from unless it raised `Unrecoverable`, ``recoverable`` answers no, or ``breaker``
+    recovered from unless it raised `Unrecoverable`, ``recoverable`` returns false, or ``breaker``
     (asked for this component alone) refuses. Then, as with any `Child`, there is no restart: the
     supervisor gives up with `UnrecoverableFailure`, or goes on without the component if
-    ``on_unrecoverable`` is ``"discard"``. Any code of the object may say so at any time:
-    ``current_context().fail(Unrecoverable(...))``; that counts, whatever ``run`` does then. A first
-    start that fails is told to whoever starts the component, as with any child, and cleaned up.
+    ``on_unrecoverable`` is ``"discard"``. Any code of the object may cause that at any time with
+    ``current_context().fail(Unrecoverable(...))``, whatever ``run`` does then. A first start that
+    fails raises out of the call that waits for it, as with any child, and the object is cleaned up.
 
     For the supervisor above, a run that is begun again is no restart: no sibling goes along, and
-    its breaker is not asked. Begun anew by anybody else (by a sibling's restart, or a call), the
+    its breaker is not asked. Begun anew for another reason (a sibling's restart, or a call), the
     component gets a new object.
 
     The options of its `Child` concern each run: ``shutdown`` (5 seconds unless given) is the time a

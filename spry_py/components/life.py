@@ -68,7 +68,7 @@ class Life:
         # what the last run has failed with, and whether there is to be another one
         self._error: BaseException | None = None
         self._is_granted = False
-        # whether that has been decided, and whether the object has been told that it is over
+        # whether that has been decided, and whether `handle_irrecoverable` has been called
         self._is_judged = False
         self._is_told = False
         self._has_been_up = False
@@ -115,7 +115,7 @@ class Life:
         return None if method is None else await method(*args)
 
     async def _not_begun(self, error: Exception) -> None:
-        """A failed start is reported to nobody but to whoever waits for a first one."""
+        """A start has failed: only the caller that waits for a first one sees that."""
         if current_context().is_settling:
             return
         self._error = sole_leaf_of(error)
@@ -127,7 +127,7 @@ class Life:
     # What becomes of their ends: the child's on_termination, recoverable and breaker
 
     async def decide(self, report: TerminationReport) -> None:
-        """A run has ended by itself: say whether there will be another one, or tell the object."""
+        """A run has ended by itself: decide about another one, or call `handle_irrecoverable`."""
         exception = report.exception
         self._error = sole_leaf_of(exception) if exception is not None else None
         self._judge(report.key, report.ended_at)
@@ -136,7 +136,7 @@ class Life:
                 await self._tell_irrecoverable()
 
     def note(self, error: BaseException) -> bool:
-        """The kernel asks about a failed start, too: one that a time limit has struck, say."""
+        """The kernel asks about a failed start, too, such as one past its time limit."""
         if not self._is_judged:
             self._error = error
         return True
@@ -177,7 +177,7 @@ class Life:
     # Its end
 
     def let_go(self) -> None:
-        """The object is asked to end. Its run has ended before, unless somebody asks it alone."""
+        """The object is asked to end. Its run has ended before, unless a call stops it alone."""
         self._is_over = True
         if self._running is not None and not self._running.is_settling:
             self._running.fail(self._stopped_alone())

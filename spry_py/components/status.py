@@ -26,7 +26,7 @@ class StatusChange:
 
 
 class _Link:
-    """A change and the one after it: whoever holds a link will find all that follow."""
+    """A change and the one after it: from a link a reader finds all that follow."""
 
     __slots__ = ("change", "next")
 
@@ -36,7 +36,7 @@ class _Link:
 
 
 class News:
-    """The changes of one component; the last one that is told is that it has stopped."""
+    """The changes of one component, written by its life; the last one is that it has stopped."""
 
     __slots__ = ("_last", "_readers", "present")
 
@@ -46,7 +46,7 @@ class News:
         self._readers = trio.lowlevel.ParkingLot()
 
     def tell(self, status: ComponentStatus, error: BaseException | None = None) -> None:
-        """Add a change, unless it says what is known already."""
+        """Add a change, unless it is the present status."""
         if self.present.status == status and self.present.error is error:
             return
         self.present = StatusChange(status, error, trio.current_time())
@@ -62,7 +62,7 @@ class News:
 class StatusChanges:
     """An async iterator over the status of a component: the present one, then each change.
 
-    Ends behind ``"stopped"``. A reader that is slow misses nothing, and holds up nobody: the
+    Ends behind ``"stopped"``. A slow reader misses nothing, and does not delay the component: the
     changes it has not read yet are kept for it, however many there are. Cancelling it loses none.
     """
 

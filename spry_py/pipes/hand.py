@@ -65,7 +65,7 @@ class InHand:
         self.letter: DeadLetter | None = None
         # what is passed on instead of the item itself
         self.values: deque[Any] | None = None
-        # of the present or last delivery: to whom, when (ns since the epoch), how it ended
+        # of the present or last delivery: its worker, when (ns since the epoch), how it ended
         self.context: Context | None = None
         self.system: System | None = None
         self.given_at: int = 0
@@ -95,7 +95,7 @@ class InHand:
 
     @property
     def was_stopped(self) -> bool:
-        """Whether its worker was asked to end, which says nothing against the item."""
+        """Whether its worker was asked to end: then the item is not to blame."""
         return self.context is not None and self.context.is_settling
 
     def leave(self) -> Literal["done"]:
@@ -125,7 +125,7 @@ class InHand:
         return outcome if self.is_leaving else self.die(rules)
 
     def letters(self, rules: Rules, passes_on: bool) -> list[DeadLetter]:
-        """What is left of an item that is leaving, when nobody can pass it on."""
+        """What is left of an item that is leaving, when no worker can pass it on."""
         assert self.is_leaving
         assert self.values is not None
         if self.letter is not None:

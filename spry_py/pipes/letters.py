@@ -68,7 +68,7 @@ def post(letters: Iterable[DeadLetter], channel: Letters | None) -> int:
 
 
 def tell_of_loss(path: str, why: str, whose: str, dead: int, lost: int) -> None:
-    """Log how many items that were on their way nobody is going to work on."""
+    """Log how many items were on their way and will not be worked on."""
     if dead:
         are = "item is a dead letter" if dead == 1 else "items are dead letters"
         log(path, logging.WARNING, f"{path} {why}: {dead} {are} now", {})

@@ -35,12 +35,12 @@ class Pipe(Generic[T, U]):
 
     When the loop comes back for the next item, the one in hand is passed on, and only then the next
     one is taken. If the worker ends in the middle of an item, for whatever reason, the item stays
-    in hand, and ``on_crash`` says what the next worker on this pipe does with it:
+    in hand, and ``on_crash`` decides what the next worker on this pipe does with it:
 
     - ``"redeliver"``: it is delivered again. Each item is worked on at least once, and passed on
       once. A delivery that ended because the worker was stopped does not count; after
       ``max_deliveries`` others the item is given up, and becomes a `DeadLetter`.
-    - ``"forward"``: it is passed on as it is (or as ``replace`` and ``drop`` had said) and the
+    - ``"forward"``: it is passed on as it is (or as ``replace`` and ``drop`` have made it) and the
       worker goes on with the next one. No item is delivered twice.
 
     What was done in the middle of an item, such as a `put`, is done again when it is redelivered.
@@ -86,7 +86,7 @@ class Pipe(Generic[T, U]):
         self._passed_on = 0
         self._is_busy = False
         self._has_looped = False
-        # to whom the last item was given, and the supervisor of that worker
+        # the worker that the last item was given to, and its supervisor
         self._worker: Context | None = None
         self._system: System | None = None
         # upstream has ended, and everything that came from there was taken
@@ -97,7 +97,7 @@ class Pipe(Generic[T, U]):
 
     @property
     def stage(self) -> str:
-        """The name of the stage, as errors and dead letters tell it."""
+        """The name of the stage, as errors and dead letters show it."""
         return self._rules.stage
 
     @property
@@ -124,7 +124,7 @@ class Pipe(Generic[T, U]):
     # The loop
 
     def __aiter__(self) -> Pipe[T, U]:
-        # outside a tree nothing else says where one worker ends and the next one begins
+        # outside a tree nothing else shows where one worker ends and the next one begins
         if self._has_looped and self._held is not None and _context_here() is None:
             self._held.is_given = False
         self._has_looped = True
@@ -194,7 +194,7 @@ class Pipe(Generic[T, U]):
             with context.cancel_on_settle():
                 return await upstream.receive()
             if self._supervisor is not None and self._supervisor.is_settling:
-                # whoever is upstream has been stopped before: what waits here is all there is
+                # the workers upstream have been stopped before: what waits here is all there is
                 return upstream.receive_nowait()
         except (trio.EndOfChannel, trio.ClosedResourceError):
             self._is_dry = True
@@ -333,7 +333,7 @@ class Pipe(Generic[T, U]):
         return letters
 
     def attend(self, supervisor: Context | None) -> None:
-        """A worker is at work; its ``supervisor`` stops whoever is upstream before it.
+        """A worker is at work; its ``supervisor`` stops the workers upstream before it.
 
         ``None`` when it is over: a context holds the tree, which the pipe must not keep alive.
         """

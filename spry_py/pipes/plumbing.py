@@ -29,7 +29,7 @@ class PipelineSystem:
     downstream: trio.MemorySendChannel[Any] | None
 
     async def __call__(self, scope: Scope) -> None:
-        """The last stage starts first, so that whoever is upstream stops before it."""
+        """Start the last stage first, so that each stage stops before the one that it feeds."""
         plumbing = _plumbing_at(kept_for(scope.context), self, scope.context.path)
         for child in plumbing.begin(scope.context):
             await scope.start(child)
@@ -144,7 +144,7 @@ class Plumbing:
                 pipe.attend(None)
 
     def _stopped_after(self, stage: Stage) -> Context | None:
-        """The supervisor, if it stops whoever is upstream first; nobody is before an open end."""
+        """The supervisor, if it stops the stage upstream first; an open end has no such stage."""
         is_first = self.system is not None and stage is self.system.stages[0]
         return None if is_first else supervisor_of(current_context())
 
@@ -173,12 +173,12 @@ class Plumbing:
             self.give_up("has ended for good", "")
 
     def close(self) -> None:
-        """Let whoever is at an open end know."""
+        """Close the channels at the open ends, so that their other sides notice."""
         for pipe in self.pipes.values():
             pipe.close()
 
     def give_up(self, why: str, whose: str) -> None:
-        """Nobody works on what is in hand and between the stages: it goes to the dead letters."""
+        """Send to the dead letters what is in hand and between the stages."""
         system, pipes = self.system, self.pipes
         assert system is not None
         self.pipes, self.children = {}, []

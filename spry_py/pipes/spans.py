@@ -1,8 +1,8 @@
 """Spans of deliveries: only of items that are delivered more than once, each linked to its first,
 and of those that are given up.
 
-A delivery is told when it is over, with the times that it had: a span that is begun only then
-always ends, and an item that is delivered once, as almost all are, costs nothing.
+The span of a delivery is made when the delivery is over, with the times that it had. So it always
+ends, and an item that is delivered once, as almost all are, costs nothing.
 """
 
 from __future__ import annotations

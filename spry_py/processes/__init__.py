@@ -10,17 +10,17 @@ program alone.
 Exit status 0 is a normal end with the value 0, or the return value of the function. So is an end by
 SIGTERM once it was sent (status 143 too): the value is the status. All else is `ProcessFailed`, or
 the very exception that the function raised. A status that is lost, because this program ignores
-SIGCHLD or lets somebody else reap its children, is no success.
+SIGCHLD or lets other code reap its children, is no success.
 
 Whatever signals this program blocks or ignores, a process begins as after a login: none is blocked,
 and each does what it does by default. As the first process of a container, this program also reaps
 what dies in the sessions of its processes and is left to it.
 
 What it writes becomes log records of level INFO, a line each, with the fields ``process.pid`` and
-``log.iostream`` (``stdout`` or ``stderr``); lines are cut at 4096 bytes. Whether anyone wants to
-know or not, all is read: a process never waits for its output to be taken. Of what it writes faster
-than that can be logged, lines are dropped, and a WARNING says once a second how many. The trace
-context goes along in ``TRACEPARENT``, ``TRACESTATE`` and ``BAGGAGE``.
+``log.iostream`` (``stdout`` or ``stderr``); lines are cut at 4096 bytes. All is read, wanted or
+not: a process never waits for its output to be taken. Of what it writes faster than that can be
+logged, lines are dropped, and a WARNING counts them once a second. The trace context goes along in
+``TRACEPARENT``, ``TRACESTATE`` and ``BAGGAGE``.
 
 When this program dies, even by SIGKILL, its processes die as well. On Linux the kernel sees to that
 (``PR_SET_PDEATHSIG``, which holds for the process itself, not for what it has started, and not for
@@ -74,11 +74,11 @@ class ProcessStatus(Protocol):
     """What a Python function in its own process is given as ``task_status``, if it takes that."""
 
     def started(self, value: object = None) -> None:
-        """Say: ready. ``value`` (to be pickled) becomes the ``value`` of the started `Process`."""
+        """Be started. ``value`` (to be pickled) becomes the ``value`` of the started `Process`."""
         ...
 
     def heartbeat(self) -> None:
-        """Say: still alive, as ``current_context().heartbeat()`` does for the child."""
+        """Send a heartbeat, as ``current_context().heartbeat()`` does for the child."""
         ...
 
 
@@ -175,9 +175,9 @@ def command(
 ) -> Command[Any]:
     """A program as a child: ``Child("web", command("nginx", "-g", "daemon off;"), shutdown=10)``.
 
-    It is started when ``ready`` says so: at a `line` of its output, an open `port`, its `notify`;
-    at once without. Its started value is a `Process`, its value the exit status (also as a task:
-    ``await pool.run(command("make"))``). A program that
+    ``ready`` is what makes it started: a `line` of its output, an open `port`, its `notify`; it is
+    started at once without. Its started value is a `Process`, its value the exit status (also as a
+    task: ``await pool.run(command("make"))``). A program that
     cannot be run is a failed start with the `OSError` that `subprocess` would raise; one that ends
     before it is ready has failed its start. ``start_timeout`` of the `Child` limits that, and no
     process stays behind.
@@ -185,7 +185,7 @@ def command(
     ``env`` holds all its variables (those of this program by default), ``cwd`` the directory it
     runs in, ``stdin`` what it reads there (nothing by default).
 
-    ``stop_signal`` asks it to finish (`signal.SIGINT`, say). With ``stop_group`` its whole process
+    ``stop_signal`` asks it to finish (for example `signal.SIGINT`). With ``stop_group`` its process
     group is asked, and (on Linux) has the ``shutdown`` seconds to end: for a server behind a shell,
     which would otherwise be killed as soon as the shell has ended.
 
@@ -264,7 +264,7 @@ def line(pattern: str | re.Pattern[str]) -> Line:
 def port(host: str, number: int) -> Port:
     """Ready when it accepts a TCP connection there, tried every 0.05 s.
 
-    If somebody else does so already, the start fails with `OSError` (``EADDRINUSE``).
+    If another program does so already, the start fails with `OSError` (``EADDRINUSE``).
     """
     if not isinstance(host, str) or not host:
         raise TypeError(f"port: host must be a name or an address, not {host!r}")
@@ -278,13 +278,13 @@ def notify() -> Notify:
     """Ready when it sends ``READY=1``, by the protocol of systemd's ``sd_notify``.
 
     ``WATCHDOG=1`` is a heartbeat of the child, ``STATUS=…`` a log record. Most programs send
-    ``WATCHDOG=1`` only if ``WATCHDOG_USEC`` in their ``env`` says how often.
+    ``WATCHDOG=1`` only if their ``env`` sets ``WATCHDOG_USEC``.
     """
     return Notify()
 
 
 def _is_async(fn: Any) -> bool:
-    """Whether a call of it would only make something that somebody has to run."""
+    """Whether a call of it would only make a coroutine or a generator, and run nothing."""
     while isinstance(fn, partial):
         fn = fn.func
     kinds = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)

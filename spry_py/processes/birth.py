@@ -14,10 +14,10 @@ from typing import IO, Final, NamedTuple
 
 import trio
 
-# Between fork and the program itself: dies with its parent, and says why if it cannot go on. In
+# Between fork and the program itself: dies with its parent, and reports why it cannot go on. In
 # Python, since only Python is certain to be there; as a program of its own, since what runs between
 # fork and exec in a program with threads may deadlock. What is blocked or ignored here would stay
-# so in the program, and Python itself ignores two signals; it may also change a variable to say how
+# so in the program, and Python itself ignores two signals; it may also change the variable for how
 # it reads text.
 LAUNCHER: Final = """\
 import os, signal, sys
@@ -46,7 +46,7 @@ LONGEST_POLL: Final = 0.32
 GROUP_ENDS_WITHIN: Final = 0.5
 # how often the first process of a container looks for what others have left to it
 REAPS_EVERY: Final = 1.0
-# stands for an exit status that nobody can know, as in `subprocess`
+# stands for an exit status that is lost, as in `subprocess`
 LOST: Final = sys.maxsize
 
 # of processes started here, by those who start and end them; in a first process also of ended ones
@@ -95,7 +95,7 @@ class Birth:
 
     @property
     def returncode(self) -> int | None:
-        """As in `subprocess`, but ``None`` if somebody else knows it. Only after `end`."""
+        """As in `subprocess`, but ``None`` if other code has reaped it. Only after `end`."""
         code = self._popen.returncode
         assert code is not None
         return None if code == LOST else code
@@ -109,14 +109,14 @@ class Birth:
         self._signal(os.killpg, signal.SIGKILL)
 
     def _signal(self, send: Callable[[int, int], object], number: int) -> None:
-        # once it is reaped, its number may be somebody else's
+        # once it is reaped, its number may be that of another process
         if self._popen.returncode is not None:
             return
         with contextlib.suppress(ProcessLookupError, PermissionError):
             send(self.pid, number)
 
     async def exited(self) -> None:
-        """Wait until it has ended, without reaping it: so long nobody else has its number."""
+        """Wait until it has ended, without reaping it: so long no other process has its number."""
         while True:
             with trio.move_on_after(REAPS_EVERY if os.getpid() == 1 else math.inf):
                 await self._exited()
@@ -127,7 +127,7 @@ class Birth:
         if self._pidfd is not None:
             await trio.lowlevel.wait_readable(self._pidfd)
             return
-        while not self._has_exited():  # noqa: ASYNC110 - there is nothing to be told by
+        while not self._has_exited():  # noqa: ASYNC110 - nothing can be waited for here
             await trio.sleep(POLL)
 
     def _has_exited(self) -> bool:
@@ -153,7 +153,7 @@ class Birth:
         if self._pidfd is None:
             pid, status = os.waitpid(self.pid, options)
             return os.waitstatus_to_exitcode(status) if pid else None
-        # its number may be that of another child by now, if somebody else has reaped it
+        # its number may be that of another child by now, if other code has reaped it
         end = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | options)
         assert end is not None
         return end.si_status if end.si_code == os.CLD_EXITED else -end.si_status
@@ -175,7 +175,7 @@ class Birth:
             os.close(self._pidfd)
             self._pidfd = None
         with trio.move_on_after(GROUP_ENDS_WITHIN):
-            while self._has_group():  # noqa: ASYNC110 - there is nothing to be told by
+            while self._has_group():  # noqa: ASYNC110 - nothing can be waited for here
                 await trio.sleep(POLL)
         reap_orphans()
         forget_session(self.pid)

@@ -71,15 +71,15 @@ class Status:
 
 
 def run(channel: Channel) -> None:
-    """Do what the parent has ordered, and say how it ended."""
+    """Do what the parent has ordered, and send how it ended."""
     order = channel.receive()
     threading.Thread(target=die_with_parent, args=(channel,), daemon=True).start()
     signal.signal(signal.SIGTERM, leave)
     try:
         channel.send("returned", pickled(call(channel, order)))
     except Exception as exception:
-        channel.send("raised", told(exception))
-        # its end has been told: there is no need to do so on stderr as well
+        channel.send("raised", packed(exception))
+        # the parent knows it now: it need not be printed on stderr as well
         sys.exit(1)
 
 
@@ -108,7 +108,7 @@ def prepare(order: dict[str, Any]) -> None:
 
 
 def attach(carrier: dict[str, str]) -> None:
-    """The function goes on in the trace of whoever started it."""
+    """The function goes on in the trace in which its child was started."""
     from opentelemetry import context, propagate  # noqa: PLC0415 - slow, and not always wanted
 
     context.attach(propagate.extract(carrier))
@@ -145,24 +145,24 @@ def pickled(value: object) -> bytes:
         ) from exception
 
 
-def told(exception: Exception) -> bytes:
+def packed(exception: Exception) -> bytes:
     """The exception, if it survives the way, and its traceback as text in any case."""
     name = type.__dict__["__name__"].__get__(type(exception))
-    said = in_words(lambda: str(exception), f"<{name} str() failed>")
+    message = in_words(lambda: str(exception), f"<{name} str() failed>")
     text = in_words(
         lambda: "".join(traceback.format_exception(type(exception), exception, foreign(exception))),
-        f"{name}: {said}",
+        f"{name}: {message}",
     )
     try:
         whole = pickle.dumps(exception)
         pickle.loads(whole)
     except Exception:
         whole = b""
-    return pickle.dumps((whole, name, said, text))
+    return pickle.dumps((whole, name, message, text))
 
 
 def in_words(make: Callable[[], str], otherwise: str) -> str:
-    """What ``make`` says of an exception; its class may fail to."""
+    """What ``make`` returns; it calls methods of an exception, which may fail."""
     try:
         return make()
     except Exception:
@@ -183,7 +183,7 @@ def leave(number: int, frame: object) -> None:
 
 
 def die_with_parent(channel: Channel) -> None:
-    """The parent says nothing more: what comes is its end."""
+    """Wait for the end of the parent, which sends nothing more."""
     try:
         channel.receive()
     except (EOFError, OSError):

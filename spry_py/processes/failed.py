@@ -1,4 +1,4 @@
-"""What is said of a process that has failed."""
+"""The error of a process that has failed."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ UNKNOWN = "exit status unknown (SIGCHLD is ignored, or somebody else reaped it)"
 class ProcessFailed(SpryError):
     """A process ended otherwise than it should.
 
-    ``argv`` and ``pid`` say which, ``returncode`` how (as in `subprocess`: the exit status, or the
+    ``argv`` and ``pid`` identify it; ``returncode`` is as in `subprocess`: the exit status, or the
     negative number of a signal; ``None`` if it is unknown, since the program ignores SIGCHLD or has
-    let somebody else reap it), ``stderr`` holds its last lines there, and ``why`` what else is
-    known.
+    let other code reap it. ``stderr`` holds its last lines there, and ``why`` what else is known.
     """
 
     def __init__(

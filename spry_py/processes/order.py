@@ -52,7 +52,9 @@ class Messages:
 
 
 class Order:
-    """A function and its arguments, for one run; ready when it says so, or else when it is called.
+    """A function and its arguments, for one run.
+
+    Ready when it calls ``task_status.started``, or, if it does not take that, when it is called.
 
     ``returned`` is the pickle of what it has returned.
     """
@@ -119,7 +121,7 @@ def failure_of(value: bytes) -> Exception:
 
 
 async def send(fd: int, message: bytes) -> None:
-    """Write all of it; what nobody reads is not missed."""
+    """Write all of it; if the other side has closed the pipe, nothing is missed."""
     left = memoryview(message)
     while left:
         await trio.lowlevel.wait_writable(fd)

@@ -1,7 +1,7 @@
-"""What a process writes: always read, cut to lines of bounded length, told as log records.
+"""What a process writes: always read, cut to lines of bounded length, and logged.
 
-A process may write faster than anybody can log. It is never held up for that: what cannot be told
-in time is dropped, oldest first, and counted.
+A process may write faster than its lines can be logged. It is never held up for that: what cannot
+be logged in time is dropped, oldest first, and counted.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from spry_py.lowlevel import log
 LONGEST_LINE: Final = 4096
 # what a pattern may look for in a longer one
 LONGEST_LOOK: Final = 1 << 16
-# how much is read, and how many lines are told, between two looks at everything else
+# how much is read, and how many lines are logged, between two looks at everything else
 AT_ONCE: Final = 1 << 16
 WIDE: Final = 1 << 20
 LINES_AT_ONCE: Final = 256
-# what can lie in a pipe once nobody writes to it any more; who still writes is none of ours
+# what can lie in a pipe after its last writer of ours; what still writes then is none of ours
 AT_THE_END: Final = 1 << 20
-# what may wait to be told
+# what may wait to be logged
 MOST_LINES: Final = 1 << 14
 MOST_BYTES: Final = 1 << 20
 # and at the end, if lines were dropped before
 LAST_LINES: Final = 1 << 10
-# how long nothing is told while lines are dropped, since reading comes first then
+# how long nothing is logged while lines are dropped, since reading comes first then
 PAUSE: Final = 0.01
 REPORTS_EVERY: Final = 1.0
 
@@ -92,7 +92,7 @@ class Drain:
             await trio.lowlevel.checkpoint()
 
     def close(self) -> None:
-        """Let go of it: that is the end, whoever holds it still."""
+        """Let go of it: that is the end, even if a process still holds it."""
         try:
             if not self._is_over:
                 self._feed(b"")
@@ -117,7 +117,7 @@ class Drain:
         return len(data)
 
     def _widen(self) -> None:
-        """It was full: whoever writes is to wait for us less often."""
+        """It was full: make it larger, so that the process waits for us less often."""
         if not self._is_wide and sys.platform == "linux":
             self._is_wide = True
             with contextlib.suppress(OSError):
@@ -130,7 +130,7 @@ class Lines:
     """Bytes into lines. Too long ones are cut; what is no text, or no line, is shown escaped.
 
     ``look`` sees each line as it was written, and what stands behind the last one, such as a
-    prompt; ``lost`` is told how many lines were dropped.
+    prompt; ``lost`` is called with the number of lines that were dropped.
     """
 
     def __init__(
@@ -198,7 +198,10 @@ class Lines:
         self._is_cut = False
 
     def hand_on(self, now: float) -> float:
-        """Tell some of what waits; in how many seconds to go on (``inf``: when there is more)."""
+        """Log some of what waits; returns in how many seconds to go on.
+
+        ``inf``: when there is more.
+        """
         if now == math.inf and self._is_flooded:
             self._shrink(LAST_LINES)
         if now >= self._next_at:
@@ -285,7 +288,7 @@ class Teller:
     def __call__(
         self, text: str, pid: int, stream: str | None = None, level: int = logging.INFO
     ) -> None:
-        """Tell a line that the process has written to ``stream``, or something else about it."""
+        """Log a line that the process has written to ``stream``, or something else about it."""
         fields = self._fields | {"process.pid": pid}
         if stream is not None:
             fields["log.iostream"] = stream

@@ -1,4 +1,4 @@
-"""How a command says that it is ready: a line, an open port, or systemd's notification."""
+"""What makes a command ready: a line, an open port, or systemd's notification."""
 
 from __future__ import annotations
 
@@ -45,16 +45,16 @@ class Port:
     number: int
 
     async def prepare(self, run: Run) -> None:
-        if await self._answers():
+        if await self._is_open():
             raise in_use(self.host, self.number)
         run.tasks.append(partial(self._poll, run))
 
     async def _poll(self, run: Run) -> None:
-        while not await self._answers():  # noqa: ASYNC110 - nobody tells
+        while not await self._is_open():  # noqa: ASYNC110 - nothing can be waited for here
             await trio.sleep(POLL)
         run.ready()
 
-    async def _answers(self) -> bool:
+    async def _is_open(self) -> bool:
         with trio.move_on_after(ANSWERS_WITHIN):
             try:
                 stream = await trio.open_tcp_stream(self.host, self.number)
@@ -72,7 +72,7 @@ class Notify:
     """See `notify`."""
 
     async def prepare(self, run: Run) -> None:
-        # a path that nobody else can write to, and short enough for a socket
+        # a path that no other user can write to, and short enough for a socket
         where = run.closing.enter_context(
             tempfile.TemporaryDirectory(prefix="spry-", ignore_cleanup_errors=True)
         )
@@ -86,13 +86,13 @@ class Notify:
         # the last of each name counts: however much is sent at once is soon heard
         lines = message.decode(errors="replace").splitlines()
         pairs = (line.partition("=") for line in lines)
-        told = {name: value for name, _, value in pairs}
-        if told.get("READY") == "1":
+        fields = {name: value for name, _, value in pairs}
+        if fields.get("READY") == "1":
             run.ready()
-        if told.get("WATCHDOG") == "1":
+        if fields.get("WATCHDOG") == "1":
             run.context.heartbeat()
-        if "STATUS" in told:
-            run.say(f"status: {told['STATUS']}")
+        if "STATUS" in fields:
+            run.log(f"status: {fields['STATUS']}")
 
 
 def bind(messages: socket.socket, path: str) -> None:

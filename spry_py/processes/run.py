@@ -36,8 +36,8 @@ TRACE_VARIABLES: Final = ("TRACEPARENT", "TRACESTATE", "BAGGAGE")
 class Process(Generic[T_co]):
     """The started value of a child that is a process.
 
-    ``value`` is what told that it is ready: the match of a `line`; of a Python function, what it
-    called ``task_status.started`` with.
+    ``value`` is the match of the `line` that made it ready; of a Python function, what it called
+    ``task_status.started`` with.
     """
 
     pid: int
@@ -77,7 +77,7 @@ class Plan:
     def is_asked_for(self, code: int) -> bool:
         """Whether a process that was asked to finish has done so.
 
-        The last is what a shell, and a program that handles the signal itself, say of its end.
+        The last is the status of a shell, and of a program that handles the signal itself.
         """
         return code in (0, -self.stop_signal, 128 + self.stop_signal)
 
@@ -136,8 +136,8 @@ class Run:
         self._news.set()
         self._over.set()
 
-    def say(self, text: str, level: int = logging.INFO) -> None:
-        """Write a log record about it."""
+    def log(self, text: str, level: int = logging.INFO) -> None:
+        """Log something about it."""
         self._tell(text, self._birth.pid, level=level)
 
     # Its life
@@ -208,7 +208,7 @@ class Run:
             if self.failure is not None:
                 raise self.failure
             if code is None:
-                self.say(f"ended with {UNKNOWN}", logging.WARNING)
+                self.log(f"ended with {UNKNOWN}", logging.WARNING)
                 raise self.failed()
             if self._was_asked and self._plan.is_asked_for(code):
                 return code
@@ -221,7 +221,7 @@ class Run:
             self.failure = None
 
     def failed(self, why: str = "") -> ProcessFailed:
-        """What can be said of its failure. Only after its end."""
+        """The error of its failure. Only after its end."""
         pid, code = self._birth.pid, self._birth.returncode
         return ProcessFailed(self._plan.name, pid, code, tuple(self._stderr), why)
 
@@ -252,7 +252,7 @@ class Run:
             parting.callback(self._close_given_away)
             stdin: Any = subprocess.DEVNULL
             if self._plan.stdin is not None:
-                # a file, not a pipe: nobody has to stand by until it has been read
+                # a file, not a pipe: no task has to stand by until it has been read
                 stdin = parting.enter_context(tempfile.TemporaryFile())
                 stdin.write(self._plan.stdin)
                 stdin.seek(0)
@@ -283,7 +283,7 @@ class Run:
     def _where(self) -> str:
         return f"  process {self.name!r} (pid {self._birth.pid}) has not ended\n"
 
-    # What it tells
+    # What it writes
 
     def _on_told(self, data: bytes) -> None:
         """From between fork and exec: why it came to nothing, or an end without a word."""
@@ -308,7 +308,7 @@ class Run:
 
     def _on_lost(self, stream: str, count: int) -> None:
         lines = "line" if count == 1 else "lines"
-        self.say(
+        self.log(
             f"{count} {lines} dropped, since it writes to {stream} faster than can be logged",
             logging.WARNING,
         )
@@ -327,6 +327,6 @@ def named(program: str) -> Iterator[None]:
 
 
 def in_use(host: str, number: int) -> OSError:
-    """Somebody else answers where the process is to listen."""
+    """The error of a start where another program listens already."""
     why = f"{host} port {number} is in use already, by something else than this child"
     return OSError(errno.EADDRINUSE, why)

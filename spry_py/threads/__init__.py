@@ -45,7 +45,7 @@ def settling() -> threading.Event:
     """The event that is set when this thread is asked to finish, for ``wait(seconds)``.
 
     It is set when the child is asked to settle, and when it is cancelled for whatever reason; it
-    stays set. It may be handed to other threads; it is not to be set or cleared by anybody else.
+    stays set. It may be handed to other threads; only the library sets it, and nothing clears it.
 
     Raises `RuntimeError` in code that does not run in a `thread` child.
     """
@@ -155,7 +155,7 @@ def thread(fn: Callable[..., object], *args: Any) -> ThreadStart[Any]:  # type: 
     ``fail()`` and ``is_settling``, and so does `trio.from_thread`.
 
     A thread is always asked to finish before it is aborted, through the event `settling`, and has
-    the ``shutdown`` seconds of its child for that. Nobody can end a thread from outside: an aborted
+    the ``shutdown`` seconds of its child for that. No thread can be ended from outside: an aborted
     child, or one past a time limit, lives on until ``fn`` returns, so that two incarnations never
     overlap, and is reported as stuck with the stack of its thread. Aborting sets the event too, and
     makes `trio.from_thread.run` and `trio.from_thread.check_cancelled` raise `trio.Cancelled`

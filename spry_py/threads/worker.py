@@ -1,4 +1,4 @@
-"""One call of a blocking function in a worker thread, which is told through an event to finish."""
+"""One call of a blocking function in a worker thread, which an event asks to finish."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Worker(Generic[T]):
     async def run(self, settled: Callable[[], Awaitable[object]]) -> T:
         """Run the function to its very end. It is asked to finish when ``settled()`` returns.
 
-        Cancellation asks as well, and cannot do more: nobody can end a thread. Raises what the
-        function raises.
+        Cancellation asks as well, and cannot do more: a thread cannot be ended from outside. Raises
+        what the function raises.
         """
         ended: tuple[T, None] | tuple[None, BaseException]
         async with trio.open_nursery() as nursery:
@@ -59,7 +59,7 @@ class Worker(Generic[T]):
         try:
             await settled()
         except trio.Cancelled:
-            pass  # told to the thread; the scope around it goes on cancelling all else
+            pass  # the thread is asked below; the scope around it goes on cancelling all else
         finally:
             self._asked.set()
 
@@ -68,7 +68,7 @@ class Worker(Generic[T]):
         try:
             return self._function(self._asked), None
         except BaseException as exception:
-            # not raised through trio, whose frames would tell nothing
+            # not raised through trio, whose frames would only make the traceback longer
             return None, exception
         finally:
             self._ident = None
