@@ -266,7 +266,7 @@ class Run:
                 stdout=self._output("stdout"),
                 stderr=self._output("stderr"),
             )
-        add_stack(self._where, self.context)
+        self.closing.callback(add_stack(self._where, self.context))
 
     def _close_given_away(self) -> None:
         for fd in self.given_away:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from living import FOREVER, Holdings, gone, is_alive, is_running
 from logged import kept
 from programs import SECONDS, environment, running
 from spry_py import AlwaysRestart, Child, SystemSupervisor, open_system
-from spry_py.processes import Command, command, line, notify, process
+from spry_py.processes import Command, Process, command, line, notify, process
 from spry_py.processes.birth import Birth
 from stories import story_with_threads
 
@@ -54,6 +55,22 @@ async def test_many_failed_starts_leave_nothing() -> None:
     assert Holdings() == before
 
 
+@story_with_threads
+async def test_one_child_that_runs_many_stands_in_the_last_alone() -> None:
+    async def runs(*, task_status: trio.TaskStatus[Process[None]]) -> None:
+        for _ in range(3):
+            await command("true")()
+        for way in ("no-such-program", "/"):
+            with suppress(OSError):
+                await command(way)()
+        await command("sleep", str(FOREVER))(task_status=task_status)
+
+    async with open_system([Child("it", runs)]) as top:
+        stack = top.child("it").stack()
+    assert stack.count("has not ended") == 1
+    assert "process 'sleep'" in stack
+
+
 @pytest.mark.parametrize("ending", ["exit 0", "exit 1", "kill -KILL $$", "wait"])
 @story_with_threads
 async def test_grandchildren_die_with_the_process_however_it_ends(
@@ -73,7 +90,7 @@ import trio
 sys.path.insert(0, {tests!r})
 import remote
 from spry_py import Child, run
-from spry_py.processes import Command, command, line, process
+from spry_py.processes import Command, Process, command, line, process
 
 async def system(scope):
     one = await scope.start(Child("one", command("sleep", "600")))
