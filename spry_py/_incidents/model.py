@@ -67,6 +67,8 @@ class Attempt:
     steps: tuple[Step, ...]
     is_of_system: bool = False
     """Whether the breaker refused to run the system function once more, and not a child."""
+    problem: str = ""
+    """What the system function failed with, if it was that and no child that failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +289,18 @@ def _attempt(index: SpanIndex, span: Span, system: str) -> Attempt:
         ended=span.ended,
         steps=steps,
         is_of_system=(span.error or "").startswith(_REFUSED_SYSTEM),
+        problem=_problem(span.error or "", system, steps),
     )
+
+
+def _problem(error: str, system: str, steps: Iterable[Step]) -> str:
+    """What went wrong in the system function itself, out of what an attempt failed with."""
+    own = f"NonChildFailure: the system function of {system!r} failed: "
+    if error.startswith(own):
+        return error.removeprefix(own)
+    # said of a child that is a system in the same words: then the start of that has failed
+    is_alone = all(step.error is None for step in steps if step.what == "start")
+    return error if is_alone and error.startswith("ReusedKey: ") else ""
 
 
 def _tried(index: SpanIndex, span: Span, steps: Iterable[Step]) -> Tried:

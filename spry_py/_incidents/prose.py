@@ -203,12 +203,19 @@ def _deeds(story: Story) -> Iterator[_Deed]:
 def _attempted(who: str, failure: Failure, attempt: Attempt) -> Iterator[_Deed]:
     yield from _troubles(attempt.steps)
     if attempt.outcome == "failed":
-        bad = [one for one in attempt.steps if one.what == "start" and one.error is not None]
-        path, why = (bad[-1].path, bad[-1].error or "") if bad else (failure.path, "")
-        text = f"{printable(path) or 'A child'} failed to start again"
+        text, why = _vain(failure, attempt)
         yield _Deed(text, attempt.delay, f": {brief(why, 200)}" if why else "")
     elif attempt.outcome == "cured":
         yield _Deed(_manner(who, failure, attempt), attempt.delay)
+
+
+def _vain(failure: Failure, attempt: Attempt) -> tuple[str, str]:
+    """What an attempt came to nothing by, and why."""
+    if attempt.problem:
+        return f"The system function of {printable(attempt.system)} failed", attempt.problem
+    bad = [one for one in attempt.steps if one.what == "start" and one.error is not None]
+    path, why = (bad[-1].path, bad[-1].error or "") if bad else (failure.path, "")
+    return f"{printable(path) or 'A child'} failed to start again", why
 
 
 def _manner(who: str, failure: Failure, attempt: Attempt) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Container
+
 import trio
 
 from incident_files import lasts, life_of, sheet, steady, told, traced
@@ -9,6 +11,8 @@ from spry_py import (
     Child,
     NeverRestart,
     RateLimited,
+    Scope,
+    SystemSupervisor,
     Unrecoverable,
     open_system,
 )
@@ -289,4 +293,115 @@ def test_an_exit_exception_ends_the_program() -> None:
   KeyboardInterrupt
 
 1 incident in 6 spans: 1 ended the tree
+""")
+
+
+# The system function
+
+
+def forgetful(problem: str, good: Container[int] = (1,)) -> Callable[[Scope], Awaitable[None]]:
+    """A system function something is wrong with, but for some of its runs."""
+    runs = 0
+
+    async def system(scope: Scope) -> None:
+        nonlocal runs
+        runs += 1
+        if runs not in good and problem == "raises":
+            raise LookupError("no config")
+        await scope.start(Child("db", lasts(1.0)))
+        if runs not in good and problem == "uses a key twice":
+            await scope.start(Child("db", idle))
+
+    return system
+
+
+def test_a_system_function_that_is_not_run_again_is_named_for_what_it_failed_with() -> None:
+    system = forgetful("raises")
+    tree = SystemSupervisor(system, name="shop", breaker=RateLimited(2, 60.0))
+    assert told(life_of(tree)) == sheet("""
+━━ 1 ━━ shop/db ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━ 2026-03-01 12:00:01 UTC ━━
+
+  shop/db, a permanent worker, failed after 1 s with ValueError: boom. The
+  system function of shop failed, twice: LookupError: no config. The breaker
+  of shop refused to run its system function again: shop gave up. That was the
+  end of the whole tree.
+
+  seconds    shop                                           0 s     under 0.1 ms
+    0.000    ✗ db failed: ValueError: boom                  ✗
+    0.000  ↻ one_for_all: shop restarts all                 ─
+    0.000  ↻ one_for_all, attempt 2: shop restarts all      ─
+    0.000  ▲ shop gives up: its system function keeps fai…  ▲
+    0.000  ■ the whole tree ended                           ■
+
+    File "shop.py", line 1, in worker
+      raise ValueError(error)
+  ValueError: boom
+
+1 incident in 9 spans: 1 ended the tree
+""")
+
+
+def test_one_that_comes_to_itself_is_told_as_well() -> None:
+    system = forgetful("uses a key twice", good=(1, 3))
+    tree = SystemSupervisor(system, name="shop", breaker=RateLimited(2, 60.0))
+    assert told(life_of(tree)) == sheet("""
+━━ 1 ━━ shop/db ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━ 2026-03-01 12:00:01 UTC ━━
+
+  shop/db, a permanent worker, failed twice in 1 s, each time with ValueError:
+  boom. The system function of shop failed: ReusedKey: the key 'db' is used
+  twice: 'shop/db' has already been started in this startup; give each child
+  of a system a key of its own. shop stopped db and started db again
+  (one_for_all). The breaker of shop refused to restart it: shop gave up. That
+  was the end of the whole tree 1 s after the first failure.
+
+  seconds    shop                                           0 s              1 s
+    0.000    ✗ db failed: ValueError: boom                  ✗
+    0.000  ↻ one_for_all: shop restarts all                 ─
+    0.000    ▸ db#2 started                                 █
+    0.000    ■ db#2 aborted                                 ▒
+    0.000  ↻ one_for_all, attempt 2: shop restarts all      ─
+    0.000    ▸ db#3 started                                 █
+    1.000    ✗ db#3 failed after 1 s                        ╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌✗
+    1.000  ▲ shop gives up: too many restarts of db                           ▲─
+    1.000  ■ the whole tree ended                                              ■
+
+    File "shop.py", line 1, in worker
+      raise ValueError(error)
+  ValueError: boom
+
+1 incident in 14 spans: 1 ended the tree
+""")
+
+
+def test_one_below_that_fails_again_and_again_is_a_failed_start_there() -> None:
+    shop = SystemSupervisor(forgetful("raises"), breaker=RateLimited(1, 60.0))
+    tree = supervisor(Child("mail", steady()), Child("shop", shop), name="mall")
+    assert told(life_of(tree)) == sheet("""
+━━ 1 ━━ mall/shop/db ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━ 2026-03-01 12:00:01 UTC ━━
+
+  mall/shop/db, a permanent worker, failed after 1 s with ValueError: boom.
+  The system function of mall/shop failed: LookupError: no config. The breaker
+  of mall/shop refused to run its system function again: mall/shop gave up.
+  mall/shop failed to start again, 3 times: NonChildFailure: the system
+  function of 'mall/shop' failed: LookupError: no config. The breaker of mall
+  refused to restart mall/shop: mall stopped mail and gave up. That was the
+  end of the whole tree.
+
+  seconds    mall                                           0 s     under 0.1 ms
+               shop
+    0.000      ✗ db failed: ValueError: boom                ✗
+    0.000    ↻ one_for_all: shop restarts all               ─
+    0.000    ▲ shop gives up: its system function keeps f…  ▲
+    0.000    ✗ shop#2 failed to start: NonChildFailure: t…  ✗
+    0.000    ✗ shop#3 failed to start: NonChildFailure: t…  ✗
+    0.000    ✗ shop#4 failed to start: NonChildFailure: t…  ✗
+    0.000  ▲ mall gives up: too many restarts of shop       ▲
+    0.000    ■ mail stopped                                 ▒
+    0.000  ■ the whole tree ended                           ■
+
+    File "shop.py", line 1, in worker
+      raise ValueError(error)
+  ValueError: boom
+
+1 incident in 26 spans: 1 ended the tree
 """)
