@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import trio
 
-from spry_py._policy import restart as policy
-from spry_py._policy.restart import Verdict
-from spry_py._spec.errors import (
-    Ignore,
-    sole_leaf_of,
-)
+from spry_py._policy.restart import Verdict, pause_before_restart
+from spry_py._spec.errors import Ignore, sole_leaf_of
 
 from .messages import Again, Due
 from .phases import Phase
@@ -105,9 +100,7 @@ def next_delay(member: Member) -> float:
     report = member.last_report
     assert report is not None
     member.loop.about = member
-    member.in_a_row = policy.in_a_row(member.child, member.in_a_row, report)
-    delay = policy.delay(member.child, member.in_a_row, report.exception)
-    check_finite(delay, member)
+    member.in_a_row, delay = pause_before_restart(member.child, member.in_a_row, report)
     return delay
 
 
@@ -115,9 +108,3 @@ def was_ignored(member: Member) -> bool:
     """Whether the last start answered `Ignore`."""
     exception = member.last_report.exception if member.last_report is not None else None
     return exception is not None and isinstance(sole_leaf_of(exception), Ignore)
-
-
-def check_finite(delay: float, member: Member) -> None:
-    """Refuse a backoff after which nothing would ever come."""
-    if math.isinf(delay):
-        raise ValueError(f"the backoff of {member.path!r} must give a finite number of seconds")

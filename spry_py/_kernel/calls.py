@@ -438,7 +438,7 @@ class Calls:
             self._end(member, call, Then.AGAIN)
             return
         await self._loop.shutdowns.one(member, "call")
-        await self._loop.restart_by_hand(member, [call])
+        await self._loop.restarting.restart_by_hand(member, [call])
 
     async def restart_down(self, member: Member, incarnation: Incarnation) -> None:
         """Restart a child that a caller has had stopped for that."""
@@ -446,7 +446,7 @@ class Calls:
         if self._loop.is_leaving:
             self._loop.stay_down()
         elif calls and member.phase in (Phase.RESTARTING, Phase.ENDED):
-            await self._loop.restart_by_hand(member, calls)
+            await self._loop.restarting.restart_by_hand(member, calls)
             return
         # somebody else has started it meanwhile, or keeps it down
         for call in calls:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
 from spry_py._policy.breaker import RateLimited
@@ -59,13 +60,13 @@ class DynamicSupervisor(Rooted[T_co]):
         self.breaker: BreakerFactory = breaker
         self.defaults: ChildOptions = check_defaults(owner, defaults)
 
-    async def live_as_child(self, incarnation: Any) -> None:
+    def live_as_child(self, incarnation: Any) -> Awaitable[None]:
         """Run as one incarnation of a child of another supervisor, or of a root."""
         member = incarnation.member
         assert member is not None
         loop = DynamicLoop(self, incarnation)
         member.inner = loop
-        await loop.run(lambda: incarnation.started(self.handle_of(member)))
+        return loop.run(lambda: incarnation.started(self.handle_of(member)))
 
     def _fields(self) -> tuple[object, ...]:
         limits = self.max_children, self.max_running, self.max_queued
@@ -112,12 +113,6 @@ class DynamicLoop(Loop):
             f"{self.path!r} is a DynamicSupervisor: it has no system that could declare its "
             "children again; start and terminate them one by one"
         )
-
-    async def decide(self, member: Member) -> None:
-        await self.alone.decide(member)
-
-    async def restart_by_hand(self, member: Member, calls: list[Call]) -> None:
-        await self.alone.restart_by_hand(member, calls)
 
     def check_child(self, child: Child[Any]) -> None:
         super().check_child(child)

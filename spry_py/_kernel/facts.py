@@ -204,14 +204,12 @@ class Stream:
 # What facts are about: the kernel's objects, as far as listeners may look
 
 
+@dataclass(eq=False, slots=True, weakref_slot=True)
 class Incident:
     """A termination and what is done about it, until it is cured or given up."""
 
-    __slots__ = ("__weakref__", "attempt")
-
-    def __init__(self) -> None:
-        # how often a breaker has been asked about it: written by those who ask
-        self.attempt = 0
+    # how often a breaker has been asked about it: written by those who ask
+    attempt: int = 0
 
 
 class Origin:

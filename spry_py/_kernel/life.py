@@ -226,13 +226,12 @@ def _classify(
         if is_exit(failure):
             member.loop.tree.exit(failure, member.loop)
             return Failed(failure)
-    cause = incarnation.cause
-    if cause is None and incarnation.burden == "none":
-        cause = limit_passed(incarnation)
-    if cause is not None:
-        return Failed(_told_of_both(cause, failure))
+    incarnation.note_limit()
+    if incarnation.cause is not None:
+        return Failed(_told_of_both(incarnation.cause, failure))
     if failure is not None:
-        return _failed_or_late(incarnation, failure)
+        is_late = incarnation.burden == "aborted" and isinstance(failure, LateStart)
+        return ABORTED if is_late else Failed(failure)
     if result is _NOTHING or (incarnation.inner is not None and incarnation.scope.cancel_called):
         return ABORTED  # what the loop of a cancelled supervisor still managed to do is no matter
     if incarnation.started_at is None and incarnation.burden == "none":
@@ -253,12 +252,6 @@ def _told_of_both(cause: Exception, failure: BaseException | None) -> BaseExcept
         return failure
     add_context(cause, failure)
     return cause
-
-
-def _failed_or_late(incarnation: Incarnation, failure: BaseException) -> Reason:
-    if incarnation.burden == "aborted" and isinstance(failure, LateStart):
-        return ABORTED
-    return Failed(failure)
 
 
 def limit_passed(incarnation: Incarnation) -> Exception | None:

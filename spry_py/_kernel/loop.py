@@ -15,7 +15,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, Any, Protocol, assert_never
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -39,7 +39,7 @@ from spry_py._spec.errors import (
     sole_leaf_of,
 )
 
-from .alone import OneForOne, check_finite
+from .alone import OneForOne
 from .calls import Calls
 from .facts import Incident
 from .incarnation import note_limit_above
@@ -75,6 +75,16 @@ if TYPE_CHECKING:
     from .tree import Tree
 
 
+class Restarting(Protocol):
+    """What a supervisor does about ends, as its strategy says."""
+
+    async def decide(self, member: Member) -> None:
+        """Say what becomes of a child that has ended, and do that."""
+
+    async def restart_by_hand(self, member: Member, calls: list[Call]) -> None:
+        """Restart a child as if it had ended, without asking a breaker."""
+
+
 class Loop(Mailbox):
     """One incarnation of a supervisor: its children, and the books about them.
 
@@ -99,6 +109,8 @@ class Loop(Mailbox):
         self.shutdowns = Shutdowns(self)
         self.calls = Calls(self)
         self.alone = OneForOne(self)
+        # what is done about an end; written once, where the strategy is known
+        self.restarting: Restarting = self.alone
         self.hooks: dict[Member, Hook] = {}
         # the ends of backoffs
         self.waits: dict[Member, Timer] = {}
@@ -187,22 +199,19 @@ class Loop(Mailbox):
 
     async def _serve(self) -> None:
         while not self.is_stopping:
-            if self.messages:
-                await self._handle(self.messages.popleft())
-            else:
+            if not self.messages:
                 await self.pause()
-
-    async def _handle(self, message: Message) -> None:
-        try:
-            await self.handle(message)
-        except BaseException as exception:
-            # user code runs in here: a breaker, a backoff, a predicate
-            failure = failure_of(exception)
-            if failure is None:
-                raise
-            self._decider_failed(failure)
-        finally:
-            self.about = None
+                continue
+            try:
+                await self.handle(self.messages.popleft())
+            except BaseException as exception:
+                # user code runs in here: a breaker, a backoff, a predicate
+                failure = failure_of(exception)
+                if failure is None:
+                    raise
+                self._decider_failed(failure)
+            finally:
+                self.about = None
 
     async def handle(self, message: Message) -> None:
         """What is done about each message, to its end before the next."""
@@ -254,17 +263,13 @@ class Loop(Mailbox):
             # of the two came first, and nothing is begun that would have to be stopped at once
             self.post(Ended(member))
         else:
-            await self.decide(member)
+            await self.restarting.decide(member)
 
     def end_if_empty(self) -> None:
         """End if nothing is left that runs or comes back."""
         # an end that is still to be decided about lies behind this message in the mailbox
         if all(member.phase.is_over for member in self.members):
             self.begin_to_stop()
-
-    @abstractmethod
-    async def decide(self, member: Member) -> None:
-        """Say what becomes of a child that has ended, and do that."""
 
     def judge(self, member: Member) -> Verdict:
         """What becomes of a child that has ended, by its own specification."""
@@ -408,15 +413,11 @@ class Loop(Mailbox):
     def begin(self, member: Member) -> None:
         """Begin the next incarnation of a child, without waiting for it."""
         call = self.calls.starts.get(member)
-        before = self.part_of
-        if call is not None:
-            self.part_of = (call,)
-        try:
-            incarnation = self._spawn(member)
-        finally:
-            self.part_of = before
-        if call is not None:
-            incarnation.follow(Then.AWAITED)
+        if call is None:
+            self._spawn(member)
+        else:
+            with self.on_behalf_of(call):
+                self._spawn(member).follow(Then.AWAITED)
 
     def begin_again(self, member: Member) -> None:
         """Begin another try of a first start, in the place that was kept for it."""
@@ -435,7 +436,6 @@ class Loop(Mailbox):
         pause = pause_before_try(member.child, member.number, report)
         if pause is None:
             return False
-        check_finite(pause, member)
         member.move(Phase.PAUSING)
         self.waits[member] = self.tree.alarm.at(trio.current_time() + pause, begin)
         return True
@@ -528,10 +528,6 @@ class Loop(Mailbox):
 
     async def replay_now(self) -> None:
         """Do so."""
-
-    @abstractmethod
-    async def restart_by_hand(self, member: Member, calls: list[Call]) -> None:
-        """Restart a child as if it had ended, without asking a breaker."""
 
     def call_off(self, member: Member) -> None:
         """A child that waits to be restarted shall stay down."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from spry_py._spec.child import Child
+from spry_py._spec.child import Child, Supervisor
 from spry_py._spec.errors import ChildFailure, Ignore, Interrupted, is_exit
 from spry_py._spec.options import Kind
 from spry_py._spec.termination import Failed, Reason, TerminationReport
@@ -43,6 +43,7 @@ class Member:
         "incarnation",
         "incident",
         "inner",
+        "key",
         "last_report",
         "loop",
         "number",
@@ -53,6 +54,8 @@ class Member:
 
     def __init__(self, loop: Loop, child: Child[Any]) -> None:
         self.loop = loop
+        self.key = child.key
+        # of that key; another one where a replay or a reload declares that
         self.child = child
         self.incarnation: Incarnation | None = None
         self.number = 0
@@ -70,13 +73,9 @@ class Member:
         self.incident: Incident | None = None
 
     @property
-    def key(self) -> str:
-        return self.child.key
-
-    @property
     def path(self) -> str:
         above = self.loop.path
-        return f"{above}/{self.child.key}" if above else self.child.key
+        return f"{above}/{self.key}" if above else self.key
 
     @property
     def kind(self) -> Kind:
@@ -171,7 +170,7 @@ class Member:
             self.loop.shutdowns.guard(incarnation)
         tree = self.loop.tree
         tree.teller.child_starting(self, incarnation)
-        if child.takes_status and child.kind != "supervisor":
+        if child.takes_status and not isinstance(child.start, Supervisor):
             tree.slow.begin(incarnation)
         tree.teller.bear(nursery.start_soon, in_own_task, incarnation, child.key)
         return incarnation
@@ -183,7 +182,7 @@ class Member:
         """
         path = self.path
         report = TerminationReport(
-            self.child.key,
+            self.key,
             path,
             incarnation.number,
             reason,

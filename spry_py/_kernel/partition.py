@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from uuid import UUID
 
@@ -55,13 +55,13 @@ class PartitionSupervisor(Rooted[T_co]):
         )
         self.name: str = self.supervisor.name
 
-    async def live_as_child(self, incarnation: Any) -> None:
+    def live_as_child(self, incarnation: Any) -> Awaitable[None]:
         """Run as one incarnation of a child of another supervisor, or of a root."""
         member = incarnation.member
         assert member is not None
         loop = PartitionLoop(self, incarnation)
         member.inner = loop
-        await loop.run(lambda: incarnation.started(self.handle_of(member)))
+        return loop.run(lambda: incarnation.started(self.handle_of(member)))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, PartitionSupervisor):

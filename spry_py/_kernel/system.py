@@ -79,13 +79,13 @@ class SystemSupervisor(Rooted[T_co], Generic[T_co, S]):
         self.auto_shutdown: AutoShutdown = auto_shutdown
         self.defaults: ChildOptions = check_defaults(owner, defaults)
 
-    async def live_as_child(self, incarnation: Any) -> None:
+    def live_as_child(self, incarnation: Any) -> Awaitable[None]:
         """Run as one incarnation of a child of another supervisor, or of a root."""
         member = incarnation.member
         assert member is not None
         loop = SystemLoop(self, incarnation)
         member.inner = loop
-        await loop.run(lambda: incarnation.started(self.handle_of(member)))
+        return loop.run(lambda: incarnation.started(self.handle_of(member)))
 
     def _fields(self) -> tuple[object, ...]:
         own = self.name, self._said, self.strategy, self.breaker, self.auto_shutdown
@@ -127,7 +127,8 @@ class SystemLoop(Loop):
         self._auto_shutdown: AutoShutdown = supervisor.auto_shutdown
         # replays are for all of them, also those that a caller asks for
         self._group = GroupRestart(self)
-        self._restart = self.alone if supervisor.strategy == "one_for_one" else self._group
+        if supervisor.strategy != "one_for_one":
+            self.restarting = self._group
         self.startup: Startup | None = None
         # the children whose start has failed in the last one, by path
         self.failed: Mapping[str, Member] = {}
@@ -200,12 +201,6 @@ class SystemLoop(Loop):
     def interrupt(self) -> None:
         if self.startup is not None:
             self.startup.interrupt()
-
-    async def decide(self, member: Member) -> None:
-        await self._restart.decide(member)
-
-    async def restart_by_hand(self, member: Member, calls: list[Call]) -> None:
-        await self._restart.restart_by_hand(member, calls)
 
     def call_off(self, member: Member) -> None:
         self._group.call_off(member)

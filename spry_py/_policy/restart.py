@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from enum import Enum
 from typing import Any, Final, Literal, TypeAlias
@@ -11,7 +12,7 @@ from spry_py._spec.errors import Ignore, Unrecoverable, is_exit, leaves_of, sole
 from spry_py._spec.options import RestartType
 from spry_py._spec.termination import TerminationReport
 
-from .backoff import delay_before_restart, is_recoverable, reset_after
+from .backoff import Wait, delay_before_restart, is_recoverable, reset_after
 
 Strategy: TypeAlias = Literal["one_for_one", "rest_for_one", "one_for_all"]
 STRATEGIES: Final = ("one_for_one", "rest_for_one", "one_for_all")
@@ -80,8 +81,9 @@ def end_of(report: TerminationReport) -> str:
 
 def may_recover(recoverable: Callable[[Any], object] | None, exception: BaseException) -> bool:
     """Whether the child's own options let a restart be tried after ``exception``."""
-    if any(isinstance(leaf, Unrecoverable) for leaf in leaves_of(exception)):
-        return False
+    for leaf in leaves_of(exception):
+        if isinstance(leaf, Unrecoverable):
+            return False
     return recoverable is None or is_recoverable(recoverable, sole_leaf_of(exception))
 
 
@@ -90,14 +92,19 @@ def unrecoverable(child: Child[object]) -> Verdict:
     return Verdict.DISCARD if child.on_unrecoverable == "discard" else Verdict.ESCALATE
 
 
-def in_a_row(child: Child[object], so_far: int, report: TerminationReport) -> int:
-    """The number that the next restart has among restarts in a row, after ``so_far`` of them."""
+def pause_before_restart(
+    child: Child[object], so_far: int, report: TerminationReport
+) -> tuple[int, float]:
+    """The number of the next restart in a row, after ``so_far`` of them, and seconds before it.
+
+    Runs the user's ``backoff``.
+    """
     if child.backoff is None:
-        return so_far + 1
+        return so_far + 1, 0.0
     lifetime = report.lifetime
-    if lifetime is not None and lifetime >= reset_after(child.backoff):
-        return 1
-    return so_far + 1
+    starts_over = lifetime is not None and lifetime >= reset_after(child.backoff)
+    number = 1 if starts_over else so_far + 1
+    return number, _pause(child.backoff, number, report)
 
 
 def pause_before_try(child: Child[object], tries: int, report: TerminationReport) -> float | None:
@@ -112,11 +119,11 @@ def pause_before_try(child: Child[object], tries: int, report: TerminationReport
         ends_it = is_exit(exception) or isinstance(sole_leaf_of(exception), Ignore)
         if ends_it or not may_recover(child.recoverable, exception):
             return None
-    return delay(child, tries, exception)
+    return 0.0 if child.backoff is None else _pause(child.backoff, tries, report)
 
 
-def delay(child: Child[object], in_a_row: int, exception: BaseException | None) -> float:
-    """Seconds to wait before the restart number ``in_a_row``."""
-    if child.backoff is None:
-        return 0.0
-    return delay_before_restart(child.backoff, in_a_row, exception)
+def _pause(backoff: Wait, in_a_row: int, report: TerminationReport) -> float:
+    seconds = delay_before_restart(backoff, in_a_row, report.exception)
+    if math.isinf(seconds):  # nothing would ever come after it
+        raise ValueError(f"the backoff of {report.path!r} must give a finite number of seconds")
+    return seconds

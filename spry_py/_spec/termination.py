@@ -104,8 +104,10 @@ class TerminationReport:
         """Whether the reason is `Failed`, by more than a stop that has interrupted a start."""
         if not isinstance(self.reason, Failed):
             return False
+        if self.burden == "none":
+            return True
         leaves = leaves_of(self.reason.exception)
-        return self.burden == "none" or not all(isinstance(leaf, Interrupted) for leaf in leaves)
+        return not all(isinstance(leaf, Interrupted) for leaf in leaves)
 
     @property
     def exception(self) -> BaseException | None:

@@ -115,10 +115,10 @@ def all_lengths() -> dict[str, tuple[int, int]]:
 
 
 BOUNDS: Final = {
-    "one_for_one": (81, 73),
-    "one_for_all": (156, 231),
-    "start_child": (76, 70),
-    "terminate_child": (81, 71),
+    "one_for_one": (70, 59),
+    "one_for_all": (144, 211),
+    "start_child": (73, 66),
+    "terminate_child": (78, 64),
 }
 
 
