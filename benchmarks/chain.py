@@ -17,7 +17,7 @@ Breaker = Callable[[], NeverRestart] | RateLimited
 
 
 class Leaf:
-    """The only worker of the chain; its first incarnation crashes when told."""
+    """The only worker of the chain; its first incarnation crashes on command."""
 
     def __init__(self) -> None:
         self.starts = 0

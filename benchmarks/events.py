@@ -1,8 +1,8 @@
-"""Events: how fast they reach a subscriber, and what they cost a tree to which nobody listens.
+"""Events: how fast they reach a subscriber, and what they cost a tree without subscribers.
 
 Delivery is what a tree takes longer for with a subscriber that reads every event, shared out among
 the events; on the bare side the same number of objects goes through a trio memory channel. The cost
-without subscribers is a comparison with a tree out of whose telling all events have been compiled.
+without subscribers is a comparison with a tree whose code emits no events at all.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from .stop import scoped
 
 SMALL, LARGE, QUICK_LARGE = 1_000, 100_000, 10_000
 TARGET = 1.3
-# One run of the small size is over before a busy machine has had its say.
+# One run of the small size is too short to be a fair sample of a busy machine.
 REPEATS = 10
 
 

@@ -1,6 +1,6 @@
 """What it costs a program to write to a child's log instead of into ``/dev/null``.
 
-Far more lines than anybody could log: what counts is that the program is not held up.
+Far more lines than can be logged: what counts is that the program is not held up.
 """
 
 from __future__ import annotations

@@ -78,18 +78,18 @@ async def parked() -> None:
 
 
 def in_turn(rounds: int, *sides: Side[T], warm_up: bool = True) -> list[list[T]]:
-    """Run each side in a fresh ``trio.run``, A B A B ..., and return what each answered.
+    """Run each side in a fresh ``trio.run``, A B A B ..., and return what each returned.
 
     A first round, in which caches fill and bytecode specialises, is thrown away.
     """
-    answers: list[list[T]] = [[] for _ in sides]
+    results: list[list[T]] = [[] for _ in sides]
     for number in range(0 if warm_up else 1, rounds + 1):
-        for side, kept in zip(sides, answers, strict=True):
+        for side, kept in zip(sides, results, strict=True):
             gc.collect()
-            answer = trio.run(side)
+            result = trio.run(side)
             if number:
-                kept.append(answer)
-    return answers
+                kept.append(result)
+    return results
 
 
 def micros(seconds: float, count: int) -> str:

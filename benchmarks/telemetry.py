@@ -177,7 +177,7 @@ CONFIGURATIONS: dict[str, tuple[Callable[[], list[Flush]], float]] = {
 
 
 async def supervised(count: int, flushes: list[Flush]) -> float:
-    """Seconds for so many restarts, and for all that is told of them to reach the exporters."""
+    """Seconds for so many restarts, and for all that they emit to reach the exporters."""
     seconds = await restart.supervised(count)
     began = clock()
     for flush in flushes:
@@ -197,11 +197,11 @@ def cycle(figure: str, options: Options) -> Row:
         partial(restart.bare_cycle, count),
     )
     other = statistics.median(round_by_round(ours, guarded))
-    note = f"{told(count, options.rounds + 1)}; {other:.2f} against a crash caught in the task"
+    note = f"{emitted(count, options.rounds + 1)}; {other:.2f} against a crash caught in the task"
     return compared(f"restart, {figure}", ours, bare, count=count, target=target, note=note)
 
 
-def told(count: int, rounds: int) -> str:
+def emitted(count: int, rounds: int) -> str:
     """What one restart has put into the exporters, to show that nothing was measured for free."""
     amounts = [f"{amount / count / rounds:.1f} {name}" for name, amount in exported.items()]
     return f"each: {', '.join(amounts) or 'nothing'} exported"
@@ -215,7 +215,7 @@ async def spin(count: int) -> float:
 
 
 async def supervised_spin(count: int, flushes: list[Flush]) -> float:
-    """As `spin`, in a child; nothing may be told of it from its start to its end."""
+    """As `spin`, in a child; nothing may be emitted between its start and its end."""
     seconds = 0.0
     before = after = Counter[str]()
     done = trio.Event()
@@ -223,7 +223,7 @@ async def supervised_spin(count: int, flushes: list[Flush]) -> float:
     async def spinning(*, task_status: trio.TaskStatus[None]) -> None:
         nonlocal seconds, before, after
         task_status.started()
-        await trio.testing.wait_all_tasks_blocked()  # until its start has been told
+        await trio.testing.wait_all_tasks_blocked()  # until its start has been emitted
         for flush in flushes:
             flush()
         before = Counter(exported)
@@ -272,7 +272,7 @@ def running(figure: str, options: Options) -> Row:
 def in_this_process(
     measure: Callable[[str, Options], Row], figure: str, options: Options, cpu: bool, collects: bool
 ) -> Row:
-    """What a fresh process does: measure as its parent was told to."""
+    """What a fresh process does: measure with the options of its parent."""
     logger = logging.getLogger("spry_py")
     logger.propagate = False
     logger.setLevel(logging.CRITICAL + 1)

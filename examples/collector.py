@@ -1,7 +1,7 @@
 """A collector for this machine, as a tree of its own: spry-py run examples.collector:collector
 
 It is rotel (pip install rotel), which prints all that arrives on localhost:4318 (HTTP) and :4317
-(gRPC) and passes it on to where its variables say, for example with ROTEL_EXPORTER=otlp and
+(gRPC) and passes it on as its variables name, for example with ROTEL_EXPORTER=otlp and
 ROTEL_OTLP_EXPORTER_ENDPOINT=https://... ; without them, nowhere. See examples/collector.md.
 """
 

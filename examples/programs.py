@@ -7,7 +7,7 @@ The tree, in start order:
     ├─ checker        asks the server again and again; a bad answer, or none, is its failure
     └─ accident       kills the server after a while, to show what happens then
 
-What the server writes is told as log records. When it dies, whoever uses it is stopped and started
+What the server writes is logged. When it dies, the children that use it are stopped and started
 again with the new one, on the port that this one listens on.
 """
 
@@ -32,7 +32,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 class Server:
     """A program that serves: how to start it, what to ask it, and how a good answer begins.
 
-    It is ready at a line of its output; if `port` is not given, that line tells it.
+    It is ready at a line of its output; if `port` is not given, that line contains it.
     """
 
     start: Command[re.Match[str]]

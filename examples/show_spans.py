@@ -35,14 +35,14 @@ def trees(spans: list[Span]) -> Iterator[str]:
     for depth, span in ordered:
         number = numbers[span["context"]["span_id"]]
         links = "".join(link_of(link, numbers) for link in span["links"])
-        yield f"{number:3}  {'  ' * depth}{told(span)}{links}"
+        yield f"{number:3}  {'  ' * depth}{text_of(span)}{links}"
 
 
 def link_of(link: Span, numbers: dict[str, int]) -> str:
     return f"  -> {link['attributes']['spry.link']} {numbers[link['context']['span_id']]}"
 
 
-def told(span: Span) -> str:
+def text_of(span: Span) -> str:
     """One span in a few words, with the type of its error."""
     attributes = span["attributes"]
     path = attributes.get("spry.child.path", attributes["spry.system.path"])

@@ -14,7 +14,7 @@ The tree, in start order (it stops in the reverse order):
     └─ report         prints a table now and then, and a last time when it is asked to finish
 
 If the store fails, all that follow are stopped and the system function runs again: the store is
-opened anew, and whoever used the old one gets the new one. If a probe fails, only that probe is
+opened anew, and what used the old one receives the new one. If a probe fails, only that probe is
 started again; see `probe` for what counts as a failure, and for what becomes of a target that fails
 too often.
 """
@@ -40,7 +40,7 @@ async def observe(scope: Scope, targets: list[Target], store: Store, report_ever
 
 
 def watching(targets: list[Target], database: str = IN_MEMORY) -> SystemSupervisor:
-    """The tree for endpoints that are somebody else's."""
+    """The tree for endpoints that run elsewhere."""
 
     async def system(scope: Scope) -> None:
         store = await scope.start(Child("store", keep_store, database))
@@ -63,7 +63,7 @@ def demonstration(pace: float = 0.4) -> SystemSupervisor:
 def uptime(*arguments: str) -> SystemSupervisor:
     """The tree for `[TARGETS [DATABASE]]`, both of them names of files.
 
-    A line of TARGETS that cannot be used is told on stderr, and the others are watched. Without
+    A line of TARGETS that cannot be used is printed on stderr, and the others are watched. Without
     DATABASE the counts are kept in memory. Raises `OSError` if TARGETS cannot be read, and
     `ValueError` if it names no target, or if there are too many arguments.
     """

@@ -1,6 +1,6 @@
 """Check: one question to one endpoint, and what came of it.
 
-What the network answers, or fails to answer, is data here: `check` returns it and does not raise.
+What comes back over the network, or does not, is data here: `check` returns it and does not raise.
 """
 
 import os
@@ -23,7 +23,7 @@ STATUS_LINE = re.compile(rb"HTTP/1\.\d ([1-9]\d\d)(?: [^\r\n]*)?\r?\n")
 
 
 class BadAnswer(Exception):
-    """The endpoint was reached, and what it said does not count as up."""
+    """The endpoint was reached, and what it sent does not count as up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ async def next_head(stream: Stream, received: bytes) -> tuple[bytes, bytes]:
 
 
 def in_words(error: BaseException) -> str:
-    """The reason at the bottom: trio wraps what the system said in errors of its own."""
+    """The reason at the bottom: trio wraps the error of the system in errors of its own."""
     while True:
         if isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]

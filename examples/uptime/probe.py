@@ -5,7 +5,7 @@ Which failures are data, and which are crashes?
 - A check that comes out "down" is data, whatever the reason: an error status, silence, a refused
   connection. It is recorded, and the next check follows: this is what the probe is for.
 - No connection at all, `UNREACHED_LIMIT` times in a row, is a crash. There is nothing left to
-  measure, and asking on at full speed helps nobody: the probe raises `Unreachable`, and how long to
+  measure, and to go on at full speed is of no use: the probe raises `Unreachable`, and how long to
   wait before a fresh start is the supervisor's business.
 - Anything else is a mistake in this program, or trouble with the store: a crash, too.
 

@@ -71,7 +71,7 @@ def port_of(listeners: list[trio.SocketListener]) -> int:
 
 
 async def answer(stream: trio.SocketStream) -> None:
-    """Say that all is well; a client that goes away in the middle is no reason to crash."""
+    """Reply that all is well; a client that goes away in the middle is no reason to crash."""
     received = b""
     try:
         while b"\r\n\r\n" not in received and len(received) < REQUEST_LIMIT:

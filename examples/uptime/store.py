@@ -81,14 +81,14 @@ class Store:
         try:
             return await trio.to_thread.run_sync(work, limiter=self._one_at_a_time)
         except sqlite3.Error as error:
-            # A call that was waiting when the store closed says nothing about the database.
+            # A call that was waiting when the store closed is no sign of a bad database.
             if not self._closed:
                 self._context.fail(error)
             raise StoreFailed(str(error)) from error
 
 
 async def keep_store(path: str, *, task_status: trio.TaskStatus[Store]) -> None:
-    """Keep the database open until asked to finish: by then nobody who used it is left."""
+    """Keep the database open until asked to finish: by then no child that used it is left."""
     context = current_context()
     store = Store(await trio.to_thread.run_sync(open_database, path), context)
     try:

@@ -57,7 +57,7 @@ def read_targets(path: str) -> tuple[list[Target], list[BadLine]]:
 
 
 def parse_target(line: str) -> Target | None:
-    """The target of one line, `None` if it is empty; raises `ValueError` saying what is wrong."""
+    """The target of one line, `None` if it is empty; raises `ValueError` with what is wrong."""
     words = words_of(line)
     if not words:
         return None

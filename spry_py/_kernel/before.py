@@ -20,7 +20,7 @@ class Before:
     """A supervisor's books as they were when a caller asked for a replay.
 
     A change is a living child stopped, or a child started. A start that failed and was cleaned up
-    is none: whoever was tried goes on as if it had not been.
+    is none: the child that was tried is what it was before.
     """
 
     __slots__ = (

@@ -121,7 +121,7 @@ class GroupRestart:
         return [other for other in dict.fromkeys(others) if other is not member]
 
     def _judge_all(self, members: Iterable[Member]) -> list[Member]:
-        """Classify each by its own restart type; answers those that want to be restarted."""
+        """Classify each by its own restart type; returns those that want to be restarted."""
         return [member for member in members if self._wants_restart(member)]
 
     def _wants_restart(self, member: Member) -> bool:
@@ -136,7 +136,7 @@ class GroupRestart:
         return True
 
     def _only_one_incident(self, members: Iterable[Member]) -> None:
-        """The restart is told by the incident of one of them; those of the others are over."""
+        """The restart belongs to the incident of one of them; those of the others are over."""
         for member in members:
             self._loop.teller.incident_closed(member.incident)
             member.incident = None
@@ -162,7 +162,7 @@ class GroupRestart:
     async def _sweep(self, pending: Pending) -> float:
         """Shut down in reverse all that goes along, and all that proves to go along meanwhile.
 
-        Answers the longest wait that those want which have ended by themselves meanwhile.
+        Returns the longest wait that those want which have ended by themselves meanwhile.
         """
         loop = self._loop
         delay = 0.0
@@ -245,7 +245,7 @@ class GroupRestart:
             await self._attempt(pending, before)
         except Interrupted as interrupted:
             _let_go(before)
-            _refuse(pending.replays, interrupted)  # the teardown that follows tells the rest
+            _refuse(pending.replays, interrupted)  # the teardown that follows refuses the rest
             loop.stay_down()
         except StartupFailure as failure:
             _refuse(pending.replays, failure)
@@ -328,7 +328,7 @@ class GroupRestart:
                 self._loop.teller.incident_closed(pending.incident)
 
     def reconcile(self, call: Call) -> None:
-        """A replay is wanted now since the system says something else; it cures what waits, too."""
+        """Replay now, since the system may declare something else; that cures what waits, too."""
         loop = self._loop
         pending = self._pending
         if pending is None:
@@ -349,7 +349,7 @@ class GroupRestart:
     async def _shut_down_undeclared(
         self, pending: Pending, declared: Collection[str], before: Before | None
     ) -> list[Member]:
-        """Stop what is left of those that the system does not declare any more; answers them."""
+        """Stop what is left of those that the system does not declare any more; returns them."""
         loop = self._loop
         members = loop.members.declared
         extra = [member for key, member in reversed(members.items()) if key not in declared]

@@ -1,7 +1,7 @@
 """The one guard around everything that emits: what a listener raises decides nothing.
 
 A listener is whatever the application has put in the way of a fact: a log handler or filter, a span
-processor, a sampler, a metric reader, a propagator, a function that says where a child stands.
+processor, a sampler, a metric reader, a propagator, a function that returns where a child stands.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _CARRIERS: Final = frozenset(("logging", "opentelemetry", "spry_py"))
 class Guard:
     """Calls what emits, and keeps to itself what that raises.
 
-    The first error of each listener goes to `sys.unraisablehook`, or somebody would hunt for it; of
+    The first error of each listener goes to `sys.unraisablehook`, so that it does not vanish; of
     100 listeners at most. Only a `KeyboardInterrupt` goes on, to ``interrupted``: Ctrl-C cannot get
     in here, but a listener may have let its own handler of SIGINT in.
     """
@@ -56,7 +56,7 @@ class Guard:
             self._report(error, emit)
         except KeyboardInterrupt as interrupt:
             self._interrupted(interrupt)
-        except BaseException:  # there is nobody left to hear of it
+        except BaseException:  # the hook has failed itself: nothing is left to report that to
             pass
 
     def _report(self, error: BaseException, emit: object) -> None:

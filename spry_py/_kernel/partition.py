@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .incarnation import Incarnation
 
 PartitionKey: TypeAlias = str | bytes | int | UUID | tuple[Any, ...]
-"""What says which partition serves it; a tuple holds only such keys."""
+"""What a partition is chosen by; a tuple holds only such keys."""
 
 CORES: Final = os.cpu_count() or 1
 

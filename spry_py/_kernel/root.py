@@ -35,19 +35,19 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Rooted(Supervisor[T_co]):
-    """A supervisor of the kernel. What stands below it says how it is seen, and who hears of it."""
+    """A supervisor of the kernel. Its public subclasses make its handle, and what listens to it."""
 
     __slots__ = ()
 
     name: str
 
     def listen(self, stream: Any, guard: Any) -> Any:
-        """Make what hears of the facts of a tree with this root."""
-        raise NotImplementedError  # pragma: no cover - said by subclasses
+        """Make what receives the facts of a tree with this root."""
+        raise NotImplementedError  # pragma: no cover - defined by subclasses
 
     def handle_of(self, member: Any) -> T_co:
         """The started value of the incarnation that runs as ``member``."""
-        raise NotImplementedError  # pragma: no cover - said by subclasses
+        raise NotImplementedError  # pragma: no cover - defined by subclasses
 
     @enable_ki_protection
     async def __call__(self, *, task_status: TaskStatus[T_co] = trio.TASK_STATUS_IGNORED) -> None:

@@ -63,11 +63,11 @@ class Shutdowns:
         self._guarded: dict[Incarnation, Timer] = {}
         self._watch_at = math.inf
         self._timer: Timer | None = None
-        # somebody above watches now, or there is nobody left to be watched
+        # a supervisor above watches now, or no child is left to be watched
         self._closed = False
 
     def ask(self, member: Member, incarnation: Incarnation, occasion: Occasion) -> None:
-        """Begin to stop a living child; its end comes to whoever waits for it, not to the loop."""
+        """Begin to stop a living child. Its end wakes what waits for it; no loop decides then."""
         incarnation.follow(Then.AWAITED)
         incarnation.note_occasion(occasion)
         if incarnation.burden == "none":
@@ -120,9 +120,9 @@ class Shutdowns:
             self._watch(hook, trio.current_time() + STUCK_AFTER)
 
     def close(self) -> None:
-        """Look after nobody any more: the supervisor has ended, or is cancelled from above.
+        """Watch no child any more: the supervisor has ended, or is cancelled from above.
 
-        Whoever has cancelled it watches over all that lives below it.
+        The supervisor that has cancelled it watches over all that lives below it.
         """
         self._closed = True
         self._asked.clear()

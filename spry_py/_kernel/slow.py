@@ -90,7 +90,7 @@ def _patience(spec: Child[object] | None) -> float:
 
 
 def _spec_of(start: Start) -> Child[object] | None:
-    """What says how long it may take; a system function that runs again has no limit."""
+    """The `Child` that limits its time; a system function that runs again has no limit."""
     incarnation = start if isinstance(start, Incarnation) else start.loop.own
     member = incarnation.member
     return member.child if member is not None and incarnation.started_at is None else None

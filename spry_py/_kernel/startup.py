@@ -1,6 +1,7 @@
 """Running a system: its children start one at a time, in the order in which it declares them.
 
-A first startup and a replay are the same thing: what is alive answers with its present value.
+A first startup and a replay are the same thing: what is alive is not started, and its present value
+is returned.
 """
 
 from __future__ import annotations
@@ -327,7 +328,7 @@ class Startup:
     def _present_value(self, member: Member | None) -> Any:
         """The value of a child that is not started now.
 
-        One whose end is still to be decided answers with its last value: the decision comes when
+        Of one whose end is still to be decided, this is its last value: the decision comes when
         the startup is over, and a replay then brings the new one.
         """
         if member is None or member.phase in (Phase.DONE, Phase.IGNORED):
@@ -466,7 +467,7 @@ class Startup:
                 )
 
     def _free(self, member: Member) -> None:
-        """A start that came to nothing leaves the key to whoever wants it next."""
+        """Free the key of a start that came to nothing: the system may declare it again."""
         self.declared.pop(member.key, None)
         if member.number == 1 or not self._loop.is_ready:
             self._loop.members.declared.pop(member.key, None)

@@ -38,7 +38,7 @@ System: TypeAlias = Callable[[S], Awaitable[None]]
 
 
 class SystemOptions(TypedDict, total=False):
-    """The options of `SystemSupervisor`, which says what they mean."""
+    """The options of `SystemSupervisor`, which describes them."""
 
     name: str | None
     strategy: Strategy
@@ -50,7 +50,7 @@ class SystemOptions(TypedDict, total=False):
 class SystemSupervisor(Rooted[T_co], Generic[T_co, S]):
     """The kernel's part of the public class of that name. ``S`` is what systems start with."""
 
-    # what the system function is given; what stands below says how that is seen
+    # what the system function is given; the public class sets its own
     scope_class: ClassVar[type[Scope]] = Scope
 
     __slots__ = ("_said", "auto_shutdown", "breaker", "defaults", "name", "strategy", "system")
@@ -92,7 +92,7 @@ class SystemSupervisor(Rooted[T_co], Generic[T_co, S]):
         return *own, self.defaults
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # made anew of what was said: the function made of a list of children cannot be pickled
+        # made anew of what was given: the function made of a list of children cannot be pickled
         options: dict[str, Any] = {
             "name": self.name,
             "strategy": self.strategy,
@@ -141,7 +141,7 @@ class SystemLoop(Loop):
             self.post(Emptied())
 
     def member_ended(self, member: Member) -> None:
-        """End with the children, as ``auto_shutdown`` says."""
+        """End with the children, if ``auto_shutdown`` wants that."""
         if self._auto_shutdown == "when_empty":
             self.post(Emptied())
         elif member.child.significant and _ended_by_itself(member):
@@ -209,7 +209,7 @@ class SystemLoop(Loop):
         self._group.give_up()
 
     def replay(self, call: Call) -> None:
-        """Run the system again, and make the children what it says now."""
+        """Run the system again, and make the children what it declares now."""
         self.refuse_leaving()
         self._group.reconcile(call)
 

@@ -1,4 +1,4 @@
-"""What a whole tree shares: its root, its clock, its telling, and the exception it leaves with."""
+"""What a whole tree shares: its root, its clock, its listeners, the exception it leaves with."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Ground:
         self.part_of = ()
         loop: Any = self
         self.shutdowns = Shutdowns(loop)
-        # told the root's started value
+        # called with the root's started value
         self.on_value: Callable[[Any], object]
 
     def queued(self, key: str) -> int:
@@ -110,7 +110,7 @@ class Ground:
         return None
 
     def waits_for(self, incarnation: Incarnation) -> bool:
-        """The host waits for its own tree, as far as anybody can tell."""
+        """The host waits for its own tree: it is assumed, as nothing shows whether it does."""
         return True
 
     def on_started(self, member: Member, incarnation: Incarnation) -> None:
