@@ -133,9 +133,15 @@ class Health:
         """
         reasons: list[str] = []
         info = self.root.info()
-        for child in (info, *self._counted(self.root, info)):
+        for child in (info, *self._counted(info)):
             reasons.extend(_degraded(child))
         return Verdict(not reasons, tuple(reasons))
+
+    def summary(self) -> str:
+        """How many children are alive, in words: all of each supervisor that counts."""
+        walked = self._walk(self.root.info())
+        active = sum(handle.count_children().active for handle, _ in walked)
+        return "1 child is running" if active == 1 else f"{active} children are running"
 
     def leave(self) -> None:
         """From now on it is not ready: it is about to stop, and goes on serving for a while.
@@ -148,7 +154,7 @@ class Health:
 
     def _wrong(self, info: ChildInfo, now: float) -> Iterator[tuple[float, str]]:
         """What is wrong, each with its reason and the moment since which it has been."""
-        for child in (info, *self._counted(self.root, info)):
+        for child in (info, *self._counted(info)):
             since = child.last_report.ended_at if child.last_report is not None else now
             is_fine = child.status in _FINE if child is not info else child.status == "running"
             if not is_fine:
@@ -158,30 +164,35 @@ class Health:
                 if age < self._steady:
                     yield since, f"{child.path} was restarted {age:.3g} s ago"
 
-    def _counted(self, above: SystemHandle, info: ChildInfo) -> Iterator[ChildInfo]:
+    def _counted(self, info: ChildInfo) -> Iterator[ChildInfo]:
         """The children that count, in start order, those of a subsystem behind it."""
-        pending = [(above, info)] if info.status in _LOOKED_INTO else []
+        for _, children in self._walk(info):
+            yield from filter(self._does_count, children)
+
+    def _walk(self, info: ChildInfo) -> Iterator[tuple[SystemHandle, list[ChildInfo]]]:
+        """The supervisors that are up, each with its children; those that never count left out."""
+        pending: list[_Below] = [(self.root, info)] if info.status in _LOOKED_INTO else []
         while pending:
             handle, own = pending.pop()
             if self._counts is None and isinstance(own.child.start, DynamicSupervisor):
+                yield handle, []
                 continue
-            below: list[_Below] = []
-            for child in handle.which_children():
-                if self._does_count(child):
-                    yield child
-                elif self._counts is None:
-                    continue
-                if child.kind == "supervisor" and child.status in _LOOKED_INTO:
-                    below.extend(_inside(handle, child))
-            pending.extend(reversed(below))
+            children = handle.which_children()
+            if self._counts is None:
+                children = [child for child in children if child.restart != "temporary"]
+            yield handle, children
+            below = (child for child in reversed(children) if child.status in _LOOKED_INTO)
+            for child in below:
+                pending.extend(_inside(handle, child))
 
     def _does_count(self, child: ChildInfo) -> bool:
-        if self._counts is None:
-            return child.restart != "temporary"
-        return check_answer("Health: counts", self._counts(child))
+        counts = self._counts
+        return counts is None or check_answer("Health: counts", counts(child))
 
 
-def _inside(handle: SystemHandle, child: ChildInfo) -> Iterator[tuple[SystemHandle, ChildInfo]]:
+def _inside(handle: SystemHandle, child: ChildInfo) -> Iterator[_Below]:
+    if child.kind != "supervisor":
+        return
     try:
         yield handle.system(child.key), child
     except ChildNotFound:
@@ -191,8 +202,7 @@ def _inside(handle: SystemHandle, child: ChildInfo) -> Iterator[tuple[SystemHand
 
 def _was_restarted(child: ChildInfo) -> bool:
     """By its supervisor or by hand; a first start that was tried several times is no restart."""
-    report = child.last_report
-    return child.restarts > 0 or (report is not None and report.started_at is not None)
+    return child.restarts > 0 or child.by_hand > 0
 
 
 def _degraded(child: ChildInfo) -> Iterator[str]:

@@ -182,8 +182,9 @@ def command(
     before it is ready has failed its start. ``start_timeout`` of the `Child` limits that, and no
     process stays behind.
 
-    ``env`` holds all its variables (those of this program by default), ``cwd`` the directory it
-    runs in, ``stdin`` what it reads there (nothing by default).
+    ``env`` holds all its variables (by default those of this program, without those by which
+    systemd asks this program for news), ``cwd`` the directory it runs in, ``stdin`` what it reads
+    there (nothing by default).
 
     ``stop_signal`` asks it to finish (for example `signal.SIGINT`). With ``stop_group`` its process
     group is asked, and (on Linux) has the ``shutdown`` seconds to end: for a server behind a shell,

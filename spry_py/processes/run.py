@@ -30,6 +30,8 @@ T_co = TypeVar("T_co", covariant=True)
 
 LAST_LINES: Final = 20
 TRACE_VARIABLES: Final = ("TRACEPARENT", "TRACESTATE", "BAGGAGE")
+# what a service manager wants from this very process, and from none that it starts
+MANAGER_VARIABLES: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +275,7 @@ class Run:
             os.close(fd)
 
     def _environment(self) -> dict[str, str]:
-        env = dict(os.environ if self._plan.env is None else self._plan.env)
+        env = dict(self._plan.env if self._plan.env is not None else _inherited())
         if self.carrier:
             for name in TRACE_VARIABLES:
                 env.pop(name, None)
@@ -312,6 +314,10 @@ class Run:
             f"{count} {lines} dropped, since it writes to {stream} faster than can be logged",
             logging.WARNING,
         )
+
+
+def _inherited() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name not in MANAGER_VARIABLES}
 
 
 @contextmanager

@@ -215,3 +215,31 @@ def test_equal_if_their_fields_are() -> None:
     assert made(stop_signal=2, stop_group=True) == made(stop_signal=signal.SIGINT, stop_group=True)
     for other in made(stdin=b""), made(stop_signal=2), made(stop_group=True):
         assert made() != other
+
+
+# A service manager's own variables
+
+SHOWS = """
+import os, time
+names = (name for name in os.environ if name.startswith(("NOTIFY", "WATCHDOG")))
+print("has", *sorted(names), flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize(
+    ("env", "shown"),
+    [
+        (None, "has"),
+        ({"NOTIFY_SOCKET": "/x", "WATCHDOG_USEC": "1"}, "has NOTIFY_SOCKET WATCHDOG_USEC"),
+    ],
+    ids=["inherited", "given"],
+)
+@story_with_threads
+async def test_what_a_manager_wants_of_this_program_is_not_handed_on(
+    env: dict[str, str] | None, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"):
+        monkeypatch.setenv(name, "1")
+    match = await value_of(python(SHOWS, ready=line("^has.*"), env=env))
+    assert match.group() == shown
