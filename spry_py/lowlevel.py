@@ -44,6 +44,7 @@ from spry_py._spec.frozen import are_same
 from spry_py._spec.options import Kind, StageOptions, Start0, Start1, Start2, Start3, Start4
 from spry_py._telemetry.attributes import SCOPE, error_type, library_version
 from spry_py._telemetry.logs import write
+from spry_py._telemetry.providers import meter_provider, tracer_provider
 from spry_py._telemetry.spans import record
 
 __all__ = [
@@ -79,6 +80,7 @@ __all__ = [
     "library_version",
     "log",
     "may_recover",
+    "meter_provider",
     "open_subscribed",
     "record",
     "repr_of_fields",
@@ -86,6 +88,7 @@ __all__ = [
     "supervisor_of",
     "tell",
     "token_of",
+    "tracer_provider",
 ]
 
 

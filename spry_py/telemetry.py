@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
+import trio
 from opentelemetry import _logs as logs_api
 from opentelemetry import metrics, trace
 from opentelemetry.sdk._logs import LoggerProvider
@@ -34,6 +35,7 @@ from opentelemetry.sdk.trace.export import (
     SpanExportResult,
 )
 
+from spry_py._export.captured import Captured as Captured  # noqa: PLC0414 - for users
 from spry_py._export.log_bridge import LogBridge
 from spry_py._export.otlp import otlp_exporters
 from spry_py._kernel.guard import guarded
@@ -73,6 +75,22 @@ def configure(traces: str | os.PathLike[str], *, service_name: str | None = None
         )
     resource = _resource(service_name or SCOPE)
     return Exporting(_otlp(resource) if traces == "otlp" else [_local(traces, resource)])
+
+
+def capture() -> Captured:
+    """Keep what trees tell in memory, for tests::
+
+        with telemetry.capture() as captured:
+            trio.run(main)
+        assert captured.incidents == ["shop/db, a permanent worker, failed after 1 s with …"]
+
+    All trees that are opened within the block are captured, whether they end there or not: their
+    ``spans``, ``metrics`` and ``logs``, and the ``incidents`` in sentences. In their place the
+    providers that the application has set get nothing of these trees; its loggers get what they
+    would have got. Nothing global is changed, and trees opened elsewhere meanwhile, as in another
+    task or thread, are left alone. In a nested block the inner one captures.
+    """
+    return Captured(trio.current_time)
 
 
 def _check_path(traces: str) -> None:

@@ -27,6 +27,7 @@ from spry_py._kernel.facts import (
 from spry_py._spec.errors import Escalation, StartupFailure, place_of, tell
 
 from .attributes import child_attributes, report_attributes, system_attributes
+from .providers import capturing
 from .tracebacks import is_plain, traceback_of
 
 if TYPE_CHECKING:
@@ -240,6 +241,8 @@ def _caller() -> tuple[CodeType, int]:
 
 def may_be_on(level: int) -> bool:
     """Whether any record of that level would go anywhere, so that it is worth while to make one."""
+    if capturing.get() is not None:
+        return True
     if type(_ROOT) is not logging.Logger or _are_some_touched():
         return True
     return _ROOT.isEnabledFor(level)
@@ -247,7 +250,7 @@ def may_be_on(level: int) -> bool:
 
 def _is_on(path: str, level: int) -> bool:
     """Whether a record about ``path`` would go anywhere."""
-    if _Seen.count == len(_LOGGERS) and not _Seen.below:
+    if capturing.get() is None and _Seen.count == len(_LOGGERS) and not _Seen.below:
         return _ROOT.isEnabledFor(level)
     return _nearest(path).isEnabledFor(level)
 
@@ -257,6 +260,9 @@ def _name(path: str) -> str:
 
 
 def _nearest(path: str) -> logging.Logger:
+    capture = capturing.get()
+    if capture is not None:
+        return capture.logger
     return logger_of(_name(path)) if _are_some_touched() else _ROOT
 
 

@@ -13,6 +13,7 @@ import trio
 from opentelemetry import metrics
 
 from .attributes import SCOPE, Attributes, library_version, reason_name, type_name
+from .providers import meter_provider
 
 if TYPE_CHECKING:
     from spry_py._kernel.facts import AboutChild, AboutRun, AboutSystem
@@ -25,10 +26,8 @@ LIFETIMES: Final = (0.1, 1.0, 10.0, 60.0, 600.0, 3_600.0, 86_400.0, 604_800.0, 7
 
 def metrics_of_application() -> Metrics | None:
     """Metrics for the meter provider that the application has set, if it has."""
-    provider = metrics.get_meter_provider()
-    # the API's own providers do nothing, and that of its proxy is private
-    is_idle = type(provider).__module__.startswith("opentelemetry.metrics")
-    return None if is_idle else Metrics(provider)
+    provider = meter_provider()
+    return None if provider is None else Metrics(provider)
 
 
 class Metrics:

@@ -40,6 +40,7 @@ from .attributes import (
     type_name,
 )
 from .logs import why_no_start
+from .providers import tracer_provider
 from .tracebacks import traceback_of
 
 if TYPE_CHECKING:
@@ -53,9 +54,8 @@ REFUSED: Final = f"{SCOPE}.{TooManyRestarts.__name__}"
 
 def spans_of_application() -> Spans | None:
     """Spans for the tracer provider that the application has set, if it has."""
-    provider = trace.get_tracer_provider()
-    idle = (trace.ProxyTracerProvider, trace.NoOpTracerProvider)
-    return None if isinstance(provider, idle) else Spans(provider)
+    provider = tracer_provider()
+    return None if provider is None else Spans(provider)
 
 
 class _Births:

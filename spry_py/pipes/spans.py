@@ -10,11 +10,18 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Link, Status, StatusCode
+from opentelemetry.trace import Link, Span, Status, StatusCode
 
-from spry_py.lowlevel import SCOPE, error_type, guarded, library_version, record, tell
+from spry_py.lowlevel import (
+    SCOPE,
+    error_type,
+    guarded,
+    library_version,
+    record,
+    tell,
+    tracer_provider,
+)
 
 from .hand import InHand, Outcome
 
@@ -26,10 +33,13 @@ def tell_delivery(stage: str, held: InHand, outcome: Outcome) -> None:
 
 
 def _emit(stage: str, held: InHand, outcome: Outcome) -> None:
+    provider = tracer_provider()
+    if provider is None:
+        return
     links = []
     if held.first_try is not None:
         links.append(Link(held.first_try, {"spry.link": "redelivery_of"}))
-    span = trace.get_tracer(SCOPE, library_version()).start_span(
+    span = provider.get_tracer(SCOPE, library_version()).start_span(
         "spry.pipe.delivery",
         Context(),
         attributes=_attributes(stage, held, outcome),
@@ -59,7 +69,7 @@ def _attributes(stage: str, held: InHand, outcome: Outcome) -> dict[str, Any]:
     return attributes
 
 
-def _mark_failed(span: trace.Span, held: InHand) -> None:
+def _mark_failed(span: Span, held: InHand) -> None:
     error = held.exception
     why = "its worker ended" if error is None else tell(error)
     span.set_status(Status(StatusCode.ERROR, why))

@@ -24,10 +24,10 @@ ROOMS: Final = (
         tree root
         """,
     ),
-    ("_telemetry", "listener spans metrics logs attributes tracebacks"),
+    ("_telemetry", "listener spans metrics logs attributes providers tracebacks"),
     ("_handles", "child system context scope partition snapshot subscription tasks supervisors"),
     ("_incidents", "otlp reading model rows timeline prose command"),
-    ("_export", "otlp log_bridge"),
+    ("_export", "otlp log_bridge captured"),
     ("telemetry", ""),
     ("_program", "run printer story finding cli"),
     ("events", ""),
