@@ -139,5 +139,5 @@ class _Subscribed(Block[AsyncIterator[Event]]):
 
     @enable_ki_protection
     async def __aexit__(self, *_: object) -> None:
-        self._stream.subscribers.remove(self._subscriber)
+        self._stream.leave(self._subscriber)
         self._subscriber.close()

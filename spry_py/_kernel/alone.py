@@ -35,11 +35,12 @@ class OneForOne:
         was_started = report.started_at is not None
         if not was_started:
             if was_ignored(member):
-                loop.teller.incident_closed(member.incident)
+                loop.teller.incident_closed(member.incident, "dropped")
                 member.incident = None
                 loop.leave_out(member)
                 return
-            member.incident = loop.attempt_failed(member.incident, report.exception)
+            before = member.incident
+            member.incident = loop.attempt_failed(before, report.path, report.exception)
         verdict = loop.judge(member)
         incident = loop.terminated(member, verdict) if was_started else member.incident
         assert incident is not None

@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from time import time
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import trio
 
 from spry_py._spec.child import Child
 from spry_py._spec.options import Kind
-from spry_py._spec.termination import Burden, TerminationReport
+from spry_py._spec.termination import Burden, Occasion, TerminationReport
 
 # what listeners are called through, for those of them that emit by themselves
 from .guard import Guard as Guard  # noqa: PLC0414 - handed on
@@ -33,13 +33,16 @@ class Event:
     same fact has the same number for each subscriber, and a subscriber of a part of the tree sees
     the numbers of its part. ``at`` is the moment in seconds on trio's clock. ``path`` says whom the
     fact is about: a child, or a supervisor. ``time`` is the same moment on the wall clock, in
-    seconds since the epoch; it is not compared.
+    seconds since the epoch. ``incident`` is the number of the incident that the fact belongs to,
+    ``None`` if it belongs to none, or the incident began before there was any subscriber. Neither
+    is compared.
     """
 
     seq: int
     at: float
     path: str
     time: float = field(default=0.0, kw_only=True, compare=False, repr=False)
+    incident: int | None = field(default=None, kw_only=True, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +91,21 @@ class RestartRefused(Event):
 
 @dataclass(frozen=True, slots=True)
 class ChildSettling(Event):
-    """The child is about to be asked to finish."""
+    """The child is about to be asked to finish. ``by`` is what for: `Context.settling_for`."""
 
     incarnation: int
+    by: Occasion = "stop"
 
 
 @dataclass(frozen=True, slots=True)
 class ChildAborted(Event):
-    """The child is about to be cancelled by its supervisor, alone or with its whole subtree."""
+    """The child is about to be cancelled by its supervisor, alone or with its whole subtree.
+
+    ``by`` is what for: `Context.settling_for`.
+    """
 
     incarnation: int
+    by: Occasion = "stop"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +162,33 @@ class Escalated(Event):
     error: BaseException
 
 
+Outcome: TypeAlias = Literal["cured", "dropped", "stopped", "ended"]
+"""What became of an incident."""
+
+
+@dataclass(frozen=True, slots=True)
+class IncidentOpened(Event):
+    """Something is wrong from here on: a child has ended by itself, and failed or is wanted again.
+
+    Its number is unique in its tree. An escalation keeps it: the incident goes on with the restart
+    of the supervisor that has given up, and so on up to the root.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class IncidentClosed(Event):
+    """An incident is over, ``seconds`` after the end that opened it; ``path`` is that child's.
+
+    - ``"cured"``: what was down is up again, by its own restart or by one of several ends at once.
+    - ``"dropped"``: what was down is not going to be restarted.
+    - ``"stopped"``: a stop has overtaken the restart.
+    - ``"ended"``: the whole tree ends of it.
+    """
+
+    outcome: Outcome
+    seconds: float
+
+
 @dataclass(frozen=True, slots=True)
 class EventsLost(Event):
     """A subscriber was too slow: at this place ``count`` events are missing.
@@ -179,20 +214,31 @@ class Subscriber(Protocol):
 class Stream:
     """The events of one tree, on their way to those who have subscribed."""
 
-    __slots__ = ("has_ended", "seq", "subscribers")
+    __slots__ = ("has_ended", "on_silence", "seq", "subscribers")
 
     def __init__(self) -> None:
+        # called when the last subscriber has left; by whoever keeps something for subscribers
+        self.on_silence: Callable[[], object] = int
         # never another list: listeners hold on to it, to see at a glance if there are any
         self.subscribers: list[Subscriber] = []
         self.seq = 0
         self.has_ended = False
 
-    def publish(self, kind: Callable[..., Event], path: str, *details: object) -> None:
+    def publish(
+        self, kind: Callable[..., Event], path: str, incident: int | None, *details: object
+    ) -> None:
         """Make an event of a fact and hand it to all whom it concerns."""
         self.seq += 1
-        event = kind(self.seq, trio.current_time(), path, *details, time=time())
+        now = trio.current_time()
+        event = kind(self.seq, now, path, *details, time=time(), incident=incident)
         for subscriber in self.subscribers:
             subscriber.offer(event)
+
+    def leave(self, subscriber: Subscriber) -> None:
+        """One of the subscribers wants no more."""
+        self.subscribers.remove(subscriber)
+        if not self.subscribers:
+            self.on_silence()
 
     def end(self) -> None:
         """Nothing more will happen in this tree."""
@@ -206,8 +252,16 @@ class Stream:
 
 @dataclass(eq=False, slots=True, weakref_slot=True)
 class Incident:
-    """A termination and what is done about it, until it is cured or given up."""
+    """A termination and what is done about it, until it is cured or given up.
 
+    ``path`` is the child that has ended, at ``since``. Where a supervisor has given up, what is
+    done about its end goes on with the path, the moment and the number of what made it give up.
+    """
+
+    path: str
+    since: float
+    # given by the listener, once somebody is to see it
+    number: int | None = None
     # how often a breaker has been asked about it: written by those who ask
     attempt: int = 0
 
@@ -229,6 +283,9 @@ class AboutRun(Protocol):
 
     @property
     def burden(self) -> Burden: ...  # pragma: no cover
+
+    @property
+    def occasion(self) -> Occasion | None: ...  # pragma: no cover
 
     @property
     def member(self) -> AboutChild | None: ...  # pragma: no cover
@@ -371,13 +428,10 @@ class Listener(Protocol):
     def terminated(self, child: AboutChild, incident: Incident, wanted: bool) -> None:
         """It has ended by itself: the incident stays open while something is done about it."""
 
-    def ended_unasked(self, child: AboutChild) -> None:
-        """It has ended by itself, and nothing is going to be done about it any more."""
-
-    def own_breaker_refused(self, child: AboutChild) -> None:
+    def own_breaker_refused(self, child: AboutChild, incident: Incident | None) -> None:
         """The breaker of a child alone does not let it be restarted."""
 
-    def child_discarded(self, child: AboutChild) -> None: ...
+    def child_discarded(self, child: AboutChild, incident: Incident | None) -> None: ...
 
     def hook_failed(self, child: AboutChild, error: Exception) -> None:
         """Its ``on_termination`` has raised while it was stopped: that decides nothing."""
@@ -429,7 +483,13 @@ class Listener(Protocol):
     def attempt_failed(self, incident: Incident, error: BaseException | None) -> None:
         """The restart under way has come to nothing, and the incident goes on."""
 
-    def incident_closed(self, incident: Incident | None) -> None:
+    def incident_opened(self, incident: Incident) -> None:
+        """A restart that a caller had asked for has failed, and is tried again."""
+
+    def incident_joined(self, incident: Incident) -> None:
+        """The restart that is done about another one is to cure it, too."""
+
+    def incident_closed(self, incident: Incident | None, outcome: Outcome) -> None:
         """Cured, or given up: nothing more is going to be done about it."""
 
     def escalated(self, system: AboutSystem, error: BaseException) -> None: ...

@@ -40,6 +40,7 @@ class Pending:
     """A replay to come: from which child on, not before when, and whose incident it cures."""
 
     __slots__ = (
+        "along",
         "calls",
         "changes",
         "due",
@@ -54,6 +55,8 @@ class Pending:
     def __init__(self, pivot: Member | None, incident: Incident | None) -> None:
         self.pivot = pivot
         self.incident = incident
+        # those of others that have ended meanwhile
+        self.along: list[Incident] = []
         # whether what has changed is started anew; the replays that were asked for and hear of the
         # next attempt, however that goes
         self.changes = False
@@ -106,7 +109,7 @@ class GroupRestart:
             loop.refuse(first, report.exception, incident)
             return
         pending = self._join(self._earliest(down), incident)
-        self._only_one_incident(down)
+        self._only_one_incident(pending, down)
         delay = max(delay, await self._sweep(pending))
         pending.postpone(trio.current_time() + delay)
         self._schedule(pending)
@@ -135,11 +138,16 @@ class GroupRestart:
         member.incident = incident
         return True
 
-    def _only_one_incident(self, members: Iterable[Member]) -> None:
-        """The restart belongs to the incident of one of them; those of the others are over."""
+    def _only_one_incident(self, pending: Pending, members: Iterable[Member]) -> None:
+        """The restart belongs to the incident of one of them, and cures those of the others."""
         for member in members:
-            self._loop.teller.incident_closed(member.incident)
-            member.incident = None
+            if member.incident is not None:
+                self._take_along(pending, member.incident)
+                member.incident = None
+
+    def _take_along(self, pending: Pending, incident: Incident) -> None:
+        self._loop.teller.incident_joined(incident)
+        pending.along.append(incident)
 
     def _earliest(self, members: Iterable[Member | None]) -> Member:
         wanted = set(members)
@@ -156,7 +164,8 @@ class GroupRestart:
         if pending.timer is not None:
             pending.timer.cancel()
         pending.pivot = self._earliest([pivot, pending.pivot])
-        self._loop.teller.incident_closed(incident)
+        if incident is not None:
+            self._take_along(pending, incident)
         return pending
 
     async def _sweep(self, pending: Pending) -> float:
@@ -182,7 +191,7 @@ class GroupRestart:
             if not more:
                 return delay
             delay = max(delay, *(next_delay(member) for member in more))
-            self._only_one_incident(more)
+            self._only_one_incident(pending, more)
             pending.pivot = self._earliest([pending.pivot, *more])
 
     def _as_long_as_it_goes_on(self, members: Iterable[Member]) -> Iterator[Member]:
@@ -258,7 +267,8 @@ class GroupRestart:
         else:
             _let_go(before)
             self._pending = None
-            loop.teller.incident_closed(pending.incident)
+            for incident in (pending.incident, *pending.along):
+                loop.teller.incident_closed(incident, "cured")
             for call in (*pending.replays, *pending.calls):
                 call.give()
             if pending.failures:
@@ -324,8 +334,9 @@ class GroupRestart:
             _refuse([*pending.replays, *pending.calls], error)
             if pending.timer is not None:
                 pending.timer.cancel()
-            if pending.incident is not self._loop.incident:
-                self._loop.teller.incident_closed(pending.incident)
+            for incident in (pending.incident, *pending.along):
+                if incident is not self._loop.incident:
+                    self._loop.teller.incident_closed(incident, "stopped")
 
     def reconcile(self, call: Call) -> None:
         """Replay now, since the system may declare something else; that cures what waits, too."""
@@ -376,7 +387,8 @@ class GroupRestart:
         pending.failures += 1
         culprit = loop.failed.get(failure.path) if isinstance(failure, ChildFailure) else None
         delay = await self._sweep(pending) if self._all else 0.0
-        pending.incident = incident = loop.attempt_failed(pending.incident, failure)
+        path = loop.path if culprit is None else culprit.path
+        pending.incident = incident = loop.attempt_failed(pending.incident, path, failure)
         if culprit is not None and not culprit.phase.is_alive:
             self._judge_culprit(culprit, incident)
         if loop.is_leaving:

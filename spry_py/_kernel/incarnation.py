@@ -333,9 +333,9 @@ def abort_below(loop: Loop) -> None:
         member = incarnation.member
         assert member is not None
         loop.teller.child_asked(member, incarnation)
+        incarnation.note_occasion(occasion)
         if incarnation.burden != "aborted":
             loop.teller.child_aborted(member, incarnation)
-        incarnation.note_occasion(occasion)
         incarnation.note_limit()
         incarnation.bear("aborted")
         if incarnation.inner is not None:

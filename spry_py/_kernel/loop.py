@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     from spry_py._spec.termination import Occasion, TerminationReport
 
     from .calls import Call
-    from .facts import Cause
+    from .facts import Cause, Outcome
     from .incarnation import Incarnation
     from .life import Hook
     from .member import Member
@@ -299,14 +299,25 @@ class Loop(Mailbox):
 
     def terminated(self, member: Member, verdict: Verdict) -> Incident:
         """A child has ended by itself: an incident begins, to be closed by whoever cures it."""
-        incident = Incident()
+        report, inner = member.last_report, member.inner
+        assert report is not None
+        has_inner = inner is not None and inner.own is member.incarnation
+        # what made a supervisor give up goes on one level higher
+        below = inner.incident if inner is not None and has_inner else None
+        incident = Incident(report.path, report.ended_at)
+        if below is not None:
+            incident = Incident(below.path, below.since, below.number)
         self.teller.terminated(member, incident, verdict is Verdict.RESTART)
         return incident
 
-    def attempt_failed(self, incident: Incident | None, error: BaseException | None) -> Incident:
+    def attempt_failed(
+        self, incident: Incident | None, path: str, error: BaseException | None
+    ) -> Incident:
         """The incident goes on; one begins here if a caller had asked for the restart."""
         if incident is None:
-            return Incident()
+            incident = Incident(path, trio.current_time())
+            self.teller.incident_opened(incident)
+            return incident
         self.teller.attempt_failed(incident, error)
         return incident
 
@@ -314,17 +325,17 @@ class Loop(Mailbox):
         """Write down what has become of a child that is not going to be restarted."""
         member.incident = None
         member.forget_value()
-        if verdict is not Verdict.ESCALATE:
-            self.teller.incident_closed(incident)
         member.move(AFTER[verdict])
         if verdict is Verdict.SPENT:
             self.members.drop(member)
         if self._refused is member:
-            self.teller.own_breaker_refused(member)
+            self.teller.own_breaker_refused(member, incident)
         if verdict is Verdict.DISCARD:
-            self.teller.child_discarded(member)
+            self.teller.child_discarded(member, incident)
         if verdict is Verdict.ESCALATE:
             self._escalate_unrecoverable(member, incident)
+        elif incident is not None:
+            self.teller.incident_closed(incident, _outcome_of(member, verdict))
         self._refused = None
         self.member_ended(member)
 
@@ -351,7 +362,7 @@ class Loop(Mailbox):
             incarnation.then = Then.DECIDE
             self.ring()
         if member.incident is not None:
-            self.teller.incident_closed(member.incident)
+            self.teller.incident_closed(member.incident, "cured")
             member.incident = None
 
     def on_ended(self, member: Member, incarnation: Incarnation, report: TerminationReport) -> bool:
@@ -472,8 +483,10 @@ class Loop(Mailbox):
         """It is down because its supervisor wanted it so."""
         phase = Phase.STOPPED
         if member.phase is Phase.ENDED:
-            self.teller.ended_unasked(member)
             assert member.last_report is not None
+            if member.last_report.started_at is not None:
+                incident = self.terminated(member, Verdict.DOWN)
+                self.teller.incident_closed(incident, _outcome_of(member, Verdict.DOWN))
             if judge_last(member.child, member.last_report) is Verdict.DONE:
                 phase = Phase.DONE  # it had ended by itself, for good, before anybody asked
         if member in self.hook_errors:
@@ -482,7 +495,7 @@ class Loop(Mailbox):
         if member in self.waits:
             self.waits.pop(member).cancel()
         if member.incident is not None and member.incident is not self.incident:
-            self.teller.incident_closed(member.incident)
+            self.teller.incident_closed(member.incident, "stopped")
         member.incident = None
         member.forget_value()
         if member.phase not in (Phase.DONE, Phase.IGNORED):
@@ -551,7 +564,7 @@ class Loop(Mailbox):
         if self.failure is not None:  # it has given up because of another one
             if error is not None:
                 self._hook_failed_late(member, error)
-            self.teller.incident_closed(incident)
+            self.teller.incident_closed(incident, "stopped")
             return
         report = member.last_report
         cause = report.exception if report is not None else None
@@ -702,3 +715,11 @@ class Loop(Mailbox):
         self.messages.clear()
         self.teller.teardown_ended(self)
         self.teller.system_stopped(self)
+
+
+def _outcome_of(member: Member, verdict: Verdict) -> Outcome:
+    """What becomes of the incident of a child that is not going to be restarted."""
+    exception = member.last_report.exception if member.last_report is not None else None
+    if exception is not None and is_exit(exception):
+        return "ended"
+    return "stopped" if verdict is Verdict.DOWN else "dropped"

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from trio import current_time
+
 from spry_py._kernel.facts import (
     ChildAborted,
     ChildDiscarded,
@@ -24,6 +26,8 @@ from spry_py._kernel.facts import (
     ChildTerminated,
     Escalated,
     Incident,
+    IncidentClosed,
+    IncidentOpened,
     RestartRefused,
     RestartScheduled,
     SystemStarted,
@@ -46,6 +50,7 @@ from .logs import (
     may_be_on,
 )
 from .metrics import Metrics, metrics_of_application
+from .numbers import Numbers
 from .spans import (
     Spans,
     clean_context,
@@ -63,8 +68,10 @@ if TYPE_CHECKING:
         AboutRun,
         AboutSystem,
         Cause,
+        Event,
         Guard,
         Origin,
+        Outcome,
         Stream,
     )
     from spry_py._spec.termination import TerminationReport
@@ -77,7 +84,16 @@ class Teller:
     decides anything nor takes the fact from the others.
     """
 
-    __slots__ = ("_context", "_ending", "guard", "metrics", "spans", "stream", "subscribers")
+    __slots__ = (
+        "_context",
+        "_ending",
+        "guard",
+        "metrics",
+        "numbers",
+        "spans",
+        "stream",
+        "subscribers",
+    )
 
     # writes headers for the code that runs here and now, which belongs to no living child
     inject_here = staticmethod(inject)
@@ -87,6 +103,8 @@ class Teller:
         self.stream = stream
         # with nobody there, one look at this is all that events cost
         self.subscribers = stream.subscribers
+        self.numbers = Numbers()
+        stream.on_silence = self.numbers.forget
         # whose last teardown has been told
         self._ending: set[AboutSystem] = set()
         # outside all spans: children are born in it
@@ -138,6 +156,8 @@ class Teller:
     # A system comes up
 
     def startup_began(self, system: AboutSystem, startup: object, part_of: Cause) -> None:
+        if self.subscribers:
+            self.numbers.startup_began(startup, part_of)
         if self.metrics is not None:
             self.guard(self.metrics.startup_began, startup)
         if self.spans is not None:
@@ -146,6 +166,8 @@ class Teller:
     def startup_ended(
         self, system: AboutSystem, startup: object, error: BaseException | None
     ) -> None:
+        if self.subscribers:
+            self.numbers.startup_ended(startup)
         if self.metrics is not None:
             self.guard(self.metrics.startup_ended, system, startup)
         if self.spans is not None:
@@ -153,7 +175,7 @@ class Teller:
 
     def system_started(self, system: AboutSystem) -> None:
         if self.subscribers:
-            self.guard(self.stream.publish, SystemStarted, system.path)
+            self._publish(SystemStarted, system.path, self.numbers.of_start(system.own))
         if _is_root(system):
             fields = system_attributes(system)
             self.guard(log, SystemStarted, system.path, "started", fields, None)
@@ -161,8 +183,11 @@ class Teller:
     def system_stopped(self, system: AboutSystem) -> None:
         self._ending.discard(system)
         if self.subscribers:
-            self.guard(self.stream.publish, SystemStopped, system.path)
-        self.incident_closed(system.incident)
+            number = self.numbers.of_system(system)
+            self._tell_outcome(system)
+            self._publish(SystemStopped, system.path, number)
+        if self.spans is not None:
+            self._end_spans(self.spans, system.incident)
         if self.spans is not None:
             self.guard(self.spans.system_stopped, system)
         if _is_root(system) and system.failure is None:
@@ -173,7 +198,8 @@ class Teller:
 
     def child_starting(self, child: AboutChild, run: AboutRun) -> None:
         if self.subscribers:
-            self.guard(self.stream.publish, ChildStarting, child.path, run.number)
+            number = self.numbers.start_began(child, run)
+            self._publish(ChildStarting, child.path, number, run.number)
         if self.metrics is not None:
             self.guard(self.metrics.child_starting, run)
         if self.spans is not None:
@@ -181,7 +207,8 @@ class Teller:
 
     def child_started(self, child: AboutChild, run: AboutRun) -> None:
         if self.subscribers:
-            self.guard(self.stream.publish, ChildStarted, child.path, run.number)
+            number = self.numbers.start_ended(child, run)
+            self._publish(ChildStarted, child.path, number, run.number)
         if self.metrics is not None:
             self.guard(self.metrics.child_started, child, run)
         span = None
@@ -198,18 +225,25 @@ class Teller:
     def start_slow(self, child: AboutChild, run: AboutRun, stack: str, seconds: float) -> None:
         text = f"has not started within {seconds:g} s"
         span = self.spans.start_of(run) if self.spans is not None else None
-        self._tell_slow(child.path, text, stack, seconds, span)
+        self._tell_slow(child.path, self.numbers.of_start(run), text, stack, seconds, span)
 
     def system_slow(self, system: AboutSystem, startup: object, stack: str, seconds: float) -> None:
         text = f"has not come to the end of its system function within {seconds:g} s"
         span = self.spans.startup_of(startup) if self.spans is not None else None
-        self._tell_slow(system.path, text, stack, seconds, span)
+        number = self.numbers.of_startup(startup)
+        self._tell_slow(system.path, number, text, stack, seconds, span)
 
     def _tell_slow(
-        self, path: str, text: str, stack: str, seconds: float, span: Span | None
+        self,
+        path: str,
+        number: int | None,
+        text: str,
+        stack: str,
+        seconds: float,
+        span: Span | None,
     ) -> None:
         if self.subscribers:
-            self.guard(self.stream.publish, ChildSlow, path, stack, seconds)
+            self._publish(ChildSlow, path, number, stack, seconds)
         if self.spans is not None:
             self.guard(self.spans.child_slow, span, path, stack, seconds)
         fields = {"spry.child.path": path, "spry.child.stack": stack}
@@ -223,8 +257,7 @@ class Teller:
             span, wait = self.spans.child_ended(run)
         failed = report.started_at is None and report.burden == "none" and _is_failure(report)
         if self.subscribers:
-            kind = ChildStartFailed if failed else ChildTerminated
-            self.guard(self.stream.publish, kind, report.path, report)
+            self._publish_end(child, run, report, failed)
         if failed:
             self._tell_failed_start(child, run, report, span)
             return
@@ -234,6 +267,20 @@ class Teller:
             self.guard(end, span)
         if report.burden != "none":
             self._tell_asked_end(child, report, wait)
+
+    def _publish_end(
+        self, child: AboutChild, run: AboutRun, report: TerminationReport, failed: bool
+    ) -> None:
+        begins, numbers = False, self.numbers
+        number = numbers.start_ended(child, run) if report.started_at is None else None
+        if report.burden != "none":
+            number = numbers.of_stop(child)
+        elif report.started_at is not None:
+            number, begins = numbers.ended(child, run, report)
+        kind = ChildStartFailed if failed else ChildTerminated
+        self._publish(kind, report.path, number, report)
+        if begins:
+            self._publish(IncidentOpened, report.path, number)
 
     def _tell_failed_start(
         self, child: AboutChild, run: AboutRun, report: TerminationReport, span: Span | None
@@ -265,31 +312,25 @@ class Teller:
         """A child has ended by itself; its incident stays open while something is done about it."""
         report = child.last_report
         assert report is not None
+        if self.subscribers:
+            self.numbers.decided(child, incident, wanted)
         trace = span = None
         if self.spans is not None:
             trace = self.guard(self.spans.terminated, child, report, incident, wanted)
             span = self.spans.term_of(incident)
         self._log_end(child, report, span, trace)
 
-    def ended_unasked(self, child: AboutChild) -> None:
-        """A child has ended by itself, and nothing is going to be done about it any more."""
-        report = child.last_report
-        if report is not None and report.started_at is not None:
-            incident = Incident()
-            self.terminated(child, incident, wanted=False)
-            self.incident_closed(incident)
-
-    def own_breaker_refused(self, child: AboutChild) -> None:
+    def own_breaker_refused(self, child: AboutChild, incident: Incident | None) -> None:
         """The breaker of a child alone does not let it be restarted."""
         if self.subscribers:
-            self.guard(self.stream.publish, RestartRefused, child.path)
+            self._publish(RestartRefused, child.path, self.numbers.of(incident))
         times = "1 restart" if child.restarts == 1 else f"{child.restarts} restarts"
         text = f"may not be restarted any more: its own breaker refuses after {times}"
         self.guard(log_child, child, RestartRefused, text, None)
 
-    def child_discarded(self, child: AboutChild) -> None:
+    def child_discarded(self, child: AboutChild, incident: Incident | None) -> None:
         if self.subscribers:
-            self.guard(self.stream.publish, ChildDiscarded, child.path)
+            self._publish(ChildDiscarded, child.path, self.numbers.of(incident))
         text = "is not recoverable: going on without it"
         self.guard(log_child, child, ChildDiscarded, text, None)
 
@@ -309,12 +350,14 @@ class Teller:
     def child_settling(self, child: AboutChild, run: AboutRun) -> None:
         """It is about to be asked to finish; a root is no child."""
         if self.subscribers and child.loop.path:
-            self.guard(self.stream.publish, ChildSettling, child.path, run.number)
+            number = self.numbers.of_stop(child)
+            self._publish(ChildSettling, child.path, number, run.number, run.occasion or "stop")
 
     def child_aborted(self, child: AboutChild, run: AboutRun) -> None:
         """It is about to be cancelled; a root is no child."""
         if self.subscribers and child.loop.path:
-            self.guard(self.stream.publish, ChildAborted, child.path, run.number)
+            number = self.numbers.of_stop(child)
+            self._publish(ChildAborted, child.path, number, run.number, run.occasion or "stop")
 
     def child_overdue(self, child: AboutChild, run: AboutRun) -> None:
         """It has been asked to finish and has not; it is about to be cancelled."""
@@ -332,7 +375,7 @@ class Teller:
         wait = self.spans.wait_of(run) if self.spans is not None and run is not None else None
         for path, stack in stuck:
             if self.subscribers:
-                self.guard(self.stream.publish, ChildStuck, path, stack)
+                self._publish(ChildStuck, path, self.numbers.of_system(system), stack)
             if self.spans is not None:
                 late = f"{path!r} does not end although it was aborted"
                 self.guard(self.spans.child_late, system, late)
@@ -345,6 +388,8 @@ class Teller:
         """Some of its children are stopped, or all of them."""
         if system.is_stopping:
             self._tell_teardown(system)
+        if self.subscribers:
+            self.numbers.teardown_began(system, part_of)
         if self.metrics is not None:
             self.guard(self.metrics.teardown_began, system)
         if self.spans is not None:
@@ -353,6 +398,8 @@ class Teller:
     def system_ending(self, system: AboutSystem) -> None:
         """All that is left is stopped now, since the supervisor ends."""
         self._tell_teardown(system)
+        if self.subscribers:
+            self.numbers.system_ending(system)
         if self.metrics is not None:
             self.guard(self.metrics.teardown_began, system)
         if self.spans is not None:
@@ -363,12 +410,16 @@ class Teller:
         if system.has_ended:
             return  # its task has yet to let the cancellation through, but there is nothing to stop
         self._tell_teardown(system)
+        if self.subscribers:
+            self.numbers.system_ending(system)
         if self.metrics is not None:
             self.guard(self.metrics.teardown_began, system)
         if self.spans is not None:
             self.guard(self.spans.subtree_aborted, system)
 
     def teardown_ended(self, system: AboutSystem) -> None:
+        if self.subscribers:
+            self.numbers.teardown_ended(system)
         if self.metrics is not None:
             self.guard(self.metrics.teardown_ended, system)
         if self.spans is not None:
@@ -379,7 +430,7 @@ class Teller:
         if system not in self._ending:
             self._ending.add(system)
             if self.subscribers:
-                self.guard(self.stream.publish, SystemTeardown, system.path)
+                self._publish(SystemTeardown, system.path, self.numbers.of_system(system))
 
     # A child is restarted
 
@@ -394,9 +445,10 @@ class Teller:
         """The breaker has answered for ``child``; for the system function, if that is ``None``."""
         path = child.path if child is not None else system.path
         if self.subscribers and allowed:
-            self.guard(self.stream.publish, RestartScheduled, path, delay, incident.attempt)
+            number = self.numbers.of(incident)
+            self._publish(RestartScheduled, path, number, delay, incident.attempt)
         elif self.subscribers:
-            self.guard(self.stream.publish, RestartRefused, path)
+            self._publish(RestartRefused, path, self.numbers.of(incident))
         if self.metrics is not None and allowed:
             self.guard(self.metrics.restart_allowed, system, child, delay)
         span = None
@@ -417,19 +469,57 @@ class Teller:
         if self.spans is not None:
             self.guard(self.spans.attempt_failed, incident, error)
 
-    def incident_closed(self, incident: Incident | None) -> None:
+    def incident_opened(self, incident: Incident) -> None:
+        """A restart that a caller had asked for has failed, and is tried again."""
+        if self.subscribers:
+            self._publish(IncidentOpened, incident.path, self.numbers.of(incident))
+
+    def incident_joined(self, incident: Incident) -> None:
+        """The restart that is done about another one is to cure it, too: its trace is over."""
+        if self.spans is not None:
+            self._end_spans(self.spans, incident)
+
+    def incident_closed(self, incident: Incident | None, outcome: Outcome) -> None:
         """Cured, or given up: nothing more is going to be done about it."""
-        if incident is not None and self.spans is not None:
-            self.guard(end, self.spans.attempt_of(incident))
-            self.guard(end, self.spans.term_of(incident))
+        if incident is not None:
+            if self.subscribers:
+                self._publish_outcome(incident, outcome)
+            if self.spans is not None:
+                self._end_spans(self.spans, incident)
+
+    def _publish_outcome(self, incident: Incident, outcome: Outcome) -> None:
+        number = self.numbers.close(incident)
+        if number is not None:
+            seconds = current_time() - incident.since
+            self._publish(IncidentClosed, incident.path, number, outcome, seconds)
+
+    def _tell_outcome(self, system: AboutSystem) -> None:
+        """A supervisor has ended; its parent goes on with what made it give up, or nobody does."""
+        if system.incident is None:
+            return
+        if _is_root(system):
+            self._publish_outcome(system.incident, "ended")
+        elif system.own.burden != "none":
+            self._publish_outcome(system.incident, "stopped")
+
+    def _end_spans(self, spans: Spans, incident: Incident | None) -> None:
+        self.guard(end, spans.attempt_of(incident))
+        self.guard(end, spans.term_of(incident))
 
     def escalated(self, system: AboutSystem, error: BaseException) -> None:
         if self.subscribers:
-            self.guard(self.stream.publish, Escalated, system.path, error.__cause__, error)
+            number = self.numbers.of(system.incident)
+            self._publish(Escalated, system.path, number, error.__cause__, error)
         if self.metrics is not None:
             self.guard(self.metrics.escalated, system)
         span = self.spans.term_of(system.incident) if self.spans is not None else None
         self.guard(log_escalated, system, error, span)
+
+    def _publish(
+        self, kind: Callable[..., Event], path: str, number: int | None, *details: object
+    ) -> None:
+        """Make an event of a fact that belongs to the incident of this number."""
+        self.guard(self.stream.publish, kind, path, number, *details)
 
 
 def _is_root(system: AboutSystem) -> bool:

@@ -26,6 +26,8 @@ from spry_py.events import (
     Escalated,
     Event,
     EventsLost,
+    IncidentClosed,
+    IncidentOpened,
     RestartScheduled,
 )
 from stories import Actor
@@ -47,6 +49,7 @@ DETAILS: dict[type[Event], Callable[[Any], str]] = {
     ChildStuck: lambda event: event.stack.splitlines()[1].strip(),
     ChildSlow: lambda event: f"{event.seconds:g} {event.stack.splitlines()[1].strip()}",
     Escalated: lambda event: f"{type(event.error).__name__} from {event.cause!r}",
+    IncidentClosed: lambda event: event.outcome,
     EventsLost: lambda event: f"{event.count}",
 }
 
@@ -58,10 +61,11 @@ def line(event: Event) -> str:
 
 
 class Heard:
-    """The events that one listener has heard."""
+    """The events that one listener has heard; those of incidents themselves only on demand."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, incidents: bool = False) -> None:
         self.events: list[Event] = []
+        self._left_out = () if incidents else (IncidentOpened, IncidentClosed)
 
     def take(self) -> list[str]:
         """Hand over what was heard so far, as lines, and forget it."""
@@ -79,13 +83,16 @@ class Heard:
         async with handle.events(capacity) as events:
             task_status.started()
             async for event in events:
-                self.events.append(event)
+                if not isinstance(event, self._left_out):
+                    self.events.append(event)
 
 
 @asynccontextmanager
-async def listened(system: Any, **options: Any) -> AsyncIterator[tuple[SystemHandle, Heard]]:
+async def listened(
+    system: Any, *, incidents: bool = False, **options: Any
+) -> AsyncIterator[tuple[SystemHandle, Heard]]:
     """A tree named `top` and a listener at its root; the block ends when both have ended."""
-    heard = Heard()
+    heard = Heard(incidents=incidents)
     if not isinstance(system, SystemSupervisor):
         system = SystemSupervisor(system, name="top", **options)
     async with trio.open_nursery() as nursery, open_system(system) as tree:

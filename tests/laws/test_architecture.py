@@ -24,7 +24,7 @@ ROOMS: Final = (
         tree root
         """,
     ),
-    ("_telemetry", "listener spans metrics logs attributes providers tracebacks"),
+    ("_telemetry", "listener numbers spans metrics logs attributes providers tracebacks"),
     ("_handles", "child system context scope partition snapshot subscription tasks supervisors"),
     ("_incidents", "otlp reading model rows timeline prose command"),
     ("_export", "otlp log_bridge captured"),

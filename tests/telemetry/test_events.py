@@ -23,6 +23,8 @@ from spry_py.events import (
     ChildStarting,
     ChildTerminated,
     Escalated,
+    IncidentClosed,
+    IncidentOpened,
     RestartScheduled,
     SystemStopped,
 )
@@ -31,9 +33,10 @@ from stubborn import clinging
 
 
 @story
-async def test_a_restart_is_four_facts_with_all_that_is_known_of_them() -> None:
+async def test_a_restart_is_a_row_of_facts_with_all_that_is_known_of_them() -> None:
     a = Actor(Record(), "a")
-    async with listened([a.child()], strategy="one_for_one") as (_, heard):
+    system = SystemSupervisor([a.child()], name="top", strategy="one_for_one")
+    async with listened(system, incidents=True) as (_, heard):
         await trio.sleep(5)
         error = ValueError("boom")
         a.die(error)
@@ -41,10 +44,13 @@ async def test_a_restart_is_four_facts_with_all_that_is_known_of_them() -> None:
         report = TerminationReport("a", "top/a", 1, spry_py.Failed(error), "none", 0.0, 5.0)
         assert heard.events == [
             ChildTerminated(1, 5.0, "top/a", report),
-            RestartScheduled(2, 5.0, "top/a", 0.0, 1),
-            ChildStarting(3, 5.0, "top/a", 2),
-            ChildStarted(4, 5.0, "top/a", 2),
+            IncidentOpened(2, 5.0, "top/a"),
+            RestartScheduled(3, 5.0, "top/a", 0.0, 1),
+            ChildStarting(4, 5.0, "top/a", 2),
+            ChildStarted(5, 5.0, "top/a", 2),
+            IncidentClosed(6, 5.0, "top/a", "cured", 0.0),
         ]
+        assert {event.incident for event in heard.events} == {1}
 
 
 @story

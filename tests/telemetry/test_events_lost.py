@@ -21,16 +21,17 @@ from stories import Actor, Record, cast, story
 @story
 async def test_a_full_buffer_loses_the_oldest_and_says_how_many_at_the_gap() -> None:
     a, b = cast(Record(), "ab")
-    async with open_system(one_by_one(a, b)) as tree, tree.events(capacity=3) as events:
+    async with open_system(one_by_one(a, b)) as tree, tree.events(capacity=4) as events:
         a.die()
         await trio.sleep(1)
         b.die()
         await trio.sleep(1)
         assert await rest_of(events) == [
-            "5 1 EventsLost top 5",
-            "6 1 RestartScheduled top/b in 0 attempt 1",
-            "7 1 ChildStarting top/b #2",
-            "8 1 ChildStarted top/b #2",
+            "8 1 EventsLost top 8",
+            "9 1 RestartScheduled top/b in 0 attempt 1",
+            "10 1 ChildStarting top/b #2",
+            "11 1 ChildStarted top/b #2",
+            "12 1 IncidentClosed top/b cured",
         ]
 
 
@@ -40,26 +41,33 @@ async def test_each_gap_is_told_once() -> None:
     async with open_system(one_by_one(a, b)) as tree, tree.events(capacity=1) as events:
         a.die()
         await trio.sleep(1)
-        assert await rest_of(events) == ["3 0 EventsLost top 3", "4 0 ChildStarted top/a #2"]
+        assert await rest_of(events) == ["5 0 EventsLost top 5", "6 0 IncidentClosed top/a cured"]
         b.die()
         await trio.sleep(1)
-        assert await anext(events) == EventsLost(7, 2.0, "top", 3)
+        assert await anext(events) == EventsLost(11, 2.0, "top", 5)
         # what is missing behind a gap that has been told is another gap
         a.die()
         await trio.sleep(1)
-        assert await rest_of(events) == ["11 3 EventsLost top 4", "12 3 ChildStarted top/a #3"]
+        assert await rest_of(events) == ["17 3 EventsLost top 6", "18 3 IncidentClosed top/a cured"]
 
 
 @story
 async def test_what_fits_is_not_lost() -> None:
     a, b = cast(Record(), "ab")
-    async with open_system(one_by_one(a, b)) as tree, tree.events(capacity=4) as events:
+    async with open_system(one_by_one(a, b)) as tree, tree.events(capacity=6) as events:
         a.die()
         await trio.sleep(1)
-        assert len(await rest_of(events)) == 4
+        assert len(await rest_of(events)) == 6
         b.die()
         await trio.sleep(1)
-        assert [text.split()[0] for text in await rest_of(events)] == ["5", "6", "7", "8"]
+        assert [text.split()[0] for text in await rest_of(events)] == [
+            "7",
+            "8",
+            "9",
+            "10",
+            "11",
+            "12",
+        ]
 
 
 @story
@@ -70,7 +78,7 @@ async def test_a_buffer_without_bounds() -> None:
         for _ in range(500):
             a.die()
             await trio.sleep(1)
-        assert [int(text.split()[0]) for text in await rest_of(events)] == list(range(1, 2001))
+        assert [int(text.split()[0]) for text in await rest_of(events)] == list(range(1, 3001))
 
 
 @story

@@ -29,17 +29,17 @@ from stories import Actor, Record, cast, story
 @story
 async def test_two_subscribers_get_the_same_events() -> None:
     a = Actor(Record(), "a")
-    late = Heard()
-    async with listened(one_by_one(a)) as (tree, first):
+    late = Heard(incidents=True)
+    async with listened(one_by_one(a), incidents=True) as (tree, first):
         a.die()
         await trio.sleep(1)
         async with trio.open_nursery() as nursery:
-            await nursery.start(late.listen, tree, 4)
+            await nursery.start(late.listen, tree, 6)
             a.die()
             await trio.sleep(1)
             nursery.cancel_scope.cancel()
-        assert len(first.events) == 8
-        assert all(x is y for x, y in zip(late.events, first.events[-4:], strict=True))
+        assert len(first.events) == 12
+        assert all(x is y for x, y in zip(late.events, first.events[-6:], strict=True))
 
 
 @story
@@ -48,7 +48,7 @@ async def test_events_are_numbered_only_while_somebody_listens() -> None:
     async with open_system(one_by_one(a)) as tree:
         a.die()
         await trio.sleep(1)
-        for first in (1, 5):
+        for first in (1, 7):
             async with tree.events() as events:
                 a.die()
                 await trio.sleep(1)
@@ -58,7 +58,7 @@ async def test_events_are_numbered_only_while_somebody_listens() -> None:
 @story
 async def test_a_subscriber_that_fails_harms_nobody() -> None:
     a = Actor(Record(), "a")
-    async with listened(one_by_one(a)) as (tree, heard):
+    async with listened(one_by_one(a), incidents=True) as (tree, heard):
         with pytest.raises(ZeroDivisionError):
             async with tree.events() as events:
                 a.die()
@@ -67,7 +67,7 @@ async def test_a_subscriber_that_fails_harms_nobody() -> None:
         await trio.sleep(1)
         a.die()
         await trio.sleep(1)
-        assert [event.seq for event in heard.events] == list(range(1, 9))
+        assert [event.seq for event in heard.events] == list(range(1, 13))
         assert tree.child("a").status == "running"
 
 
@@ -75,7 +75,7 @@ async def test_a_subscriber_that_fails_harms_nobody() -> None:
 async def test_a_cancelled_subscriber_harms_nobody() -> None:
     a = Actor(Record(), "a")
     other = Heard()
-    async with listened(one_by_one(a)) as (tree, heard):
+    async with listened(one_by_one(a), incidents=True) as (tree, heard):
         async with trio.open_nursery() as nursery:
             await nursery.start(other.listen, tree)
             # it is woken and cancelled in the same moment
@@ -85,7 +85,7 @@ async def test_a_cancelled_subscriber_harms_nobody() -> None:
         await trio.sleep(1)
         a.die()
         await trio.sleep(1)
-        assert [event.seq for event in heard.events] == list(range(1, 9))
+        assert [event.seq for event in heard.events] == list(range(1, 13))
 
 
 @story
@@ -101,7 +101,7 @@ async def test_cancelling_a_read_loses_nothing() -> None:
             scope.cancel()
             await anext(events)
         assert scope.cancelled_caught
-        assert [text.split()[0] for text in await rest_of(events)] == ["1", "2", "3", "4"]
+        assert [text.split()[0] for text in await rest_of(events)] == ["1", "2", "3", "4", "5", "6"]
 
 
 @story
@@ -161,7 +161,7 @@ async def test_two_readers_share_one_subscription() -> None:
         a.die()
         await trio.sleep(1)
         await tree.stop()
-    assert sorted(seqs) == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert sorted(seqs) == list(range(1, 11))
 
 
 @story
@@ -194,7 +194,7 @@ async def test_a_subscriber_of_a_subtree_hears_that_subtree() -> None:
             for actor in (c, b, a):
                 actor.die()
                 await trio.sleep(1)
-            assert [event.seq for event in heard.events] == [9, 10, 11, 12]
+            assert [event.seq for event in heard.events] == [13, 15, 16, 17]
             assert heard.take() == [
                 "2 ChildTerminated top/sub/a #1 Boom('a1') none",
                 "2 RestartScheduled top/sub/a in 0 attempt 1",
@@ -217,10 +217,10 @@ async def test_a_subscription_lasts_over_all_incarnations() -> None:
                 await trio.sleep(1)
             read = [text for text in await rest_of(events) if text.endswith(("sub #2", "sub #3"))]
             assert read == [
-                "8 0 ChildStarting top/sub #2",
-                "12 0 ChildStarted top/sub #2",
-                "20 1 ChildStarting top/sub #3",
-                "24 1 ChildStarted top/sub #3",
+                "9 0 ChildStarting top/sub #2",
+                "13 0 ChildStarted top/sub #2",
+                "23 1 ChildStarting top/sub #3",
+                "27 1 ChildStarted top/sub #3",
             ]
 
 
@@ -247,9 +247,11 @@ async def test_a_child_may_listen_to_its_own_tree() -> None:
         await trio.sleep(1)
     assert heard == [
         "2 ChildTerminated top/a #1 Boom('a1') none",
+        "2 IncidentOpened top/a",
         "2 RestartScheduled top/a in 0 attempt 1",
         "2 ChildStarting top/a #2",
         "2 ChildStarted top/a #2",
+        "2 IncidentClosed top/a cured",
         "3 SystemTeardown top",
     ]
 

@@ -17,8 +17,8 @@ KINDS: list[type[Event]] = [getattr(events, name) for name in events.__all__]
 def test_these_are_all_kinds_of_events() -> None:
     names = """
         ChildAborted ChildDiscarded ChildSettling ChildSlow ChildStartFailed ChildStarted
-        ChildStarting ChildStuck ChildTerminated Escalated Event EventsLost RestartRefused
-        RestartScheduled SystemStarted SystemStopped SystemTeardown
+        ChildStarting ChildStuck ChildTerminated Escalated Event EventsLost IncidentClosed
+        IncidentOpened RestartRefused RestartScheduled SystemStarted SystemStopped SystemTeardown
     """
     assert sorted(kind.__name__ for kind in KINDS) == sorted(names.split())
 
@@ -34,6 +34,16 @@ def test_events_are_frozen_values(kind: type[Event]) -> None:
     assert not hasattr(event, "__dict__")
     with pytest.raises(dataclasses.FrozenInstanceError):
         event.seq = 9  # type: ignore[misc]
+
+
+def test_the_number_of_an_incident_is_not_compared() -> None:
+    one, none = Event(1, 2.0, "top", incident=1), Event(1, 2.0, "top")
+    assert (one.incident, none.incident, one == none, hash(one) == hash(none)) == (
+        1,
+        None,
+        True,
+        True,
+    )
 
 
 def test_the_wall_clock_is_told_and_not_compared() -> None:
