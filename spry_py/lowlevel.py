@@ -27,7 +27,7 @@ from spry_py._kernel.kept import Kept
 from spry_py._kernel.life import is_own
 from spry_py._policy.breaker import allows
 from spry_py._policy.restart import may_recover
-from spry_py._program.run import open_subscribed
+from spry_py._program.run import open_subscribed, run_to_end
 from spry_py._spec.check import (
     Block,
     check_answer,
@@ -39,7 +39,7 @@ from spry_py._spec.check import (
     check_seconds,
 )
 from spry_py._spec.child import Supervisor
-from spry_py._spec.errors import repr_of_fields, sole_leaf_of, tell
+from spry_py._spec.errors import out_of_group, repr_of_fields, sole_leaf_of, tell
 from spry_py._spec.frozen import are_same
 from spry_py._spec.options import Kind, StageOptions, Start0, Start1, Start2, Start3, Start4
 from spry_py._telemetry.attributes import SCOPE, error_type, library_version
@@ -82,8 +82,10 @@ __all__ = [
     "may_recover",
     "meter_provider",
     "open_subscribed",
+    "out_of_group",
     "record",
     "repr_of_fields",
+    "run_to_end",
     "sole_leaf_of",
     "supervisor_of",
     "tell",

@@ -57,11 +57,10 @@ def in_own_run(method: F) -> F:
 
 
 def refuse_without_trio(what: str) -> None:
-    """Raise `RuntimeError` where no trio runs, as in a program of asyncio."""
-    try:
-        trio.lowlevel.current_trio_token()
-    except RuntimeError:
+    """Raise `RuntimeError` where no trio runs, as in asyncio's code, also if trio is its guest."""
+    if not trio.lowlevel.in_trio_task():
         raise RuntimeError(
             f"{what} needs trio, and no trio is running here; start the program with "
-            "trio.run(main), or let spry_py.run(system) do that (asyncio cannot run it)"
-        ) from None
+            "trio.run(main), or let spry_py.run(system) do that; in a program of asyncio write "
+            "spry_py.aio.open_system or spry_py.aio.run"
+        )

@@ -98,6 +98,18 @@ def open_subscribed(
     return _OpenSystem(as_supervisor(system, options), subscriber)
 
 
+async def run_to_end(
+    system: System | Sequence[Child[Any]] | Supervisor[Any], **options: Any
+) -> TerminationReport:
+    """Run a tree inside a run of trio until it ends; what `run` does, without its signals.
+
+    Returns the root's report after an orderly end; raises what the root raises. Cancelled, it stops
+    the tree in order before `trio.Cancelled` goes on.
+    """
+    supervisor = as_supervisor(system, options)
+    return await run_root(supervisor, supervisor.name, lambda handle: None)
+
+
 def _joined(block: BaseException | None, tree: BaseException | None) -> BaseException | None:
     """What went wrong: one exception as it is, two as one flat group."""
     rest = without_cancelled(block) if block is not None else None

@@ -11,14 +11,28 @@
         ...
 """
 
+from .handles import ChildHandle, PartitionHandle, SystemHandle
+from .system import open_system, run
 from .tasks import TaskStart, task
 from .voice import CancelOnSettle, cancel_on_settle, settled, started
 
 __all__ = [
     "CancelOnSettle",
+    "ChildHandle",
+    "PartitionHandle",
+    "SystemHandle",
     "TaskStart",
     "cancel_on_settle",
+    "open_system",
+    "run",
     "settled",
     "started",
     "task",
 ]
+
+_name, _value = "", None
+for _name in __all__:
+    _value = globals()[_name]
+    # tracebacks and spans name where users import it from
+    _value.__module__ = __name__
+del _name, _value

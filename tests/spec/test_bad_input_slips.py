@@ -45,7 +45,7 @@ def test_a_tree_needs_trio(make: Callable[..., Any]) -> None:
                 raise AssertionError("never up")
         await SystemSupervisor([Child("a", fine)])()
 
-    with pytest.raises(RuntimeError, match=r"needs trio.*trio\.run\(main\)"):
+    with pytest.raises(RuntimeError, match=r"needs trio.*trio\.run\(main\).*spry_py\.aio\."):
         asyncio.run(main())
     with pytest.raises(RuntimeError, match="needs trio"):
         main().send(None)
