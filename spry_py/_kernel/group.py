@@ -354,8 +354,8 @@ class GroupRestart:
 
     async def replay_now(self) -> None:
         """Replay, since a caller has asked for that."""
-        if self._pending is not None:
-            await self._replay(self._pending)
+        assert self._pending is not None, "it has just been reconciled"
+        await self._replay(self._pending)
 
     async def _shut_down_undeclared(
         self, pending: Pending, declared: Collection[str], before: Before | None

@@ -333,8 +333,7 @@ class Startup:
         """
         if member is None or member.phase in (Phase.DONE, Phase.IGNORED):
             return None
-        if member.incarnation is None:
-            return None
+        assert member.incarnation is not None, "what has never run is started"
         return member.incarnation.value
 
     def _spawn(self, member: Member, child: Child[Any]) -> Incarnation:

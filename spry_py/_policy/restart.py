@@ -115,10 +115,10 @@ def pause_before_try(child: Child[object], tries: int, report: TerminationReport
     exception = report.exception
     if tries >= child.start_attempts or report.burden != "none":
         return None
-    if exception is not None:
-        ends_it = is_exit(exception) or isinstance(sole_leaf_of(exception), Ignore)
-        if ends_it or not may_recover(child.recoverable, exception):
-            return None
+    assert exception is not None, "a start that nobody has interrupted has failed with something"
+    ends_it = is_exit(exception) or isinstance(sole_leaf_of(exception), Ignore)
+    if ends_it or not may_recover(child.recoverable, exception):
+        return None
     return 0.0 if child.backoff is None else _pause(child.backoff, tries, report)
 
 

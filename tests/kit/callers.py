@@ -8,7 +8,15 @@ from typing import Any, Literal
 
 import trio
 
-from spry_py import Child, Context, Ignore, SpryError, SystemHandle, current_context
+from spry_py import (
+    Child,
+    Context,
+    Ignore,
+    SpryError,
+    SystemHandle,
+    TerminationReport,
+    current_context,
+)
 from stories import Actor, Boom, Record
 
 Way = Literal["stop", "die", "kill"]
@@ -101,3 +109,24 @@ class Puppets:
         if await orders.receive() == "die":
             raise Boom(me)
         return me
+
+
+def busy(record: Record, seconds: float = 5.0) -> Child[Any]:
+    """A child that has ended, and whose hook takes its time.
+
+    While the child is being terminated its supervisor does nothing else: what happens to it lies
+    in its mailbox. ``seconds`` are those between the call and its return.
+    """
+
+    async def clings(report: TerminationReport) -> None:
+        record("hook")
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(seconds)
+
+    async def ends() -> None:
+        await trio.lowlevel.checkpoint()
+
+    return Child("busy", ends, on_termination=clings)

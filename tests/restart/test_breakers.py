@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from spry_py import (
     AlwaysRestart,
     Backoff,
     Child,
+    DynamicSupervisor,
     NeverRestart,
     RateLimited,
     ReusedKey,
@@ -287,9 +288,20 @@ class Async(Diary):
         raise AssertionError("never awaited")
 
 
+class Future:
+    def __await__(self) -> Iterator[None]:
+        raise AssertionError("never awaited")
+
+
+class Promising(Diary):
+    def __init__(self, method: str) -> None:
+        super().__init__(Record())
+        setattr(self, method, lambda _: Future())
+
+
 @pytest.mark.parametrize("of", ["child", "supervisor"])
 @pytest.mark.parametrize("method", ["ended", "forget"])
-@pytest.mark.parametrize("kind", [Broken, Async])
+@pytest.mark.parametrize("kind", [Broken, Async, Promising])
 @story
 async def test_a_breaker_that_breaks_takes_its_supervisor_down_in_order(
     kind: Callable[[str], Any], method: str, of: str
@@ -304,9 +316,9 @@ async def test_a_breaker_that_breaks_takes_its_supervisor_down_in_order(
             b.stop()
             await trio.sleep(1)
     cause = caught.value.__cause__
-    if kind is Async:
+    if kind is not Broken:
         assert isinstance(cause, TypeError)
-        assert f"Async.{method}() may not be async" in str(cause)
+        assert f"{kind.__name__}.{method}() may not be async" in str(cause)
     else:
         assert str(cause) == "breaker broken"
     assert record.order == "+a1 +b1 -b1 -a1"
@@ -554,3 +566,17 @@ async def test_of_those_that_end_while_a_sweep_is_under_way_the_longest_wait_cou
         await trio.sleep(20)
         begun = [time for time, fact in record.facts if fact.startswith("+")]
     assert begun == [0, 0, 0, 0, 12, 12, 12, 12]
+
+
+@story
+async def test_of_two_errors_of_a_breaker_the_first_is_why_its_supervisor_gives_up() -> None:
+    record = Record()
+    a, b = cast(record, "ab")
+    with pytest.raises(UnrecoverableFailure) as caught:
+        async with open_system(DynamicSupervisor(breaker=Broken("forget"))) as pool:
+            for actor in (a, b):
+                await pool.start_child(actor.child(restart="temporary"))
+            a.stop()
+            await trio.sleep(1)
+    assert caught.value.path.endswith("/a")
+    assert record.order == "+a1 +b1 -a1 -b1"

@@ -286,6 +286,35 @@ async def test_raised_while_being_stopped_it_is_reported_with_its_burden(make: M
     assert (report.exception is error, report.burden) == (True, "aborted")
 
 
+class Uncopied(BaseExceptionGroup[BaseException]):
+    """A group that makes no copies of itself."""
+
+    def derive(self, excs: Any) -> Any:
+        raise LookupError("there is only one")
+
+
+@pytest.mark.parametrize("errors", [[], [Boom("of the child")]], ids=["cancelled", "more"])
+@story
+async def test_a_group_that_cannot_be_split_is_taken_apart_all_the_same(
+    errors: list[Exception],
+) -> None:
+    async def child() -> None:
+        try:
+            await trio.sleep_forever()
+        except trio.Cancelled as cancelled:
+            raise Uncopied("both", [cancelled, *errors]) from None
+
+    # trio itself takes a group apart at the scope that was cancelled: that of the subsystem
+    sub = Child("sub", SystemSupervisor([Child("child", child)]), shutdown=0)
+    async with open_system([sub]) as tree:
+        handle = tree.find("sub/child")
+        await tree.terminate_child("sub")
+        report = handle.last_report
+    assert report is not None
+    assert report.failed is bool(errors)
+    assert report.cause is (errors[0] if errors else None)
+
+
 # Elsewhere
 
 
@@ -421,6 +450,15 @@ def test_our_own_errors_have_words_whatever_they_hold() -> None:
     assert str(Refused("one")) == "one"
     assert str(Refused("one", 2)) == "('one', 2)"
     assert (str(Refused()), repr(Refused("one"))) == ("", "Refused('one')")
+
+
+def test_ctrl_c_while_words_are_looked_for_is_no_lack_of_words() -> None:
+    class Struck(Exception):
+        def __str__(self) -> str:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        str(TooManyRestarts("path", 2, Struck()))
 
 
 def test_words_can_be_written_anywhere() -> None:
@@ -608,7 +646,7 @@ async def test_a_thread_fails_with_it(make: Make) -> None:
 )
 def test_a_process_hands_over_what_it_can(name: str) -> None:
     kind = odd.MAKERS[name]
-    whole, type_name, message, text = pickle.loads(call.told(caught_alone(kind)))
+    whole, type_name, message, text = pickle.loads(call.packed(caught_alone(kind)))
     assert isinstance(whole, bytes)
     assert type_name == name
     assert isinstance(message, str)

@@ -114,6 +114,8 @@ def test_reasons_are_equal_by_value() -> None:
     assert Normal(1) == Normal(1) != Normal(2)
     assert Aborted() == Aborted()
     assert Failed(error) == Failed(error) != Failed(ValueError())
+    assert Failed(error) != error
+    assert len({Failed(error), Failed(error), Failed(ValueError())}) == 2
     assert Normal() == Normal(None)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import trio
 
+from callers import Desk, busy, listed
 from listeners import listened
 from spry_py import (
     Backoff,
@@ -317,6 +318,69 @@ async def test_a_pause_that_ends_early_leaves_nothing(how: str, dynamic: bool) -
         "!",
         [(2, "Cancelled" if how == "cancel" else "Interrupted")],
     )
+
+
+@story
+async def test_a_pause_that_is_over_while_a_stop_is_under_way_is_followed_by_nothing() -> None:
+    late, record = Late(Boom()), Record()
+    slow = Actor(record, "slow", cleanup=9)
+
+    async def system(scope: Scope) -> None:
+        await scope.start_together(late.child(2, backoff=lambda state: 3.0), slow.child())
+
+    with trio.move_on_after(2):
+        async with open_system(system):
+            pass
+    assert trio.current_time() == 2 + 9
+    assert (late.record.facts, record.facts) == ([(1, "!")], [(0, "+slow1"), (11, "-slow1")])
+
+
+@pytest.mark.parametrize("over", ["start", "pause"])
+@story
+async def test_a_try_that_was_given_up_before_its_supervisor_got_to_it_is_not_made(
+    over: str,
+) -> None:
+    late, record = Late(Boom()), Record()
+    at, until = (0.5, 5.5) if over == "start" else (1.5, 6.5)
+    async with (
+        open_system([busy(record)], strategy="one_for_one") as handle,
+        trio.open_nursery() as nursery,
+    ):
+        desk = Desk(record, nursery)
+        child = late.child(2, backoff=lambda state: 2.0)
+        calling = desk.call("start", handle.start_child, child)
+        await trio.sleep(at)
+        desk.call("terminate", handle.terminate_child, "busy")
+        await trio.sleep(2)
+        calling.cancel()
+        await trio.sleep(99)
+        told = [(0, "hook"), (at + 2, "start:cancelled"), (until, "terminate:ok")]
+        assert (late.record.facts, record.facts) == ([(1, "!")], told)
+        assert listed(handle) == "busy=stopped"
+
+
+@story
+async def test_a_replay_that_tries_it_in_vain_leaves_the_pause_as_it_was() -> None:
+    late = Late(Boom(), Boom())
+    child = late.child(3, backoff=lambda state: 10.0)
+    declared: list[Child[Any]] = []
+
+    async def system(scope: Scope) -> None:
+        for one in declared:
+            await scope.start(one)
+
+    async with (
+        open_system(system, strategy="one_for_one", breaker=NeverRestart()) as handle,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(handle.start_child, child)
+        await trio.sleep(2)
+        declared.append(child)
+        with pytest.raises(ChildFailure):
+            await handle.replay()
+        assert handle.child("db").status == "starting"
+        await trio.sleep(99)
+        assert late.record.facts == [(1, "!"), (3, "!"), (12, "+")]
 
 
 @story

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
+from callers import Shy, listed
 from spry_py import (
     Child,
     ChildFailure,
@@ -311,3 +312,20 @@ async def test_a_scope_is_of_no_use_from_two_tasks_at_once() -> None:
         (2, "-b1"),
         (2, "-a1"),
     ]
+
+
+@story
+async def test_one_of_a_group_may_leave_itself_out() -> None:
+    record = Record()
+    (a,) = cast(record, "a", start_takes=2)
+    shy = Shy(record, "shy", ignores=(1,))
+    values: list[object] = []
+
+    async def system(scope: Scope) -> None:
+        values.append(await scope.start_together(shy.child(), a.child()))
+
+    async with open_system(system, strategy="one_for_one", breaker=Ledger(record)) as tree:
+        assert values == [(None, "a1")]
+        assert listed(tree) == "shy=ignored a=running"
+        await tree.replay()
+        assert values[1:] == [("shy2", "a1")]

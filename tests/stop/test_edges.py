@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Coroutine
 from typing import Any
 
 import pytest
@@ -416,3 +417,57 @@ async def test_a_termination_that_comes_during_a_restart_wins() -> None:
         desk.call("end", tree.terminate_child, "a")
         await trio.sleep(3)
         assert record.take_order() == "+a1 -a1 end:ok restart:SupervisorStopped"
+
+
+class Steps:
+    """What somebody's own awaitable may be made of: not a generator, and without a frame."""
+
+    def __init__(self, steps: Coroutine[Any, Any, object]) -> None:
+        self._steps: Any = steps.__await__()
+
+    def __await__(self) -> Any:
+        return self
+
+    def __iter__(self) -> Steps:
+        return self
+
+    def __next__(self) -> Any:
+        return next(self._steps)
+
+    def send(self, value: Any) -> Any:
+        return self._steps.send(value)
+
+    def throw(self, error: BaseException) -> Any:
+        return self._steps.throw(error)
+
+
+@story
+async def test_a_stack_goes_as_far_as_python_shows_it() -> None:
+    async def child() -> None:
+        await Steps(idle())
+
+    async with open_system([Child("a", child)]) as tree:
+        stack = tree.child("a").stack()
+    assert "in child\n    await Steps(idle())" in stack
+
+
+@story
+async def test_a_limit_of_a_supervisor_is_what_its_children_end_for_from_that_instant() -> None:
+    """trio cancels by itself, and nobody below the supervisor has been asked for anything yet."""
+    clock = trio.lowlevel.current_clock()
+    assert isinstance(clock, MockClock)
+    record = Record()
+
+    async def child(*, task_status: trio.TaskStatus[None]) -> None:
+        task_status.started()
+        record(str(current_context().settling_for))
+        await trio.sleep(1)
+        clock.jump(3)
+        record(str(current_context().settling_for))
+        await trio.sleep_forever()
+
+    sub = SystemSupervisor([Child("inner", SystemSupervisor([Child("a", child)]))])
+    children = [Child("sub", sub, run_timeout=2, restart="temporary")]
+    async with open_system(children) as tree:
+        assert (await tree.child("sub").wait()).failed
+    assert record.facts == [(0, "None"), (4, "limit")]

@@ -259,3 +259,31 @@ def test_the_span_of_a_delivery_cannot_fail_its_pipe(monkeypatch: pytest.MonkeyP
     with unraisable() as heard:
         play(main)
     assert (seen, len(heard)) == ([0, 1, 2], 1)
+
+
+def test_listeners_that_nothing_can_watch_are_reported_by_their_type() -> None:
+    class Slim:
+        __slots__ = ()
+
+        def __call__(self) -> None:
+            raise Boom
+
+    first, second = Slim(), Slim()
+    with unraisable() as heard:
+        assert [Guard(never)(one) for one in (first, second, first)] == [None, None, None]
+    assert [args.object for args in heard] == [first]
+
+
+def test_an_interrupt_out_of_a_record_about_what_children_do_goes_on() -> None:
+    class Interrupted(logging.Filter):
+        def filter(self, record: logging.LogRecord) -> bool:
+            raise KeyboardInterrupt
+
+    logger, interrupted = logging.getLogger("spry_py"), Interrupted()
+    logger.addFilter(interrupted)
+    try:
+        with unraisable() as heard, pytest.raises(KeyboardInterrupt):
+            write("a/b", logging.ERROR, "what happened", {})
+    finally:
+        logger.removeFilter(interrupted)
+    assert heard == []
