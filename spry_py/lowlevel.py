@@ -25,6 +25,7 @@ from spry_py._kernel.facts import Subscriber
 from spry_py._kernel.guard import guarded
 from spry_py._kernel.kept import Kept
 from spry_py._kernel.life import is_own
+from spry_py._kernel.root import on_root
 from spry_py._policy.breaker import allows
 from spry_py._policy.restart import may_recover
 from spry_py._program.run import open_subscribed, run_to_end
@@ -81,6 +82,7 @@ __all__ = [
     "log",
     "may_recover",
     "meter_provider",
+    "on_root",
     "open_subscribed",
     "out_of_group",
     "record",

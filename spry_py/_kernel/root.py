@@ -13,6 +13,7 @@ from spry_py._spec.errors import StartupFailure
 from spry_py._spec.termination import TerminationReport
 
 from .context import current_incarnation, enter_context
+from .guard import guarded
 from .here import refuse_without_trio
 from .incarnation import Incarnation
 from .life import live
@@ -24,6 +25,24 @@ if TYPE_CHECKING:
 
 # In the order of their beginnings; written by `run_root`, read by any thread.
 _living: dict[Tree, None] = {}
+
+
+# What is called when a root begins; written by `on_root`.
+_hearers: dict[object, Callable[[], object]] = {}
+
+
+def on_root(call: Callable[[], object]) -> Callable[[], None]:
+    """Have ``call`` called when a root begins, in its thread; returns what ends that.
+
+    Just before the boot, when `living_trees` has it already. What it raises is dropped.
+    """
+    mark = object()
+    _hearers[mark] = call
+
+    def undo() -> None:
+        _hearers.pop(mark, None)
+
+    return undo
 
 
 def living_trees() -> list[Tree]:
@@ -82,6 +101,8 @@ async def run_root(
     incarnation = tree.incarnation
     _tie(incarnation, host)
     _living[tree] = None
+    for hearer in list(_hearers.values()):
+        guarded(hearer)
     enter_context(None)  # the two that serve the tree are not the host's own tasks
     try:
         async with trio.open_nursery() as outside:

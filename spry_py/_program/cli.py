@@ -21,7 +21,9 @@ from spry_py._spec.termination import Aborted, TerminationReport
 from spry_py._telemetry.attributes import library_version
 from spry_py._telemetry.tracebacks import traceback_of
 
+from .beside import Beside, Place, observer_of
 from .finding import UsageError, load
+from .looking import add_looking, is_looking, look
 from .printer import Printer
 from .run import Signals, exporting_to, run_tree
 from .story import Story
@@ -43,13 +45,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(given)
     if options.command == "incidents":
         return retell(options.source, options.verbose)
+    if is_looking(options):
+        return look(options)
     try:
         supervisor, name = load(options.system, rest)
         exporting = _exporting(options.traces, name)
     except (UsageError, OSError) as error:
         _complain(f"spry-py: {error}", error.__cause__)
         return USAGE_ERROR
-    return _run(supervisor, name, options.seconds, exporting)
+    return _run(supervisor, name, options.seconds, exporting, observer_of(options.observe))
 
 
 def _exporting(traces: str, name: str) -> Exporting | None:
@@ -63,10 +67,10 @@ def _exporting(traces: str, name: str) -> Exporting | None:
 
 def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
     """Our arguments, and those behind ``--`` for the system."""
-    if "--" not in arguments:
-        return arguments, []
-    at = arguments.index("--")
-    return arguments[:at], arguments[at + 1 :]
+    at = arguments.index("--") if "--" in arguments else len(arguments)
+    # the port is joined to it by =, or what follows would be taken for one
+    ours = ["--observe=" if word == "--observe" else word for word in arguments[:at]]
+    return ours, arguments[at + 1 :]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -74,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"spry-py {library_version()}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     _add_incidents(commands)
+    add_looking(commands)
     run = commands.add_parser(
         "run",
         help="run a tree and tell what happens in it",
@@ -108,6 +113,16 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="stop the tree in order after so many seconds",
     )
+    run.add_argument(
+        "--observe",
+        type=_port,
+        default=False,
+        metavar="[=PORT]",
+        help=(
+            "let `spry-py ps`, `tree` and so on look into the tree; with a port (0: any that is "
+            "free), a browser as well"
+        ),
+    )
     return parser
 
 
@@ -136,11 +151,27 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _port(text: str) -> bool | int:
+    """A port, or whether there is an observer at all."""
+    if not text:
+        return True
+    try:
+        observer_of(port := int(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port") from None
+    # 0 and 1 are ports as well
+    return port
+
+
 # Running it
 
 
 def _run(
-    supervisor: Supervisor[Any], name: str, seconds: float, exporting: Exporting | None
+    supervisor: Supervisor[Any],
+    name: str,
+    seconds: float,
+    exporting: Exporting | None,
+    observer: Beside | None,
 ) -> int:
     with suppress(AttributeError, ValueError):
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
@@ -153,11 +184,24 @@ def _run(
     def on_started(handle: SystemHandle) -> None:
         printer.print(f"\n{handle.render()}\n")
 
+    # whether the observer had a place, or the boot was not begun
+    is_placed = observer is None
+
+    def on_place(place: Place) -> None:
+        nonlocal is_placed
+        is_placed = True
+        printer.print(f"observer: {place.url or place.socket}")
+
     try:
-        report = run_tree(supervisor, exporting, on_started, seconds, signals, story, name)
+        report = run_tree(
+            supervisor, exporting, on_started, seconds, signals, story, name, observer, on_place
+        )
     except KeyboardInterrupt:
         return 130
     except Exception as error:
+        if not is_placed:
+            _complain(f"spry-py: --observe: {error}")
+            return USAGE_ERROR
         _report_failure(error)
         return 1
     finally:

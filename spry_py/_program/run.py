@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack, overload
 
 import trio
@@ -27,6 +28,8 @@ from spry_py._spec.check import Block
 from spry_py._spec.child import Child, Supervisor
 from spry_py._spec.errors import Interrupted, out_of_group
 from spry_py._spec.termination import TerminationReport
+
+from .beside import Beside, Place, beside, observer_of, print_url
 
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
@@ -224,7 +227,10 @@ class _OpenSystem(Block[Any]):
 
 @overload
 def run(
-    system: Supervisor[Any], *, traces: str | os.PathLike[str] | None = None
+    system: Supervisor[Any],
+    *,
+    traces: str | os.PathLike[str] | None = None,
+    observe: bool | int | Beside = False,
 ) -> TerminationReport: ...
 
 
@@ -233,6 +239,7 @@ def run(
     system: System | Sequence[Child[Any]],
     *,
     traces: str | os.PathLike[str] | None = None,
+    observe: bool | int | Beside = False,
     **options: Unpack[SystemOptions],
 ) -> TerminationReport: ...
 
@@ -241,6 +248,7 @@ def run(
     system: System | Sequence[Child[Any]] | Supervisor[Any],
     *,
     traces: str | os.PathLike[str] | None = None,
+    observe: bool | int | Beside = False,
     **options: Any,
 ) -> TerminationReport:
     """Run a tree as the whole program, until it ends or is told to.
@@ -252,10 +260,16 @@ def run(
 
     ``traces`` says where the telemetry goes, as for `spry_py.telemetry.configure`, under the root's
     name. What is left of it at the end, however that comes, is sent within 2 seconds.
+
+    ``observe`` lets people look into the tree while it runs, from before its boot to after its end:
+    ``True`` by a socket, for ``spry-py ps`` and its like; a port by a page for a browser as well,
+    whose URL is printed on stderr; or a `spry_py.observer.Observer`. Raises `OSError` before the
+    boot where there is no place for it, and `RuntimeError` without the extra ``observer``.
     """
     supervisor = as_supervisor(system, options)
+    observer = observer_of(observe)
     exporting = None if traces is None else exporting_to(traces, supervisor.name)
-    return run_tree(supervisor, exporting)
+    return run_tree(supervisor, exporting, observer=observer)
 
 
 def exporting_to(traces: str | os.PathLike[str], name: str) -> Exporting:
@@ -274,10 +288,13 @@ def run_tree(
     signals: Signals | None = None,
     listener: Any = None,
     name: str | None = None,
+    observer: Beside | None = None,
+    on_place: Callable[[Place], object] = print_url,
 ) -> TerminationReport:
     """`run`, with more to watch: what to call when it is up, and when to stop it.
 
     ``listener`` is offered each event of the tree, from the first on. ``name`` is that of the root.
+    ``on_place`` is given the place of the observer before the boot.
     """
     taken = signals if signals is not None else Signals()
 
@@ -290,8 +307,9 @@ def run_tree(
             if taken.count:
                 taken.stop()  # a signal came before there was anything to stop
 
+        root = partial(run_root, supervisor, name or supervisor.name, on_started, on_tree)
         try:
-            return await run_root(supervisor, name or supervisor.name, on_started, on_tree)
+            return await beside(observer, on_place, root)
         finally:
             taken.tree = None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ import trio
 from spry_py import ChildHandle, SpryError
 from spry_py.lowlevel import log
 
+from .lingering import Linger
 from .rights import Action
 from .tree import Json, shown
 from .trees import Trees
@@ -20,6 +22,8 @@ from .trees import Trees
 PATIENCE: Final = 30.0
 # actions that are under way at the same time
 MOST: Final = 64
+# what is left to actions, and to the replies to them, when the observer is cancelled
+LINGERS: Final = 1.0
 _DOWN: Final = ("done", "stopped", "ignored")
 
 
@@ -44,7 +48,9 @@ class Actions:
         outcome: list[tuple[int, Json]] = []
         is_over = trio.Event()
         self._under_way += 1
-        self._nursery.start_soon(self._carry_out, action, path, asker, outcome, is_over)
+        # of a stop of the whole program the asker is still to be told
+        deed = partial(self._carry_out, action, path, asker, outcome, is_over)
+        self._nursery.start_soon(Linger(LINGERS).run, deed)
         with trio.move_on_after(PATIENCE):
             await is_over.wait()
         if outcome:

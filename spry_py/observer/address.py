@@ -55,7 +55,7 @@ def check_directory(place: Path) -> None:
         mode = stat.S_IMODE(found.st_mode)
         raise PermissionError(
             errno.EPERM,
-            f"the directory must be open to us alone (0700, not {mode:04o})",
+            f"the directory must be for us alone (0700, not {mode:04o})",
             str(place),
         )
 

@@ -29,15 +29,15 @@ from spry_py.events import (
     SystemStarted,
     SystemStopped,
 )
+from spry_py.lowlevel import on_root
 
 from .facts import fact_of
 from .tree import SLICE, Json, as_json, node_of, nodes_below
 from .trees import Trees
 
 PERIOD: Final = 0.25
-# how often all is looked through, seconds; and how often for new roots while no one looks
+# how often all is looked through, seconds
 _THOROUGH: Final = 10.0
-_IDLE: Final = 1.0
 # the share of real time that looking may take, as one part of so many
 _SHARE: Final = 10
 # restarts are shown for so many seconds, and so many of them
@@ -94,7 +94,6 @@ class Changes:
     def __init__(self, trees: Trees) -> None:
         self._trees = trees
         self.viewers: set[Viewer] = set()
-        self._has_viewers = trio.Event()
         # each node as it was last sent, parents first; empty while no one looks
         self._known: dict[str, str] = {}
         self._is_known = trio.Event()
@@ -105,6 +104,8 @@ class Changes:
         self._facts_lost = 0
         self._recent: dict[str, deque[float]] = {}
         self._listening: set[SystemHandle] = set()
+        # one looks, or a root has begun
+        self._awoken = trio.Event()
         # events were lost, or the order has changed: all is to be sent again
         self._has_lost = False
         # seconds of real time that the last round of looking took
@@ -116,14 +117,13 @@ class Changes:
         """One more looks."""
         viewer = Viewer()
         self.viewers.add(viewer)
-        self._has_viewers.set()
+        self._awoken.set()
         return viewer
 
     def leave(self, viewer: Viewer) -> None:
         """One has seen enough."""
         self.viewers.discard(viewer)
         if not self.viewers:
-            self._has_viewers = trio.Event()
             self._is_known = trio.Event()
             self._known.clear()
             self._facts.clear()
@@ -150,6 +150,17 @@ class Changes:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen to all trees, and tell those who look, until cancelled."""
         self._listening.clear()
+        token = trio.lowlevel.current_trio_token()
+        undo = on_root(lambda: token.run_sync_soon(self._awake))
+        try:
+            await self._run(task_status)
+        finally:
+            undo()
+
+    def _awake(self) -> None:
+        self._awoken.set()
+
+    async def _run(self, task_status: trio.TaskStatus[None]) -> None:
         last = -math.inf
         async with trio.open_nursery() as nursery:
             self._find_new(nursery)
@@ -157,8 +168,8 @@ class Changes:
             while True:
                 if not self.viewers:
                     last = -math.inf
-                    with trio.move_on_after(_IDLE):
-                        await self._has_viewers.wait()
+                    await self._awoken.wait()
+                self._awoken = trio.Event()
                 self._find_new(nursery)
                 if self.viewers:
                     last = self._doubt_all_since(last)

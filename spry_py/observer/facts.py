@@ -18,6 +18,7 @@ def fact_of(event: events.Event, path: str) -> Json:
         "at": number(event.at),
         "time": number(event.time),
         "path": path,
+        "incident": event.incident,
         "type": type(event).__name__,
         "text": shown(_SENTENCES.get(type(event), _name_alone)(event)),
     }
@@ -46,6 +47,10 @@ def _start_failed(event: Any) -> str:
     return f"failed to start: {tell(exception) if exception is not None else 'it was cancelled'}"
 
 
+def _closed(event: Any) -> str:
+    return f"incident {event.incident} is over after {event.seconds:.3g} s: {event.outcome}"
+
+
 def _scheduled(event: Any) -> str:
     when = f"in {event.delay:g} s" if event.delay else "now"
     return f"will be restarted {when} (attempt {event.attempt})"
@@ -67,5 +72,7 @@ _SENTENCES: Final[dict[type[events.Event], Callable[[Any], str]]] = {
     events.SystemTeardown: lambda event: "stops all its children",
     events.SystemStopped: lambda event: "has ended, and nothing below it is alive",
     events.Escalated: lambda event: f"gives up: {tell(event.error)}",
+    events.IncidentOpened: lambda event: f"incident {event.incident} begins",
+    events.IncidentClosed: _closed,
     events.EventsLost: lambda event: f"{event.count} events are missing here",
 }

@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final, cast
@@ -18,8 +19,9 @@ from spry_py import SpryError
 from spry_py._http import Limits, Reply, Request, Send, converse
 from spry_py.lowlevel import library_version, log, tell
 
-from .actions import Actions, error_of
+from .actions import LINGERS, Actions, error_of
 from .changes import Changes, Viewer, moment
+from .lingering import Linger
 from .rights import ACTIONS, Action, Rights, refusal
 from .tree import SLICE, Json, as_json, detail_of, nodes_below, shown, shown_lines
 from .trees import Trees
@@ -28,7 +30,7 @@ from .trees import Trees
 MOST_CONNECTIONS: Final = 64
 MOST_VIEWERS: Final = 32
 # a sign of life for those who wait for changes, seconds
-_SIGN: Final = 5.0
+_SIGN: Final = 1.0
 _SAFE: Final = (
     ("Cache-Control", "no-store"),
     ("Referrer-Policy", "no-referrer"),
@@ -55,11 +57,15 @@ class Server:
     ) -> None:
         """Serve one connection. Nothing comes out of it but a cancellation."""
 
+        linger = Linger()
+
         async def answer(request: Request) -> Reply:
+            if request.path.startswith("/do/"):
+                linger.seconds = LINGERS
             return await self.answer(request, rights, asker)
 
         try:
-            await converse(stream, answer, _refused, limits)
+            await linger.run(partial(converse, stream, answer, _refused, limits))
         except Exception as error:
             log("", logging.WARNING, f"the observer could not serve {asker}: {tell(error)}")
 

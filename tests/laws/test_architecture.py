@@ -29,7 +29,7 @@ ROOMS: Final = (
     ("_incidents", "otlp reading model rows timeline prose command"),
     ("_export", "otlp log_bridge captured"),
     ("telemetry", ""),
-    ("_program", "run printer story finding cli"),
+    ("_program", "beside run printer story finding looking cli"),
     ("events", ""),
     ("lowlevel", ""),
 )

@@ -132,7 +132,7 @@ async def refusal(kind: type[OSError], place: Path) -> str:
 def test_a_directory_that_others_may_enter(place: Path) -> None:
     place.mkdir(mode=0o755)
     text = trio.run(refusal, PermissionError, place)
-    assert text == "the directory must be open to us alone (0700, not 0755)"
+    assert text == "the directory must be for us alone (0700, not 0755)"
 
 
 def test_a_link_to_a_directory(place: Path, tmp_path: Path) -> None:
