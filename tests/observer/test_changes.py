@@ -47,7 +47,7 @@ async def test_a_crash_with_its_backoff() -> None:
             "top/a incident 1 begins",
             "top/a will be restarted in 2.1 s (attempt 1)",
         ]
-        kind, data = await events.next()
+        kind, data = await events.of("changes", "tree")
         assert (kind, data["now"]) == ("changes", 2.25)
         assert statuses(data) == {"top/a": "running"}
         assert data["nodes"][0]["recent"] == [2.1]
