@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import gc
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import pytest
 import trio
 
 import spry_py
+from hosts import Notes, for_ever, in_asyncio
 from spry_py import (
     Child,
     ChildFailure,
@@ -39,58 +39,6 @@ from spry_py.aio import (
     task,
 )
 from stories import HANGS, Boom
-
-
-def in_asyncio(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:
-    """Run a test in asyncio, in debug mode; it must end, and leave no task and no guest behind."""
-
-    @functools.wraps(test)
-    def tell() -> None:
-        async def main() -> None:
-            async with asyncio.timeout(HANGS):
-                await test()
-            assert asyncio.all_tasks() == {asyncio.current_task()}, "a task was left"
-            assert not trio.lowlevel.in_trio_run(), "a guest was left"
-            own = asyncio.current_task()
-            assert own is not None
-            assert own.cancelling() == 0
-
-        asyncio.run(main(), debug=True)
-
-    return tell
-
-
-class Notes:
-    """What has happened, in order; and children that write it down."""
-
-    def __init__(self) -> None:
-        self.words: list[str] = []
-
-    def __call__(self, word: str) -> None:
-        self.words.append(word)
-
-    def child(self, key: str, **options: Any) -> Child[Any]:
-        return Child(key, task(self.live, key), **options)
-
-    async def live(self, key: str) -> None:
-        self(f"+{key}")
-        try:
-            async with cancel_on_settle():
-                started(key)
-                await asyncio.get_running_loop().create_future()
-            # whoever is stopped at the same time would write between
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-        finally:
-            self(f"-{key}")
-
-    def system(self, keys: str = "abc") -> list[Child[Any]]:
-        return [self.child(key) for key in keys]
-
-
-async def for_ever() -> None:
-    await asyncio.get_running_loop().create_future()
-
 
 UP_AND_DOWN = ["+a", "+b", "+c", "-c", "-b", "-a"]
 
