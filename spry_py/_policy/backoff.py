@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
-
-import tenacity
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from spry_py._spec.check import check_answer, check_callable, check_no_class, check_seconds
 
-Wait: TypeAlias = Callable[[tenacity.RetryCallState], float]
+if TYPE_CHECKING:
+    import tenacity
+
+Wait: TypeAlias = "Callable[[tenacity.RetryCallState], float]"
 """A tenacity wait strategy, such as ``tenacity.wait_exponential(max=30)``."""
 
 RESET_AFTER = 60.0
@@ -62,6 +63,8 @@ def reset_after(wait: Wait) -> float:
 
 def is_recoverable(recoverable: Callable[[Any], object], exception: BaseException) -> bool:
     """Ask a tenacity retry strategy, or a predicate of the exception."""
+    import tenacity  # noqa: PLC0415 - most programs come without it
+
     is_strategy = isinstance(recoverable, tenacity.retry_base)
     result = recoverable(_call_state(1, exception) if is_strategy else exception)
     name = getattr(recoverable, "__qualname__", None) or type(recoverable).__qualname__
@@ -69,6 +72,8 @@ def is_recoverable(recoverable: Callable[[Any], object], exception: BaseExceptio
 
 
 def _call_state(attempt: int, exception: BaseException | None) -> tenacity.RetryCallState:
+    import tenacity  # noqa: PLC0415 - most programs come without it
+
     state = tenacity.RetryCallState(tenacity.Retrying(), None, (), {})
     state.attempt_number = attempt
     future = tenacity.Future(attempt)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from spry_py._spec.errors import sole_leaf_of
@@ -21,6 +20,9 @@ SCOPE: Final = "spry_py"
 @cache
 def library_version() -> str:
     """The version of the installed distribution."""
+    # reads files, and costs as much to import as a tenth of trio
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415
+
     try:
         return version(SCOPE)
     except PackageNotFoundError:  # pragma: no cover - run from a tree that was never installed

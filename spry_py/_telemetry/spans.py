@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
 from opentelemetry import context as otel_context
-from opentelemetry import propagate, trace
+from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, Span, SpanContext, Status, StatusCode
 
@@ -388,6 +388,9 @@ def _links(kind: str, context: SpanContext | None) -> Sequence[Link]:
 
 def inject(headers: dict[str, str], context: SpanContext | None = None) -> None:
     """Write what a span, and what the present context carries besides, reads like in headers."""
+    # finds the propagators that are installed, which costs files to read
+    from opentelemetry import propagate  # noqa: PLC0415
+
     around = None
     if context is not None:
         around = trace.set_span_in_context(trace.NonRecordingSpan(context))
