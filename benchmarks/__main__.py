@@ -20,6 +20,7 @@ from . import (
     events,
     flat,
     flood,
+    guest,
     interrupts,
     memory,
     restart,
@@ -43,6 +44,7 @@ FIGURES: dict[str, Callable[[Options], Iterator[Row]]] = {
     "telemetry": telemetry.rows,
     "interrupts": interrupts.rows,
     "flood": flood.rows,
+    "guest": guest.rows,
 }
 
 
