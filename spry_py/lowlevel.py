@@ -21,6 +21,10 @@ from spry_py._handles.context import (
     kept_for,
     supervisor_of,
 )
+from spry_py._incidents.model import Attempt, Failure, Incident, Step, Story
+from spry_py._incidents.prose import sentences
+from spry_py._incidents.reading import Raised
+from spry_py._incidents.timeline import picture
 from spry_py._kernel.facts import Subscriber
 from spry_py._kernel.guard import guarded
 from spry_py._kernel.kept import Kept
@@ -50,15 +54,21 @@ from spry_py._telemetry.spans import record
 
 __all__ = [
     "SCOPE",
+    "Attempt",
     "Block",
+    "Failure",
+    "Incident",
     "Kept",
     "Kind",
+    "Raised",
     "StageOptions",
     "Start0",
     "Start1",
     "Start2",
     "Start3",
     "Start4",
+    "Step",
+    "Story",
     "Subscriber",
     "Supervisor",
     "add_stack",
@@ -85,9 +95,11 @@ __all__ = [
     "on_root",
     "open_subscribed",
     "out_of_group",
+    "picture",
     "record",
     "repr_of_fields",
     "run_to_end",
+    "sentences",
     "sole_leaf_of",
     "supervisor_of",
     "tell",

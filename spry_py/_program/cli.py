@@ -23,7 +23,7 @@ from spry_py._telemetry.tracebacks import traceback_of
 
 from .beside import Beside, Place, observer_of
 from .finding import UsageError, load
-from .looking import add_looking, is_looking, look
+from .looking import add_looking, add_target, is_looking, look
 from .printer import Printer
 from .run import Signals, exporting_to, run_tree
 from .story import Story
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given, rest = _split(list(sys.argv[1:] if arguments is None else arguments))
     options = _parser().parse_args(given)
-    if options.command == "incidents":
+    if options.command == "incidents" and options.source is not None:
         return retell(options.source, options.verbose)
     if is_looking(options):
         return look(options)
@@ -129,17 +129,23 @@ def _parser() -> argparse.ArgumentParser:
 def _add_incidents(commands: Any) -> None:
     incidents = commands.add_parser(
         "incidents",
-        help="tell what went wrong, from the spans of a tree",
-        description="Tell each incident in a file of spans: what failed, and what was done then.",
+        help="tell what went wrong, from the spans of a tree, or in a running one",
+        description=(
+            "Tell each incident in a file of spans, or of a process that runs with --observe: what "
+            "failed, and what was done then."
+        ),
     )
     incidents.add_argument(
         "source",
+        nargs="?",
         metavar="FILE|URL",
         help="the JSON lines that `spry-py run --traces PATH` wrote; - for standard input",
     )
     incidents.add_argument(
         "-v", "--verbose", action="store_true", help="whole tracebacks, and nothing left out"
     )
+    add_target(incidents)
+    incidents.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _seconds(text: str) -> float:

@@ -43,7 +43,7 @@ def add_target(command: argparse.ArgumentParser) -> None:
 
 def is_looking(options: argparse.Namespace) -> bool:
     """Whether these options are one of those commands."""
-    return options.command in _COMMANDS
+    return options.command in _COMMANDS or options.command == "incidents"
 
 
 def look(options: argparse.Namespace) -> int:

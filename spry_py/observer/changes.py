@@ -32,6 +32,7 @@ from spry_py.events import (
 from spry_py.lowlevel import on_root
 
 from .facts import fact_of
+from .incidents import Incidents
 from .tree import SLICE, Json, as_json, node_of, nodes_below
 from .trees import Trees
 
@@ -91,8 +92,11 @@ class Viewer:
 class Changes:
     """The trees as those who look have been told, and what has happened to them since."""
 
-    def __init__(self, trees: Trees) -> None:
+    def __init__(self, trees: Trees, history: int) -> None:
         self._trees = trees
+        self.incidents = Incidents(trees, history)
+        # what has happened last, as it is sent
+        self._history: deque[Json] = deque(maxlen=history)
         self.viewers: set[Viewer] = set()
         # each node as it was last sent, parents first; empty while no one looks
         self._known: dict[str, str] = {}
@@ -205,10 +209,13 @@ class Changes:
     def _note(self, event: Event, path: str, name: str) -> None:
         if isinstance(event, ChildStarting) and event.incarnation > 1:
             self._note_restart(path, event.at)
+        self.incidents.note(event, path, name)
+        fact = fact_of(event, path)
+        self._history.append(fact)
         if not self.viewers:
             return
         if len(self._facts) < _MOST_FACTS:
-            self._facts.append(fact_of(event, path))
+            self._facts.append(fact)
         else:
             self._facts_lost += 1
         if isinstance(event, EventsLost):
@@ -337,6 +344,10 @@ class Changes:
         recent = self._recent.get(node["path"], ())
         node["recent"] = [round(at, 3) for at in recent if at > earliest]
         return node
+
+    def history_of(self, path: str) -> list[Json]:
+        """What has happened to a child, oldest first, as far as it is still known."""
+        return [fact for fact in self._history if fact["path"] == path][-_MOST_FACTS:]
 
     async def _pause(self, began: float) -> None:
         """Let others run, after a slice that ``began`` at that moment of real time."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator
@@ -130,6 +131,26 @@ def _fact_line(fact: dict[str, Any]) -> str:
     return f"{moment}.{int(fact['time'] * 1000) % 1000:03d}  {shown(fact['path'])} {fact['text']}"
 
 
+def _incidents(options: Namespace) -> Lines:
+    reply = _client(options).get("/incidents")
+    if options.json:
+        return [_as_json(reply)]
+    # the latest is the last to be read
+    told = [line for story in reversed(reply["incidents"]) for line in _story_lines(story)]
+    return told or ["no incidents"]
+
+
+def _story_lines(story: dict[str, Any]) -> Iterator[str]:
+    moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(story["began"]))
+    yield f"━━ {moment} ━━ {shown(story['path'])}"
+    yield from textwrap.wrap(
+        " ".join(story["sentences"]), 94, initial_indent="  ", subsequent_indent="  "
+    )
+    yield ""
+    yield from story["picture"]
+    yield ""
+
+
 # Doing
 
 
@@ -143,6 +164,7 @@ _COMMANDS: Final[dict[str, Callable[[Namespace], Lines]]] = {
     "tree": _tree,
     "stack": _stack,
     "events": _events,
+    "incidents": _incidents,
     "restart": _do,
     "terminate": _do,
     "replay": _do,

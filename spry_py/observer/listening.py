@@ -56,17 +56,19 @@ async def observe(
             stack.callback(listener.close)
             doors.append(Door(listener, Rights(frozenset(observer.allow), token)))
             url = f"http://127.0.0.1:{listener.getsockname()[1]}/#token={token}"
-        await _serve(doors, Address(None if path is None else str(path), url), root, task_status)
+        address = Address(None if path is None else str(path), url)
+        await _serve(doors, address, root, observer.history, task_status)
 
 
 async def _serve(
     doors: list[Door],
     address: Address,
     root: SystemHandle | None,
+    history: int,
     task_status: trio.TaskStatus[Address],
 ) -> None:
     trees = Trees(roots if root is None else lambda: (root,))
-    changes = Changes(trees)
+    changes = Changes(trees, history)
     async with trio.open_nursery() as nursery:
         server = Server(trees, changes, Actions(trees, nursery), address.url)
         if address.socket is not None:

@@ -28,6 +28,7 @@ ROUTES: Final = {
     "/child": "GET",
     "/events": "GET",
     "/stack": "GET",
+    "/incidents": "GET",
     **{f"/do/{action}": "POST" for action in ACTIONS},
 }
 

@@ -21,6 +21,7 @@ from spry_py.lowlevel import library_version, log, tell
 
 from .actions import LINGERS, Actions, error_of
 from .changes import Changes, Viewer, moment
+from .incidents import MOST_TOLD, story_as_json
 from .lingering import Linger
 from .rights import ACTIONS, Action, Rights, refusal
 from .tree import SLICE, Json, as_json, detail_of, nodes_below, shown, shown_lines
@@ -123,7 +124,16 @@ class Server:
     async def _child(self, request: Request, rights: Rights) -> Reply:
         path = _path_of(request)
         info = self._trees.find(path).info()
-        return _json(HTTPStatus.OK, self._changes.node(info, path) | detail_of(info))
+        told = {"history": self._changes.history_of(path)}
+        return _json(HTTPStatus.OK, self._changes.node(info, path) | detail_of(info) | told)
+
+    async def _incidents(self, request: Request, rights: Rights) -> Reply:
+        told: list[str] = []
+        for story in self._changes.incidents.stories()[:MOST_TOLD]:
+            told.append(as_json(story_as_json(story)))
+            await trio.lowlevel.checkpoint()
+        body = f'{{{moment()},"incidents":[{",".join(told)}]}}'
+        return Reply(HTTPStatus.OK, body.encode(), headers=_SAFE)
 
     async def _stack(self, request: Request, rights: Rights) -> Reply:
         path = _path_of(request)
@@ -160,6 +170,7 @@ class Server:
         "/child": _child,
         "/stack": _stack,
         "/events": _events,
+        "/incidents": _incidents,
     }
 
 

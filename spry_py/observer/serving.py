@@ -33,6 +33,7 @@ class Observer:
     - ``allow``: what may be done over that port: any of ``"restart"``, ``"terminate"``,
       ``"replay"``, ``"stop"``. Nothing by default.
     - ``token``: 16 to 200 letters, digits or any of ``._~-``; a new random one unless given.
+    - ``history``: how many facts, and how many incidents, are kept.
 
     Raises `TypeError` or `ValueError`, naming the field, the value and what is allowed.
     """
@@ -41,6 +42,7 @@ class Observer:
     port: int | None = None
     allow: Collection[str] = ()
     token: str | None = field(default=None, repr=False)
+    history: int = 1000
 
     def __post_init__(self) -> None:
         if not isinstance(self.socket, bool):
@@ -54,6 +56,7 @@ class Observer:
         _check_allow(self.allow)
         if self.token is not None:
             check_token(self.token)
+        check_count("Observer", "history", self.history, least=1)
 
     async def __call__(
         self,
@@ -88,6 +91,7 @@ async def serve(
     port: int | None = None,
     allow: Collection[str] = (),
     token: str | None = None,
+    history: int = 1000,
     task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Let people look into a tree from outside, until cancelled::
@@ -104,5 +108,5 @@ async def serve(
     never touches a tree. Cancelling it closes all connections and removes the socket. After
     Erlang's ``observer``.
     """
-    observer = Observer(socket, port, allow, token)
+    observer = Observer(socket, port, allow, token, history)
     await observer(root, task_status=task_status)

@@ -150,10 +150,10 @@ class Events:
 
 
 @asynccontextmanager
-async def observed(root: SystemHandle | None = None) -> AsyncIterator[Outside]:
+async def observed(root: SystemHandle | None = None, history: int = 1000) -> AsyncIterator[Outside]:
     """An observer of a tree, or of all that there are, for the duration of a block."""
     trees = Trees(roots if root is None else lambda: (root,))
-    changes = Changes(trees)
+    changes = Changes(trees, history)
     async with trio.open_nursery() as nursery:
         server = Server(trees, changes, Actions(trees, nursery))
         await nursery.start(changes.run)

@@ -155,6 +155,20 @@ def test_events_are_lines_until_the_reader_leaves(shop: Observed, place: Path) -
         reader.process.kill()
 
 
+def test_incidents_are_told_as_those_in_a_file(
+    shop: Observed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shop.order("fail")
+    while not (found := Said(capsys, "incidents", "--json").json["incidents"]):
+        time.sleep(0.05)
+    shop.order("")
+    assert {one["path"] for one in found} == {"shop/flap"}
+    text = Said(capsys, "incidents", "--pid", str(shop.pid)).out
+    assert text.startswith("━━ 2")
+    assert "shop/flap, a permanent worker, failed" in text
+    assert "✓ healthy again" in text
+
+
 # Doing
 
 

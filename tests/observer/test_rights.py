@@ -187,6 +187,7 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"socket": False}, ValueError, "without socket=True it needs a port"),
     ({"allow": "stop"}, TypeError, "allow must be a collection of 'restart', 'terminate'"),
     ({"allow": ["kill"]}, ValueError, "allow may hold 'restart', .*, not 'kill'"),
+    ({"history": 0}, ValueError, "history must be an int, 1 or more, not 0"),
     ({"token": b"x" * 20}, TypeError, "token must be a str or None, not bytes"),
     ({"token": "short"}, ValueError, "token must be 16 to 200 letters"),
     ({"token": "with a blank in the midst"}, ValueError, "it is not shown here"),
