@@ -44,12 +44,14 @@ import trio
 
 from spry_py.lowlevel import check_count
 
+from .channel import Channel
 from .failed import ProcessFailed, RemoteFailure
 from .order import PROGRAM, Order
 from .ready import Line, Notify, Port
 from .run import AtOnce, Plan, Process, Run
 
 __all__ = [
+    "Channel",
     "Command",
     "Function",
     "Process",
@@ -126,6 +128,7 @@ class Function:
     args: tuple[Any, ...] = field(hash=False)
     env: tuple[tuple[str, str], ...] | None = None
     cwd: str | None = None
+    channel: bool = False
 
     async def __call__(
         self, *, task_status: trio.TaskStatus[Process[Any]] = trio.TASK_STATUS_IGNORED
@@ -134,7 +137,7 @@ class Function:
 
         Cancelling it kills the process at once.
         """
-        order = Order(self.fn, self.args)
+        order = Order(self.fn, self.args, has_channel=self.channel)
         plan = Plan(PROGRAM, (_name_of(self.fn),), _mapping(self.env), self.cwd, None, order)
         await Run(plan).live(task_status)
         return None if order.returned is None else pickle.loads(order.returned)
@@ -214,6 +217,7 @@ def process(
     *args: Any,
     env: Mapping[str, str] | None = None,
     cwd: Word | None = None,
+    channel: bool = False,
 ) -> Function:
     """A Python function as a child, in a process of its own: ``Child("sum", process(fn, 1, 2))``.
 
@@ -227,6 +231,10 @@ def process(
     SIGTERM raises `SystemExit` in it, so that its ``finally`` blocks run, unless it sets a handler
     of its own. ``env`` and ``cwd`` as for `command`. The trace goes on: the start of the child is
     the current span of the function.
+
+    With ``channel`` messages go both ways: the function takes a parameter ``channel`` (a
+    `Channel`), and `Process` has ``send``, ``receive`` and ``async for``. A message is pickled;
+    what a process has not received when it dies is lost, and logged by its number.
 
     Raises `TypeError` for what cannot be pickled, and for an async function.
     """
@@ -246,7 +254,14 @@ def process(
             f"process: fn and args must be picklable, as functions at the top of a module are, but "
             f"{fn!r} with {args!r} is not: {exception}"
         ) from exception
-    return Function(fn, args, _items("process", env), _directory("process", cwd))
+    if not isinstance(channel, bool):
+        raise TypeError(f"process: channel must be True or False, not {channel!r}")
+    if channel and not _takes_channel(fn):
+        raise TypeError(
+            f"process: with channel=True the function must take a parameter channel, and {fn!r} "
+            "does not"
+        )
+    return Function(fn, args, _items("process", env), _directory("process", cwd), channel)
 
 
 def line(pattern: str | re.Pattern[str]) -> Line:
@@ -290,6 +305,15 @@ def _is_async(fn: Any) -> bool:
         fn = fn.func
     kinds = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
     return any(is_one(it) for is_one in kinds for it in (fn, type(fn).__call__))
+
+
+def _takes_channel(fn: Callable[..., object]) -> bool:
+    try:
+        parameters = inspect.signature(fn).parameters.values()
+    except (TypeError, ValueError):
+        # some builtins do not say
+        return False
+    return any(it.name == "channel" or it.kind is it.VAR_KEYWORD for it in parameters)
 
 
 def _word(owner: str, name: str, word: object) -> str:
@@ -341,5 +365,5 @@ def _name_of(fn: Callable[..., object]) -> str:
 
 
 # where users import them from
-for _public in (Process, ProcessFailed, RemoteFailure):
+for _public in (Channel, Process, ProcessFailed, RemoteFailure):
     _public.__module__ = __name__

@@ -17,7 +17,9 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from importlib.machinery import PathFinder
+from importlib.util import module_from_spec
 from types import ModuleType, TracebackType
 from typing import Any
 
@@ -27,8 +29,8 @@ AT_ONCE = 1 << 16
 IMPORTING = "SPRY_PY_IMPORTING_MAIN"
 
 
-class Channel:
-    """Messages to and from the parent: pickles, each after its length."""
+class Control:
+    """What parent and process say of the work: pickles, each after its length."""
 
     def __init__(self, sock: socket.socket) -> None:
         sock.set_inheritable(False)
@@ -60,36 +62,52 @@ class Channel:
 class Status:
     """What the function is given as ``task_status``."""
 
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
+    def __init__(self, control: Control) -> None:
+        self._control = control
 
     def started(self, value: object = None) -> None:
-        self._channel.send("started", pickle.dumps(value))
+        self._control.send("started", pickle.dumps(value))
 
     def heartbeat(self) -> None:
-        self._channel.send("heartbeat")
+        self._control.send("heartbeat")
 
 
-def run(channel: Channel) -> None:
+def run(control: Control) -> None:
     """Do what the parent has ordered, and send how it ended."""
-    order = channel.receive()
-    threading.Thread(target=die_with_parent, args=(channel,), daemon=True).start()
+    order = control.receive()
+    threading.Thread(target=die_with_parent, args=(control,), daemon=True).start()
     signal.signal(signal.SIGTERM, leave)
     try:
-        channel.send("returned", pickled(call(channel, order)))
+        control.send("returned", pickled(call(control, order)))
     except Exception as exception:
-        channel.send("raised", packed(exception))
+        control.send("raised", packed(exception))
         # the parent knows it now: it need not be printed on stderr as well
         sys.exit(1)
 
 
-def call(channel: Channel, order: dict[str, Any]) -> Any:
+def call(control: Control, order: dict[str, Any]) -> Any:
     prepare(order)
     fn, args = pickle.loads(order["work"])
-    if takes_status(fn):
-        return fn(*args, task_status=Status(channel))
-    channel.send("started", pickle.dumps(None))
-    return fn(*args)
+    with ExitStack() as closing:
+        given: dict[str, Any] = {}
+        if order["channel"] is not None:
+            given["channel"] = channel_of(order["channel"])
+            closing.callback(given["channel"].close)
+        if takes_status(fn):
+            given["task_status"] = Status(control)
+        else:
+            control.send("started", pickle.dumps(None))
+        return fn(*args, **given)
+
+
+def channel_of(fd: int) -> Any:
+    """The end of the channel that has been inherited."""
+    spec = PathFinder.find_spec("spry_py.processes.channel", [os.path.dirname(__file__)])
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.Channel(socket.socket(fileno=fd))
 
 
 def prepare(order: dict[str, Any]) -> None:
@@ -182,14 +200,14 @@ def leave(number: int, frame: object) -> None:
     raise SystemExit(128 + number)
 
 
-def die_with_parent(channel: Channel) -> None:
+def die_with_parent(control: Control) -> None:
     """Wait for the end of the parent, which sends nothing more."""
     try:
-        channel.receive()
+        control.receive()
     except (EOFError, OSError):
         os.killpg(0, signal.SIGKILL)
 
 
 def main() -> None:
     """Talk to the parent over the socket whose number is the last argument."""
-    run(Channel(socket.socket(fileno=int(sys.argv[-1]))))
+    run(Control(socket.socket(fileno=int(sys.argv[-1]))))

@@ -17,6 +17,7 @@ from spry_py.processes import call as _processes_call
 
 from .call import HEAD, IMPORTING, MAIN
 from .failed import RemoteFailure
+from .post import Post
 from .run import Run, named
 
 NAME: Final = _processes_call.__name__
@@ -59,9 +60,12 @@ class Order:
     ``returned`` is the pickle of what it has returned.
     """
 
-    def __init__(self, fn: Callable[..., object], args: tuple[Any, ...]) -> None:
+    def __init__(
+        self, fn: Callable[..., object], args: tuple[Any, ...], *, has_channel: bool = False
+    ) -> None:
         self._fn = fn
         self._args = args
+        self._has_channel = has_channel
         self.returned: bytes | None = None
 
     async def prepare(self, run: Run) -> None:
@@ -71,17 +75,13 @@ class Order:
                 "imports the main program: put what starts the tree below "
                 '`if __name__ == "__main__":`'
             )
-        message = self._message(run.carrier)
-        with named(run.name):
-            ours, theirs = socket.socketpair()
-        run.argv.append(str(theirs.fileno()))
-        run.pass_fds.append(theirs.fileno())
-        run.given_away.append(theirs.detach())
-        fd = ours.detach()
-        run.add_drain(fd, Messages(partial(self._heard, run)).feed)
-        run.tasks.append(partial(send, fd, message))
+        channel = open_channel(run) if self._has_channel else None
+        message = self._message(run.carrier, channel)
+        theirs, ours = inherited(run, Messages(partial(self._heard, run)).feed)
+        run.argv.append(str(theirs))
+        run.tasks.append(partial(send, ours, message))
 
-    def _message(self, carrier: dict[str, str]) -> bytes:
+    def _message(self, carrier: dict[str, str], channel: int | None) -> bytes:
         work = pickle.dumps((self._fn, self._args))
         main = main_program() if b"__main__" in work else None
         if main is not None:
@@ -93,6 +93,7 @@ class Order:
             "path": [absolute(entry) for entry in sys.path],
             "argv": sys.argv,
             "carrier": carrier,
+            "channel": channel,
         }
         message = pickle.dumps(order)
         return len(message).to_bytes(HEAD, "big") + message
@@ -106,6 +107,26 @@ class Order:
             self.returned = value
         elif run.failure is None:
             run.failure = failure_of(value)
+
+
+def inherited(run: Run, feed: Callable[[bytes], object]) -> tuple[int, int]:
+    """A pair of sockets: the number of theirs, and of ours, which is read into ``feed``."""
+    with named(run.name):
+        ours, theirs = socket.socketpair()
+    number = theirs.fileno()
+    run.pass_fds.append(number)
+    run.given_away.append(theirs.detach())
+    fd = ours.detach()
+    run.add_drain(fd, feed)
+    return number, fd
+
+
+def open_channel(run: Run) -> int:
+    """Give the run a channel, and return the number of the socket at its other end."""
+    run.post = post = Post(run.context.path)
+    number, fd = inherited(run, post.feed)
+    run.tasks.append(partial(post.write, fd))
+    return number
 
 
 def failure_of(value: bytes) -> Exception:

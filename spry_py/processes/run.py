@@ -9,9 +9,9 @@ import subprocess
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from signal import SIGTERM
 from typing import Any, Final, Generic, Protocol, TypeVar, cast
@@ -25,6 +25,7 @@ from spry_py.lowlevel import add_stack, carrier
 from .birth import Birth
 from .failed import UNKNOWN, ProcessFailed
 from .output import Drain, Lines, Teller, nothing
+from .post import Post
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -45,6 +46,60 @@ class Process(Generic[T_co]):
     pid: int
     argv: tuple[str, ...]
     value: T_co = cast(Any, None)  # noqa: RUF009
+    _post: Post | None = field(default=None, repr=False, compare=False)
+
+    async def send(self, message: object) -> None:
+        """Send a message to a function that has a channel, as soon as there is room for one.
+
+        At most 64 messages, or somewhat more than 1 MiB, are on their way; it waits until the
+        function receives. Those of several tasks leave in the order in which they called. A
+        cancelled one has sent nothing; once it has returned, the message arrives, unless the
+        process dies.
+
+        Raises `TypeError` if it cannot be pickled, `ValueError` if it is larger than 64 MiB then,
+        `trio.BrokenResourceError` if the process has ended, `trio.ClosedResourceError` after
+        `close`, and `RuntimeError` if there is no channel.
+        """
+        await self._channel().send(message)
+
+    async def receive(self) -> Any:
+        """Wait for the next message of the function, and return it. Cancelled, it takes none.
+
+        Raises `trio.EndOfChannel` when the function has ended, or has closed its end, and all that
+        it had sent has been received.
+        """
+        return await self._channel().receive()
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        """The messages of the function, until it has ended or closed its end."""
+        channel = self._channel()
+        while True:
+            try:
+                message = await channel.receive()
+            except trio.EndOfChannel:
+                return
+            yield message
+
+    def close(self) -> None:
+        """Send no more: the function receives what is left, and then the end."""
+        self._channel().close()
+
+    @property
+    def unreceived(self) -> range:
+        """The numbers of the messages that were sent, and not received by the function (yet).
+
+        The first message has the number 1. When the process has ended, these are lost; a WARNING
+        says so.
+        """
+        return self._channel().unreceived
+
+    def _channel(self) -> Post:
+        if self._post is None:
+            raise RuntimeError(
+                f"process {self.argv[0]!r} (pid {self.pid}) has no channel: write "
+                "process(fn, ..., channel=True)"
+            )
+        return self._post
 
 
 class Ready(Protocol):
@@ -103,6 +158,8 @@ class Run:
         self.on_line: Callable[[str], object] = id
         self.on_executed: Callable[[], object] = bool
         self.closing: ExitStack = ExitStack()
+        # set before the birth, if there is to be a channel
+        self.post: Post | None = None
         self.name: str = plan.name[0]
         self._plan: Plan = plan
         self.carrier: dict[str, str] = carrier(self.context)
@@ -157,6 +214,7 @@ class Run:
                 for task in (self._watch, *(drain.pump for drain in self._drains), *self.tasks):
                     nursery.start_soon(self._guard, task)
                 await self._attend(nursery, task_status)
+        self._note_unreceived()
         return self._verdict()
 
     @enable_ki_protection
@@ -172,7 +230,9 @@ class Run:
         try:
             await self._news.wait()
             if self._is_ready:
-                task_status.started(Process(self._birth.pid, self._plan.name, self._value))
+                task_status.started(
+                    Process(self._birth.pid, self._plan.name, self._value, self.post)
+                )
             await self._over.wait()
         except Exception as exception:
             self.give_up(exception)
@@ -203,6 +263,12 @@ class Run:
     async def _rest(self) -> None:
         for drain in self._drains:
             await self._guard(drain.rest)
+
+    def _note_unreceived(self) -> None:
+        lost = self.post.unreceived if self.post is not None else ()
+        if lost:
+            which = f"messages {lost[0]} to {lost[-1]}" if len(lost) > 1 else f"message {lost[0]}"
+            self.log(f"ended without receiving {which}", logging.WARNING)
 
     def _verdict(self) -> int:
         code = self._birth.returncode
