@@ -5,6 +5,7 @@ plugin for pytest comes along with it: the fixture ``spry`` and the marker ``@py
 """
 
 from .crashes import crash
+from .fixture import Spry
 from .live_record import LiveRecord
 from .opened import started
 from .record import Landmark, Record
@@ -16,6 +17,7 @@ __all__ = [
     "LiveRecord",
     "Record",
     "Script",
+    "Spry",
     "Step",
     "crash",
     "started",

@@ -9,7 +9,14 @@ import trio
 import trio.testing
 
 from spry_py import SystemHandle
-from spry_py.events import ChildAborted, ChildSettling, ChildStuck, ChildTerminated, Event
+from spry_py.events import (
+    ChildAborted,
+    ChildSettling,
+    ChildStuck,
+    ChildTerminated,
+    Event,
+    IncidentClosed,
+)
 from spry_py.lowlevel import check_count, check_seconds, tell
 
 from .record import Record, check_kind, is_about
@@ -58,6 +65,7 @@ class LiveRecord(Record):
         over or the tree has ended; `TypeError` or `ValueError` for bad values. Cancelling it only
         stops the waiting. A fault that was waited for does not fail the block of `started`.
         """
+        __tracebackhide__ = True
         check_kind("wait_for", kind)
         self._check_path(path)
         check_count("wait_for", "count", count, least=1)
@@ -94,18 +102,26 @@ class LiveRecord(Record):
     async def expect_silence(self, seconds: float) -> None:
         """Let time pass, and assert that nothing happens in it: no event of any kind.
 
-        What happens in the very moment when it is over does not count. Raises `AssertionError` at
-        the first event, with the tree and the record drawn. Cancelling it only stops the waiting.
+        What happens in the very moment when it is over does not count, and that an incident is
+        closed is nothing new. Raises `AssertionError` at the first event, with the tree and the
+        record drawn. Cancelling it only stops the waiting.
         """
+        __tracebackhide__ = True
         check_seconds("expect_silence", "seconds", seconds)
-        count = len(self._events)
+        seen = len(self._events)
         until = trio.current_time() + seconds
         await trio.lowlevel.checkpoint()
         with trio.move_on_at(until):
-            if await self._is_longer_than(count) and self._events[count].at < until:
-                line = self.line(self._events[count])
-                raise AssertionError(self.told(f"not {seconds:g} s of silence, but {line}"))
+            while await self._is_longer_than(seen) and self._events[seen].at < until:
+                self._check_silent(self._events[seen], seconds)
+                seen += 1
             await trio.sleep_until(until)
+
+    def _check_silent(self, event: Event, seconds: float) -> None:
+        __tracebackhide__ = True
+        if type(event) is not IncidentClosed:
+            line = self.line(event)
+            raise AssertionError(self.told(f"not {seconds:g} s of silence, but {line}"))
 
     async def _is_longer_than(self, count: int) -> bool:
         """Wait until there are more events than that; says if no more can come."""
@@ -148,6 +164,7 @@ class LiveRecord(Record):
         It listens and has outlived its shutdown, it was reported as stuck, or it raised while it
         was being stopped; but not if the test has waited for just that.
         """
+        __tracebackhide__ = True
         faults = [
             f"  {self.line(event)}: {what}"
             for event, what in self._faults()

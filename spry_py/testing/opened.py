@@ -40,22 +40,23 @@ def started(
     waited for that event (`LiveRecord.wait_for`). If the block or the tree has failed, that failure
     comes out as from `open_system`, and this is not looked at. After ExUnit's ``start_supervised``.
     """
-    return _Started(system, options)
+    return Started(system, options)
 
 
-class _Started(Block[tuple[Any, LiveRecord]]):
-    """A class, as generators would assign to exceptions that pass through them."""
+class Started(Block[tuple[Any, LiveRecord]]):
+    """What `started` returns. No generator: that would assign to exceptions that pass through."""
 
     call, target = "started", "(handle, record)"
 
     def __init__(self, system: Any, options: dict[str, Any]) -> None:
-        self._record = LiveRecord()
+        self.record = LiveRecord()
         self._opened: AbstractAsyncContextManager[Any, bool | None]
-        self._opened = open_subscribed(system, self._record, **options)
+        self._opened = open_subscribed(system, self.record, **options)
 
     async def __aenter__(self) -> tuple[Any, LiveRecord]:
-        self._record.handle = await self._opened.__aenter__()
-        return self._record.handle, self._record
+        __tracebackhide__ = True
+        self.record.handle = await self._opened.__aenter__()
+        return self.record.handle, self.record
 
     async def __aexit__(
         self,
@@ -63,10 +64,11 @@ class _Started(Block[tuple[Any, LiveRecord]]):
         exception: BaseException | None,
         place: TracebackType | None,
     ) -> bool | None:
+        __tracebackhide__ = True
         try:
             is_over = await self._opened.__aexit__(kind, exception, place)
             if exception is None or is_over:
-                self._record.check_stops()
+                self.record.check_stops()
             return is_over
         finally:
             del exception, place

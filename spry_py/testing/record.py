@@ -16,6 +16,7 @@ from spry_py.events import (
     ChildTerminated,
     Escalated,
     Event,
+    IncidentClosed,
     RestartScheduled,
 )
 
@@ -46,7 +47,8 @@ class Record:
         First the seconds since the beginning of the record, then the path and the class. Then what
         is not as usual: ``#2`` for an incarnation that is not the first; of an end the reason, the
         type of the exception, and the burden unless it ended by itself (``normal settling``,
-        ``aborted``); the delay of a restart, and the number of the attempt from the second on.
+        ``aborted``); the delay of a restart, and the number of the attempt from the second on; how
+        an incident was closed.
         """
         for kind in kinds:
             check_kind("lines", kind)
@@ -69,6 +71,7 @@ class Record:
         A landmark is an event class, a pair of one and a path, or some words of a line, whole and
         in a row. Raises `AssertionError` with the record.
         """
+        __tracebackhide__ = True
         left = iter(self._events)
         for number, landmark in enumerate(landmarks):
             matches = self._matcher(landmark)
@@ -84,12 +87,16 @@ class Record:
         check_kind("assert_order", kind)
         return lambda event: is_about(event, kind, path)
 
-    def drawn(self) -> str:
+    def last_lines(self) -> list[str]:
         """The record for a person: the last lines of it, if it is long."""
         lines = self.lines()
         if len(lines) > MOST_LINES:
             lines = [f"… {len(lines) - MOST_LINES} more before", *lines[-MOST_LINES:]]
-        return "\n".join(["the record:", *(f"  {line}" for line in lines or ["(nothing)"])])
+        return lines or ["(nothing)"]
+
+    def drawn(self) -> str:
+        """The same below a title."""
+        return "\n".join(["the record:", *(f"  {line}" for line in self.last_lines())])
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {len(self._events)} events>"
@@ -135,6 +142,10 @@ def _end(event: Any) -> str:
     return error if burden in ("none", reason) else f"{error} {burden}"
 
 
+def _outcome(event: Any) -> str:
+    return f"{event.outcome} after {event.seconds:.2f}" if event.seconds else event.outcome
+
+
 def _delay(event: Any) -> str:
     words = [f"in {event.delay:.2f}"] if event.delay else []
     return " ".join([*words, *([f"attempt {event.attempt}"] if event.attempt > 1 else [])])
@@ -150,4 +161,5 @@ _WORDS: Final[Mapping[type[Event], Callable[[Any], str]]] = {
     RestartScheduled: _delay,
     ChildSlow: lambda event: f"{event.seconds:.2f}",
     Escalated: lambda event: type(event.error).__name__,
+    IncidentClosed: _outcome,
 }

@@ -18,6 +18,7 @@ from spry_py.events import (
     ChildTerminated,
     Escalated,
     Event,
+    IncidentClosed,
     RestartScheduled,
     SystemStarted,
     SystemStopped,
@@ -47,6 +48,7 @@ async def test_a_record_has_all_from_the_boot_on_with_times_since_its_beginning(
         "0.50 app/api ChildStarted",
         "0.50 app SystemStarted",
         "1.00 app/db ChildTerminated failed OSError",
+        "1.00 app/db IncidentOpened",
         "1.00 app/db RestartScheduled",
         "1.00 app/api ChildSettling",
         "1.25 app/api ChildTerminated normal settling",
@@ -54,6 +56,7 @@ async def test_a_record_has_all_from_the_boot_on_with_times_since_its_beginning(
         "1.25 app/db ChildStarted #2",
         "1.25 app/api ChildStarting #2",
         "1.75 app/api ChildStarted #2",
+        "1.75 app/db IncidentClosed cured after 0.75",
         "2.50 app SystemTeardown",
         "2.50 app/api ChildSettling #2",
         "2.75 app/api ChildTerminated normal settling",
@@ -101,12 +104,14 @@ async def test_lines_say_what_is_not_as_usual() -> None:
         "12.00 app SystemStarted",
         "13.00 app/done ChildTerminated normal",
         "15.00 app/flaky ChildTerminated failed OSError",
+        "15.00 app/flaky IncidentOpened",
         "15.00 app/flaky RestartScheduled in 0.25",
         "15.25 app/flaky ChildStarting #2",
         "15.25 app/flaky ChildStartFailed failed OSError",
         "15.25 app/flaky RestartScheduled in 0.25 attempt 2",
         "15.50 app/flaky ChildStarting #3",
         "15.50 app/flaky ChildStarted #3",
+        "15.50 app/flaky IncidentClosed cured after 0.50",
         "17.00 app SystemTeardown",
         "17.00 app/heedless ChildAborted",
         "17.00 app/heedless ChildTerminated aborted",
@@ -197,9 +202,11 @@ async def test_what_never_comes_fails_with_the_tree_and_the_record() -> None:
         "  0.00 app/db ChildStarted",
         "  0.00 app SystemStarted",
         "  1.00 app/db ChildTerminated failed OSError",
+        "  1.00 app/db IncidentOpened",
         "  1.00 app/db RestartScheduled",
         "  1.00 app/db ChildStarting #2",
         "  1.00 app/db ChildStarted #2",
+        "  1.00 app/db IncidentClosed cured",
     ]
 
 
@@ -347,6 +354,15 @@ async def test_what_was_brought_about_before_breaks_the_silence() -> None:
         crash(handle, "app/db", OSError("now"))
         with pytest.raises(AssertionError, match=r"not 1 s of silence, but 0\.00 app/db"):
             await record.expect_silence(1)
+
+
+@story
+async def test_that_an_incident_is_closed_does_not_break_the_silence() -> None:
+    async with started([Child("db", crashing())], name="app") as (_, record):
+        await record.wait_for(ChildStarted, "app/db", count=2)
+        assert record.lines(IncidentClosed) == []
+        await record.expect_silence(60)
+    assert record.lines(IncidentClosed) == ["1.00 app/db IncidentClosed cured"]
 
 
 @story
