@@ -401,3 +401,41 @@ async def test_what_was_declared_together_and_never_begun_is_let_go_of(
             "wait_started:SupervisorStopped",
         ]
         assert listed(tree) == "a=running"
+
+
+@pytest.mark.parametrize("was", ["stopped", "done", "ignored"])
+@every_strategy
+@story
+async def test_those_who_wait_for_one_that_was_tried_hear_that_it_is_down_again(
+    strategy: Strategy, was: str
+) -> None:
+    record = Record()
+    a = Shy(record, "a", ignores=(1,) if was == "ignored" else ())
+    script = Script(a.child(restart="transient"))
+    async with (
+        open_system(script, strategy=strategy, breaker=Ledger(record)) as tree,
+        trio.open_nursery() as nursery,
+    ):
+        if was == "stopped":
+            await tree.terminate_child("a")
+        elif was == "done":
+            a.stop()
+            await soon()
+        bad = Actor(record, "a", start_takes=2, fails_starts=(1,))
+        script.lines = (bad.child(),)
+        desk = Desk(record, nursery)
+        desk.call("replay", tree.replay)
+        await trio.sleep(1)
+        record.take()
+        for name in ("wait", "wait_started"):
+            desk.call(name, getattr(tree.child("a"), name))
+        await trio.sleep(5)
+        facts = record.take()
+        assert facts.pop(0) == (2, "!a1")
+        started = "ok" if was == "ignored" else "SupervisorStopped"
+        assert sorted(facts) == [
+            (2, "replay:ChildFailure"),
+            (2, "wait:ok"),
+            (2, f"wait_started:{started}"),
+        ]
+        assert listed(tree) == f"a={was}"

@@ -21,6 +21,7 @@ from spry_py import (
     SystemHandle,
     SystemSupervisor,
     TooManyRestarts,
+    UnrecoverableFailure,
     open_system,
 )
 from spry_py.events import Event, RestartRefused, RestartScheduled
@@ -240,3 +241,57 @@ async def test_a_breaker_that_raises_about_a_replay_escalates(strategy: Strategy
         report = await child.wait()
         assert type(report.exception).__name__ == "UnrecoverableFailure"
         assert record.order == "+a1 -a1 +a2(new) !b1 -a2"
+
+
+@every_strategy
+@story
+async def test_a_breaker_that_raises_about_a_system_function_is_told_of_the_supervisor(
+    strategy: Strategy,
+) -> None:
+    record = Record()
+    (a,) = cast(record, "a")
+    script = Script(a.child())
+    inner = SystemSupervisor(script, strategy=strategy, breaker=Faulty())
+    async with open_system([Child("inner", inner, restart="temporary")], name="top") as tree:
+        child = tree.child("inner")
+        script.lines, script.error = (a.child("new"),), Boom("bad config")
+        assert await answer(child.value.replay()) == "NonChildFailure"
+        failure = (await child.wait()).exception
+        assert isinstance(failure, UnrecoverableFailure)
+        assert failure.path == "top/inner"
+        assert isinstance(failure.__cause__, LookupError)
+        assert failure.__cause__.args == ("inner",)
+
+
+@story
+async def test_the_next_attempt_takes_along_what_waits_and_what_is_on_its_way() -> None:
+    """After a change the reload is a restart, which no call waits for."""
+    record = Record()
+    waits, bad = Actor(record, "w"), Actor(record, "bad", fails_starts=(1,))
+    late = Actor(record, "late", start_takes=3, fails_starts=(2,))
+    script = Script((late, ""), waits.child(backoff=Backoff(lambda _: 100.0)))
+    async with open_system(script, strategy="one_for_one", breaker=Ledger(record)) as tree:
+        three = Backoff(lambda _: 3.0)
+        script.lines = (*script.lines, Child("new", trio.sleep_forever), bad.child(backoff=three))
+        assert await answer(tree.replay()) == "ChildFailure"
+        record.take()
+        waits.die()
+        await trio.sleep(1)
+        late.die()
+        await trio.sleep(99)
+        assert record.take() == [
+            (3, "-w1"),
+            (3, "?w"),
+            (4, "-late1"),
+            (4, "?late"),
+            (4, "~late2"),
+            # the attempt is due, and waits for what is being started already
+            (7, "!late2"),
+            (7, "?late"),
+            (7, "~late3"),
+            (10, "+late3"),
+            (10, "+w2"),
+            (10, "+bad2"),
+        ]
+        await trio.sleep(500)
+        assert record.take() == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from callers import Desk, answer, listed
+from callers import Desk, answer, busy, listed
 from replays import Script, every_strategy, soon
 from spry_py import (
     Backoff,
@@ -403,3 +403,87 @@ async def test_a_changed_child_whose_on_termination_runs_is_started_at_once(
         await trio.sleep(9)
         assert record.take() == []
         assert listed(tree) == "a=running"
+
+
+@story
+async def test_an_attempt_that_lies_behind_a_replay_in_the_mailbox_is_not_made_any_more() -> None:
+    """The start of a restart has failed, and a replay has come, while the supervisor was busy."""
+    record = Record()
+    a = Actor(record, "a", start_takes=2, fails_starts=(2,))
+    async with (
+        open_system(Script(a.child()), strategy="one_for_one", breaker=Ledger(record)) as tree,
+        trio.open_nursery() as nursery,
+    ):
+        desk = Desk(record, nursery)
+        await tree.start_child(busy(record))
+        a.die()
+        await trio.sleep(1)
+        desk.call("terminate", tree.terminate_child, "busy")
+        await trio.sleep(2)
+        assert record.take()[-1] == (4, "!a2")
+        desk.call("replay", tree.replay)
+        await trio.sleep(99)
+        facts = record.take()
+        assert sorted(facts[:3]) == [(8, "?a"), (8, "terminate:ok"), (8, "~a3")]
+        assert sorted(facts[3:]) == [(10, "+a3"), (10, "replay:ok")]
+        assert listed(tree) == "a=running busy=stopped"
+
+
+@story
+async def test_a_replay_cures_a_restart_that_is_due_behind_it() -> None:
+    record = Record()
+    a = Actor(record, "a", cleanup=3)
+    (b,) = cast(record, "b")
+    async with (
+        open_system(Script((a, ""), (b, "a")), strategy="one_for_all") as tree,
+        trio.open_nursery() as nursery,
+    ):
+        record.take()
+        b.die()
+        await trio.sleep(1)
+        Desk(record, nursery).call("replay", tree.replay)
+        await trio.sleep(9)
+        facts = record.take()
+        assert facts.pop(facts.index((3, "replay:ok")))
+        assert facts == [(0, "-b1"), (3, "-a1"), (3, "+a2"), (3, "+b2(a2)")]
+
+
+@every_strategy
+@story
+async def test_a_child_whose_caller_has_gone_stays_once_it_is_declared(strategy: Strategy) -> None:
+    record = Record()
+    (b,) = cast(record, "b")
+    calling = trio.CancelScope()
+    runs = 0
+
+    async def late(*, task_status: trio.TaskStatus[int]) -> None:
+        nonlocal runs
+        runs += 1
+        # in the very moment in which it has started the caller is not there any more
+        calling.cancel()
+        task_status.started(runs)
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(3)
+
+    child = Child("late", late)
+    script = Script(b.child())
+    async with (
+        open_system(script, strategy=strategy) as tree,
+        trio.open_nursery() as nursery,
+    ):
+
+        async def call() -> None:
+            with calling:
+                await tree.start_child(child)
+
+        nursery.start_soon(call)
+        await trio.sleep(1)
+        assert listed(tree) == "b=running late=stopping"
+        script.lines = (b.child(), child)
+        await tree.replay()
+        assert trio.current_time() == 3
+        assert listed(tree) == "b=running late=running"
+        assert tree.child("late").value == 2

@@ -255,3 +255,31 @@ async def test_calls_are_served_but_for_those_that_ask_for_a_restart() -> None:
             await handle.child("a").restart()
         assert (record.take(), listed(handle)) == ([], "a=running c=stopped x=running")
     assert record.order == "-x1 -a1"
+
+
+@pytest.mark.parametrize("strategy", ["rest_for_one", "one_for_all"])
+@story
+async def test_of_those_that_no_system_has_declared_the_next_is_not_begun(
+    strategy: Strategy,
+) -> None:
+    record = Record()
+    a, y = cast(record, "ay")
+
+    class Raises(Actor):
+        """Raises KeyboardInterrupt in the moment in which its second run has started."""
+
+        async def _serve(self) -> Any:
+            if self.runs == 2:
+                raise KeyboardInterrupt
+            return await super()._serve()
+
+    x = Raises(record, "x")
+    async with leaving(record, system(record, strategy, a.child())) as (sub,):
+        for actor in (x, y):
+            await sub.start_child(actor.child())
+        record.take()
+        a.die()
+        await trio.sleep(1)
+        assert record.take_order() == "-a1 ?a -y1 -x1 +a2 +x2 -x2"
+        assert listed(sub) == "a=running x=stopped y=stopped"
+    assert record.take() == [(4, "-a2")]

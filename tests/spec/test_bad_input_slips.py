@@ -27,6 +27,7 @@ from spry_py import (
     open_system,
     run,
 )
+from spry_py.lowlevel import Supervisor
 from stories import Record, cast, story
 
 
@@ -373,3 +374,12 @@ async def test_a_factory_of_a_child_that_makes_no_breaker_says_so() -> None:
         async with open_system([a.child(breaker=factory)]):
             a.stop()
             await trio.sleep(1)
+
+
+@story
+async def test_a_supervisor_of_ones_own_has_to_say_how_it_runs() -> None:
+    class Unfinished(Supervisor[None]):
+        pass
+
+    with pytest.raises(NotImplementedError):
+        await Unfinished()(task_status=trio.TASK_STATUS_IGNORED)

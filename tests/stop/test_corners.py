@@ -276,3 +276,21 @@ async def test_an_escalation_does_not_wait_for_on_termination_of_another() -> No
             await trio.sleep_forever()
     assert caught.value.path == "top/c"
     assert record.facts == [(0, "-b1"), (1, "-c1"), (1, "hook over"), (1, "-a1")]
+
+
+@pytest.mark.parametrize("strategy", ["rest_for_one", "one_for_all"])
+@story
+async def test_an_abort_in_the_middle_of_a_sweep_ends_it(strategy: Strategy) -> None:
+    record = Record()
+    a, b, c = cast(record, "abc", cleanup=2)
+    sub = SystemSupervisor([a.child(), b.child(), c.child()], strategy=strategy)
+    async with open_system([Child("sub", sub, restart="temporary")], name="top") as tree:
+        handle = tree.child("sub")
+        record.take()
+        a.die()
+        await trio.sleep(3)
+        handle.value.abort()
+        report = await handle.wait()
+    assert (type(report.reason).__name__, report.burden) == ("Aborted", "none")
+    facts = record.take()
+    assert sorted(facts) == [(2, "-a1"), (4, "-c1"), (5, "-b1")]
