@@ -31,6 +31,7 @@ Beside them, on the public face, as a user's own code is::
 
 from spry_py._handles.child import ChildHandle
 from spry_py._handles.context import Context, cancel_on_settle, current_context
+from spry_py._handles.history import HistoryEntry
 from spry_py._handles.partition import PartitionHandle
 from spry_py._handles.scope import Scope, System
 from spry_py._handles.snapshot import ChildCounts, ChildInfo, Snapshot
@@ -107,6 +108,7 @@ __all__ = [
     "DynamicSupervisor",
     "Escalation",
     "Failed",
+    "HistoryEntry",
     "Ignore",
     "Interrupted",
     "Kind",

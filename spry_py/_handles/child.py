@@ -18,6 +18,7 @@ from spry_py._spec.errors import SupervisorStopped
 from spry_py._spec.options import Kind
 from spry_py._spec.termination import TerminationReport
 
+from .history import HistoryEntry, history_of
 from .snapshot import ChildInfo, info_of
 
 if TYPE_CHECKING:
@@ -94,6 +95,16 @@ class Handle:
         if incarnation is None or incarnation.task is None or incarnation.ended:
             return ""
         return self._tree.guard(stack_of, incarnation, False) or ""
+
+    def history(self) -> tuple[HistoryEntry, ...]:
+        """What has happened at and below this path, as text, oldest first.
+
+        Each entry is ``(time, path, text)``, a failure with its traceback. Empty before anybody
+        asked for a history (``SystemHandle.follow(history=True)``); from then on the last 1000
+        facts of the whole tree. May be called from any thread, also after the end of the tree.
+        """
+        history = history_of(self._tree)
+        return history.below(self.path) if history is not None else ()
 
     @in_own_run
     @enable_ki_protection

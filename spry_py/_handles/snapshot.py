@@ -59,9 +59,14 @@ class ChildInfo:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot(ChildInfo):
-    """One child at one moment, with all that was below it, in start order."""
+    """One child at one moment, with all that was below it, in start order.
+
+    ``seq`` is that of the last event before this node was read, if anybody had subscribed: later
+    ones about it are news. It is not compared.
+    """
 
     children: tuple[Snapshot, ...] = field(default=(), repr=False)
+    seq: int = field(default=0, repr=False, compare=False)
 
     def walk(self) -> Iterator[tuple[int, Snapshot]]:
         """This node and all below it with their depth below it, depth first."""
@@ -91,17 +96,18 @@ def _fields_of(member: Member) -> dict[str, Any]:
     """All about one member, of one moment, although another thread may go on with it meanwhile."""
     for _ in range(_LOOKS):
         before = _mark_of(member)
-        fields = _read(member)
+        fields = read(member)
         if before == _mark_of(member):
             return fields
-    return _read(member)
+    return read(member)
 
 
 def _mark_of(member: Member) -> tuple[int, str, int]:
     return member.number, member.status, id(member.last_report)
 
 
-def _read(member: Member) -> dict[str, Any]:
+def read(member: Member) -> dict[str, Any]:
+    """All about one member, for those in the tree's own run, where nothing changes meanwhile."""
     return {
         "key": member.key,
         "path": member.path,
@@ -148,10 +154,11 @@ def snapshot_of(root: Member) -> Snapshot:
     order = [(root, members_below(root))]
     for _, below in order:
         order.extend((member, members_below(member)) for member in below)
+    seq = root.loop.tree.stream.seq
     done: dict[Member, Snapshot] = {}
     for member, below in reversed(order):
         children = tuple(done.pop(child) for child in below)
-        done[member] = Snapshot(**_fields_of(member), children=children)
+        done[member] = Snapshot(**_fields_of(member), children=children, seq=seq)
     return done[root]
 
 

@@ -23,6 +23,7 @@ from spry_py._spec.options import ON_CONFLICT, OnConflict
 from spry_py._spec.termination import TerminationReport
 
 from .child import ChildHandle, Handle
+from .following import Following
 from .snapshot import (
     ChildCounts,
     ChildInfo,
@@ -122,6 +123,26 @@ class SystemHandle(Handle):
         waits for a subscriber. Raises `TypeError` or `ValueError` for a bad ``capacity``.
         """
         return subscribe(self._tree.stream, self.path, capacity, self._token)
+
+    @in_own_run
+    def follow(
+        self, capacity: float = 1024, history: bool = False
+    ) -> AbstractAsyncContextManager[tuple[Snapshot, AsyncIterator[Event]]]:
+        """The whole subtree, and the events from exactly there on::
+
+            async with handle.follow() as (snapshot, events):
+                async for event in events:
+                    ...
+
+        The snapshot and the events together are always the present tree. It is taken in slices of
+        at most 20 ms, between which the tree goes on: each node carries the ``seq`` at which it was
+        read, and an event about it with that ``seq`` or a smaller one does not come any more. Some
+        30 ms per thousand children. ``history``: from now on, and to the end of the tree, its last
+        1000 facts are kept as text, for `history`.
+
+        Otherwise as `events`. Cancelling it at any time leaves nothing behind.
+        """
+        return Following(self._tree, self.path, self._member, capacity, history)
 
     # Changing
 

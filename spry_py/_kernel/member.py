@@ -227,6 +227,10 @@ class Members:
     def __len__(self) -> int:
         return len(self.declared) + len(self.added)
 
+    def keys(self) -> list[str]:
+        """All keys in start order."""
+        return [*self.declared, *self.added]
+
     def get(self, key: str) -> Member | None:
         # in this order no reader in another thread misses one that moves between the groups
         return self.added.get(key) or self.declared.get(key)

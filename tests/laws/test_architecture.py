@@ -25,7 +25,13 @@ ROOMS: Final = (
         """,
     ),
     ("_telemetry", "listener numbers spans metrics logs attributes providers tracebacks"),
-    ("_handles", "child system context scope partition snapshot subscription tasks supervisors"),
+    (
+        "_handles",
+        """
+        child system context scope partition snapshot subscription following history tasks
+        supervisors
+        """,
+    ),
     ("_incidents", "otlp reading model rows timeline prose command"),
     ("_export", "otlp log_bridge captured"),
     ("telemetry", ""),

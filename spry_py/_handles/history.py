@@ -1,0 +1,141 @@
+"""`Handle.history`: what has happened in a tree, as text, from the first who asked for it on.
+
+Text alone is kept: an exception, an argument or a started value would keep alive what is over.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from spry_py._kernel.facts import (
+    ChildAborted,
+    ChildDiscarded,
+    ChildSettling,
+    ChildSlow,
+    ChildStarted,
+    ChildStartFailed,
+    ChildStarting,
+    ChildStuck,
+    ChildTerminated,
+    Escalated,
+    Event,
+    IncidentClosed,
+    IncidentOpened,
+    RestartRefused,
+    RestartScheduled,
+    SystemStarted,
+    SystemStopped,
+    SystemTeardown,
+)
+from spry_py._spec.errors import tell
+from spry_py._telemetry.tracebacks import traceback_of
+
+if TYPE_CHECKING:
+    from spry_py._kernel.facts import Guard
+    from spry_py._kernel.tree import Tree
+    from spry_py._spec.termination import TerminationReport
+
+MOST_KEPT: Final = 1000
+# Letters of one entry: a group of a thousand exceptions must not fill the memory.
+LONGEST: Final = 16_384
+
+
+class HistoryEntry(NamedTuple):
+    """One fact as text. ``time`` is in seconds since the epoch, ``path`` whom it is about."""
+
+    time: float
+    path: str
+    text: str
+
+
+class History:
+    """The last facts of one tree, as text: a subscriber that makes it of each event at once."""
+
+    __slots__ = ("_entries", "_guard")
+
+    def __init__(self, guard: Guard) -> None:
+        self._entries: deque[HistoryEntry] = deque(maxlen=MOST_KEPT)
+        # a text is made by the user's code, too
+        self._guard = guard
+
+    def offer(self, event: Event) -> None:
+        """Keep what an event says."""
+        text = self._guard(_text_of, event) or type(event).__name__
+        if len(text) > LONGEST:
+            text = f"{text[: LONGEST - 1]}…"
+        self._entries.append(HistoryEntry(event.time, event.path, text))
+
+    def wake(self) -> None:
+        """Nothing more comes."""
+
+    def below(self, path: str) -> tuple[HistoryEntry, ...]:
+        """The entries about a path and all below it. May be called from any thread."""
+        start = f"{path}/"
+        entries = self._entries.copy()  # in one step of the interpreter
+        return tuple(one for one in entries if one.path == path or one.path.startswith(start))
+
+
+def history_of(tree: Tree) -> History | None:
+    """The history of a tree, if anybody has asked for one."""
+    subscribers = list(tree.stream.subscribers)
+    return next((one for one in subscribers if isinstance(one, History)), None)
+
+
+def begin_history(tree: Tree) -> None:
+    """Keep one from now on, to the end of the tree."""
+    if history_of(tree) is None:
+        # before all others: whoever hears of a fact finds it in the history
+        tree.stream.subscribers.insert(0, History(tree.guard))
+
+
+def _text_of(event: Event) -> str:
+    return _TEXTS.get(type(event), _name_of)(event)
+
+
+def _name_of(event: Event) -> str:
+    return type(event).__name__
+
+
+def _end(what: str, report: TerminationReport) -> str:
+    first = f"incarnation {report.incarnation} {what}"
+    if report.burden != "none":
+        first = f"{first} while {report.burden}"
+    exception = report.exception
+    return first if exception is None else _with_traceback(first, exception)
+
+
+def _with_traceback(first: str, exception: BaseException) -> str:
+    return f"{first}: {tell(exception)}\n{traceback_of(exception)}"
+
+
+def _terminated(event: ChildTerminated) -> str:
+    reason = type(event.report.reason).__name__.lower()
+    return _end(reason if event.report.failed else f"ended ({reason})", event.report)
+
+
+def _scheduled(event: RestartScheduled) -> str:
+    when = f"in {event.delay:g} s" if event.delay else "now"
+    return f"will be restarted {when} (attempt {event.attempt})"
+
+
+_TEXTS: Final[dict[type[Event], Callable[[Any], str]]] = {
+    ChildStarting: lambda event: f"incarnation {event.incarnation} is starting",
+    ChildStarted: lambda event: f"incarnation {event.incarnation} is up",
+    ChildStartFailed: lambda event: _end("failed to start", event.report),
+    ChildTerminated: _terminated,
+    ChildSettling: lambda event: f"is asked to finish ({event.by})",
+    ChildAborted: lambda event: f"is aborted ({event.by})",
+    ChildStuck: lambda event: f"does not end although it was aborted; it sits at\n{event.stack}",
+    ChildSlow: lambda event: f"has not started within {event.seconds:g} s\n{event.stack}",
+    ChildDiscarded: lambda _: "is not recoverable: going on without it",
+    RestartScheduled: _scheduled,
+    RestartRefused: lambda _: "may not be restarted any more",
+    SystemStarted: lambda _: "is up with all that it declares",
+    SystemTeardown: lambda _: "begins to stop its children",
+    SystemStopped: lambda _: "has stopped",
+    Escalated: lambda event: f"gives up: {tell(event.error)}",
+    IncidentOpened: lambda event: f"incident {event.incident} begins",
+    IncidentClosed: lambda event: f"incident {event.incident} is over: {event.outcome}",
+}
