@@ -25,7 +25,9 @@ from .beside import Beside, Place, observer_of
 from .finding import UsageError, load
 from .looking import add_looking, add_target, is_looking, look
 from .printer import Printer
-from .run import Signals, exporting_to, run_tree
+from .run import exporting_to, run_tree
+from .service import Service
+from .signals import Signals
 from .story import Story
 
 if TYPE_CHECKING:
@@ -49,11 +51,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return look(options)
     try:
         supervisor, name = load(options.system, rest)
+        service = _service(supervisor, options)
         exporting = _exporting(options.traces, name)
     except (UsageError, OSError) as error:
         _complain(f"spry-py: {error}", error.__cause__)
         return USAGE_ERROR
-    return _run(supervisor, name, options.seconds, exporting, observer_of(options.observe))
+    return _run(supervisor, name, options.seconds, exporting, observer_of(options.observe), service)
+
+
+def _service(supervisor: Supervisor[Any], options: argparse.Namespace) -> Service:
+    try:
+        return Service(supervisor, options.health, options.drain, options.reload)
+    except (TypeError, ValueError) as error:
+        raise UsageError(str(error).removeprefix("run: ")) from None
 
 
 def _exporting(traces: str, name: str) -> Exporting | None:
@@ -123,7 +133,28 @@ def _parser() -> argparse.ArgumentParser:
             "free), a browser as well"
         ),
     )
+    _add_service(run)
     return parser
+
+
+def _add_service(run: argparse.ArgumentParser) -> None:
+    run.add_argument(
+        "--health",
+        metavar="[HOST:]PORT",
+        help="serve /livez, /readyz and /startupz there; a port alone is for this machine alone",
+    )
+    run.add_argument(
+        "--drain",
+        type=_seconds,
+        default=0.0,
+        metavar="SECONDS",
+        help="at SIGTERM go on for so many seconds, not ready any more, before the tree stops",
+    )
+    run.add_argument(
+        "--reload",
+        action="store_true",
+        help="at SIGHUP run the system function again, and stop nothing else",
+    )
 
 
 def _add_incidents(commands: Any) -> None:
@@ -151,7 +182,7 @@ def _add_incidents(commands: Any) -> None:
 def _seconds(text: str) -> float:
     try:
         seconds = float(text)
-        check_seconds("spry-py run", "--for", seconds)
+        check_seconds("spry-py run", "seconds", seconds)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds") from None
     return seconds
@@ -178,6 +209,7 @@ def _run(
     seconds: float,
     exporting: Exporting | None,
     observer: Beside | None,
+    service: Service,
 ) -> int:
     with suppress(AttributeError, ValueError):
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
@@ -200,13 +232,22 @@ def _run(
 
     try:
         report = run_tree(
-            supervisor, exporting, on_started, seconds, signals, story, name, observer, on_place
+            supervisor,
+            exporting,
+            on_started,
+            seconds,
+            signals,
+            story,
+            name,
+            observer,
+            on_place,
+            service,
         )
     except KeyboardInterrupt:
         return 130
     except Exception as error:
-        if not is_placed:
-            _complain(f"spry-py: --observe: {error}")
+        if not (is_placed and service.is_open):
+            _complain(f"spry-py: {error}" if is_placed else f"spry-py: --observe: {error}")
             return USAGE_ERROR
         _report_failure(error)
         return 1

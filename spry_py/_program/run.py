@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
-import sys
-import traceback
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -21,7 +18,6 @@ from spry_py._kernel.facts import Subscriber
 from spry_py._kernel.here import refuse_without_trio
 from spry_py._kernel.life import without_cancelled
 from spry_py._kernel.root import run_root
-from spry_py._kernel.shutdown import stuck_below
 from spry_py._kernel.system import SystemOptions
 from spry_py._kernel.tree import Tree
 from spry_py._spec.check import Block
@@ -30,9 +26,11 @@ from spry_py._spec.errors import Interrupted, out_of_group
 from spry_py._spec.termination import TerminationReport
 
 from .beside import Beside, Place, beside, observer_of, print_url
+from .service import Service
+from .signals import Signals
 
 if TYPE_CHECKING:
-    from types import FrameType, TracebackType
+    from types import TracebackType
 
     from spry_py.telemetry import Exporting
 
@@ -231,6 +229,9 @@ def run(
     *,
     traces: str | os.PathLike[str] | None = None,
     observe: bool | int | Beside = False,
+    health: int | str | None = None,
+    drain: float = 0.0,
+    reload: bool = False,
 ) -> TerminationReport: ...
 
 
@@ -240,6 +241,9 @@ def run(
     *,
     traces: str | os.PathLike[str] | None = None,
     observe: bool | int | Beside = False,
+    health: int | str | None = None,
+    drain: float = 0.0,
+    reload: bool = False,
     **options: Unpack[SystemOptions],
 ) -> TerminationReport: ...
 
@@ -249,6 +253,9 @@ def run(
     *,
     traces: str | os.PathLike[str] | None = None,
     observe: bool | int | Beside = False,
+    health: int | str | None = None,
+    drain: float = 0.0,
+    reload: bool = False,
     **options: Any,
 ) -> TerminationReport:
     """Run a tree as the whole program, until it ends or is told to.
@@ -265,11 +272,27 @@ def run(
     ``True`` by a socket, for ``spry-py ps`` and its like; a port by a page for a browser as well,
     whose URL is printed on stderr; or a `spry_py.observer.Observer`. Raises `OSError` before the
     boot where there is no place for it, and `RuntimeError` without the extra ``observer``.
+
+    ``health`` serves the probes of `spry_py.health.serve_health`, from before the boot to the very
+    end: at a port of this machine alone (``8081``), or at ``"0.0.0.0:8081"``. Raises `OSError`
+    before the boot if it cannot listen there, `RuntimeError` without the extra ``health``. Where
+    ``NOTIFY_SOCKET`` is set, systemd is told as by `spry_py.health.notify_systemd`.
+
+    ``drain``: at the first SIGTERM a tree that is up is not ready any more, but goes on serving for
+    so many seconds before it stops; a further signal ends that pause, and counts as the first.
+    SIGINT never drains. With ``reload`` SIGHUP is ``replay()`` of the root and never a stop; what
+    goes wrong in it is logged. Several during one reload become one further. Raises `TypeError` for
+    a supervisor without a system function, `ValueError` on Windows, which has no SIGHUP (and where
+    no other process can send SIGTERM).
+
+    SIGUSR1 writes all trees of the process to stderr, each child with its stack, out of the signal
+    handler: while the event loop is blocked, too. A handler that the program has set is left alone.
     """
     supervisor = as_supervisor(system, options)
+    service = Service(supervisor, health, drain, reload)
     observer = observer_of(observe)
     exporting = None if traces is None else exporting_to(traces, supervisor.name)
-    return run_tree(supervisor, exporting, observer=observer)
+    return run_tree(supervisor, exporting, observer=observer, service=service)
 
 
 def exporting_to(traces: str | os.PathLike[str], name: str) -> Exporting:
@@ -290,6 +313,7 @@ def run_tree(
     name: str | None = None,
     observer: Beside | None = None,
     on_place: Callable[[Place], object] = print_url,
+    service: Service | None = None,
 ) -> TerminationReport:
     """`run`, with more to watch: what to call when it is up, and when to stop it.
 
@@ -297,6 +321,9 @@ def run_tree(
     ``on_place`` is given the place of the observer before the boot.
     """
     taken = signals if signals is not None else Signals()
+    own = service if service is not None else Service(supervisor)
+    taken.service = own
+    called = name or supervisor.name
 
     async def main() -> TerminationReport:
         def on_tree(tree: Tree) -> None:
@@ -304,12 +331,13 @@ def run_tree(
             if listener is not None:
                 tree.stream.subscribers.append(listener)
             tree.alarm.at(trio.current_time() + seconds, taken.stop)
+            own.on_tree(SystemHandle(tree, (), tree.root))
             if taken.count:
                 taken.stop()  # a signal came before there was anything to stop
 
-        root = partial(run_root, supervisor, name or supervisor.name, on_started, on_tree)
+        root = partial(run_root, supervisor, called, on_started, on_tree)
         try:
-            return await beside(observer, on_place, root)
+            return await beside(observer, on_place, partial(own.around, called, root))
         finally:
             taken.tree = None
 
@@ -320,83 +348,3 @@ def run_tree(
     # signals are taken until the last span is out
     with taken, exporting:
         return trio.run(main)
-
-
-# not there on Windows
-_HANGUP: Final = getattr(signal, "SIGHUP", None)
-_ENDING: Final = tuple(filter(None, (signal.SIGINT, signal.SIGTERM, _HANGUP)))
-
-
-class Signals:
-    """The signals that end a program, while a tree runs: stop, then abort, then leave.
-
-    SIGHUP stops as the others do, but is never counted as a second one: a closing terminal sends it
-    twice. What was ignored before stays ignored (``nohup``, ``&``), but for SIGTERM.
-    """
-
-    def __init__(
-        self,
-        on_stop: Callable[[], object] = lambda: None,
-        before_exit: Callable[[], object] = lambda: None,
-    ) -> None:
-        # written by `run_tree`: the tree while it runs, and what has to get out before the program
-        self.tree: Tree | None = None
-        self.exporting: Exporting | None = None
-        # how many signals have come, and the number of the last
-        self.count = 0
-        self.last = 0
-        self._on_stop = on_stop
-        self._before_exit = before_exit
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> Self:
-        try:
-            for number in _ENDING:
-                if number == signal.SIGTERM or signal.getsignal(number) != signal.SIG_IGN:
-                    self._before[number] = signal.signal(number, self._take)
-        except ValueError:
-            pass  # not the main thread: signals are somebody else's
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before.clear()
-
-    def stop(self) -> None:
-        """Stop the tree in order, unless it has ended by now."""
-        if self.tree is not None:
-            self._on_stop()
-            self.tree.incarnation.stop()
-
-    def _take(self, number: int, frame: FrameType | None) -> None:
-        if self.count and number == _HANGUP:
-            return
-        self.count += 1
-        self.last = number
-        if self.count > 2:
-            self._leave(frame)  # pragma: no cover - see there
-        elif self.tree is None:
-            pass  # it is not there yet, or no more
-        elif self.count == 1:
-            self.tree.token.run_sync_soon(self.stop)
-        else:
-            self.tree.token.run_sync_soon(self.tree.incarnation.abort)
-
-    def _leave(self, frame: FrameType | None) -> None:  # pragma: no cover - nothing is measured
-        with suppress(Exception):  # nobody may be there to read it any more
-            if self.tree is not None:
-                _print_stuck(self.tree)
-            print("the program stands at", file=sys.stderr)
-            traceback.print_stack(frame, file=sys.stderr)
-        if self.count == 3:  # at the next one not even for that
-            self._before_exit()
-            if self.exporting is not None:
-                self.exporting.shutdown()
-        os._exit(128 + self.last)
-
-
-def _print_stuck(tree: Tree) -> None:  # pragma: no cover - nothing is measured, as it leaves
-    for path, stack in stuck_below(tree.incarnation):
-        print(f"{path} does not end; it sits at\n{stack}", file=sys.stderr)
-    sys.stderr.flush()

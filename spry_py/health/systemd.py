@@ -157,7 +157,7 @@ class Notifier:
         if status != self._status:
             lines.append(f"STATUS={status}")
         left = self._time_left(info, now)
-        if left > 0:
+        if 0 < left < math.inf:
             lines.append(f"EXTEND_TIMEOUT_USEC={math.ceil(left * 1e6)}")
         if lines and not self._manager.send(lines):
             return PAUSE
@@ -240,6 +240,14 @@ def _one_line(reasons: tuple[str, ...]) -> str:
     return " ".join("; ".join(reasons).split())[:LONGEST_STATUS]
 
 
+def notifier_of(health: Health) -> Notifier | None:
+    """What tells the manager of this process; ``None`` if there is none that can be told."""
+    if not hasattr(socket, "AF_UNIX"):
+        return None
+    manager = Manager(os.environ, health.root.path)
+    return Notifier(health, manager) if manager.is_there else None
+
+
 async def notify_systemd(
     root: SystemHandle | Health,
     *,
@@ -258,12 +266,11 @@ async def notify_systemd(
     health = root if isinstance(root, Health) else Health(root)
     if not hasattr(socket, "AF_UNIX"):
         raise RuntimeError("notify_systemd: there are no such sockets here, and no systemd")
-    manager = Manager(os.environ, health.root.path)
+    notifier = notifier_of(health)
     task_status.started()
-    if not manager.is_there:
+    if notifier is None:
         await health.root.wait()
         return
-    notifier = Notifier(health, manager)
     try:
         await notifier.run()
     finally:

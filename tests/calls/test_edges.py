@@ -20,7 +20,7 @@ from spry_py import (
     current_context,
     open_system,
 )
-from spry_py._program.run import Signals
+from spry_py._program.signals import Signals
 from stories import story
 
 

@@ -35,7 +35,7 @@ ROOMS: Final = (
     ("_incidents", "otlp reading model rows timeline prose command"),
     ("_export", "otlp log_bridge captured"),
     ("telemetry", ""),
-    ("_program", "beside run printer story finding looking cli"),
+    ("_program", "beside dump service signals run printer story finding looking cli"),
     ("events", ""),
     ("lowlevel", ""),
 )
@@ -54,6 +54,9 @@ EXTENSIONS: Final = (
     "threads",
     "watchdog",
 )
+# What a whole program may have beside its tree is an extension: a file of the house that begins it
+# where it is wanted, and not before, is the one way down there is.
+BESIDE: Final = {("_program", "health"): "service.py"}
 FOREIGN: Final = {
     "trio": {"_spec", "_policy", "_incidents", "_export"},
     "opentelemetry": {"_spec", "_policy", "_kernel", "_handles", "_incidents", "_program"},
@@ -126,7 +129,25 @@ def test_a_room_imports_only_from_above() -> None:
         for start, end in arrows()
         if start in ORDER and (end not in ORDER or ORDER.index(end) > ORDER.index(start))
     }
-    assert below == set()
+    assert below == set(BESIDE)
+
+
+@pytest.mark.parametrize("arrow", BESIDE)
+def test_what_runs_beside_a_tree_is_imported_late_and_in_one_file(arrow: tuple[str, str]) -> None:
+    room, extension = arrow
+    name, wanted = f"spry_py.{extension}", HOUSE / room / BESIDE[arrow]
+    users = [
+        path
+        for path in FILES
+        if room_of(path) == room and any(module.startswith(name) for module in imported(path))
+    ]
+    assert users == [wanted]
+    at_once = {
+        node.module or ""
+        for node in ast.parse(wanted.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ImportFrom)
+    }
+    assert [module for module in at_once if module.startswith(name)] == []
 
 
 def test_telemetry_sees_facts_alone() -> None:

@@ -27,7 +27,8 @@ from spry_py import (
     current_context,
     open_system,
 )
-from spry_py._program.run import Signals, run_tree
+from spry_py._program.run import run_tree
+from spry_py._program.signals import Signals
 from spry_py._spec.errors import sole_leaf_of
 from stories import Actor, Boom, Record, cast, story, warnings_of
 
