@@ -236,6 +236,7 @@ async def test_a_start_that_hangs_is_cancelled() -> None:
     record: list[str] = []
 
     async def hangs() -> None:
+        record.append("begun")
         try:
             await for_ever()
         finally:
@@ -246,7 +247,8 @@ async def test_a_start_that_hangs_is_cancelled() -> None:
         async with open_system([Child("a", task(hangs), start_timeout=0.05)]):
             pass  # pragma: no cover
     assert isinstance(caught.value.__cause__, StartTimeout)
-    assert record == ["cleaned up"]
+    # on a busy machine its thread may not have come so far
+    assert record in (["begun", "cleaned up"], [])
 
 
 @both_ways
