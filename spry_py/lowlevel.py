@@ -42,6 +42,7 @@ from spry_py._spec.check import (
     check_count,
     check_key,
     check_seconds,
+    check_type,
 )
 from spry_py._spec.child import Supervisor
 from spry_py._spec.errors import out_of_group, repr_of_fields, sole_leaf_of, tell
@@ -82,6 +83,7 @@ __all__ = [
     "check_count",
     "check_key",
     "check_seconds",
+    "check_type",
     "clock_of",
     "context_of",
     "error_type",
@@ -130,12 +132,12 @@ def carrier(context: Context | None = None) -> dict[str, str]:
 
 def clock_of(handle: Handle) -> trio.abc.Clock:
     """The clock of the run that a handle's tree lives in, for every thread, and after the run."""
-    return handle._tree.clock
+    return handle._tree.clock  # pyright: ignore[reportPrivateUsage] - a friend
 
 
 def token_of(handle: Handle) -> trio.lowlevel.TrioToken:
     """The run of trio that a handle's tree lives in, to be called into from other threads."""
-    return handle._tree.token
+    return handle._tree.token  # pyright: ignore[reportPrivateUsage] - a friend
 
 
 def log(path: str, level: int, message: str, fields: Mapping[str, object] | None = None) -> None:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 import trio
 from opentelemetry import _logs as logs_api
@@ -269,9 +269,9 @@ class _Signal:
         exporter.export = watched
         return exporter
 
-    def _note(self, batch: Any, taken: bool) -> None:
+    def _note(self, batch: object, taken: bool) -> None:
         if isinstance(batch, Sequence):
-            self._taken += len(batch) if taken else 0
+            self._taken += len(cast("Sequence[object]", batch)) if taken else 0
         else:
             self._were_sums_taken = taken
 

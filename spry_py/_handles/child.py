@@ -235,7 +235,7 @@ class ChildHandle(Handle):
     async def terminate(self) -> None:
         """Stop it, as its supervisor's ``terminate_child`` does."""
         calls = calls_of(self._above(), self.path)
-        with listening_not(caller_below(calls.loop, self.key)):
+        with listening_not(caller_below(calls, self.key)):
             await calls.ask(Terminate(self.key))
 
     @in_own_run
@@ -247,7 +247,7 @@ class ChildHandle(Handle):
         ends for good instead.
         """
         calls = calls_of(self._above(), self.path)
-        with listening_not(caller_below(calls.loop, self.key)):
+        with listening_not(caller_below(calls, self.key)):
             await calls.ask(RestartByStrategy(self.key))
             await self.wait_started()
 

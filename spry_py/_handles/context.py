@@ -212,7 +212,7 @@ def context_of(task: trio.lowlevel.Task) -> Context | None:
 
 def supervisor_of(context: Context) -> Context | None:
     """The context of a living child's supervisor; ``None`` for a root, and after the end."""
-    member = context._incarnation.member
+    member = context._incarnation.member  # pyright: ignore[reportPrivateUsage] - a friend
     above = member.loop.own if member is not None and member.loop.path else None
     return Context(above) if above is not None else None
 
@@ -222,7 +222,7 @@ def kept_for(context: Context) -> Kept:
 
     That of a temporary one is forgotten at each end.
     """
-    member = context._incarnation.member
+    member = context._incarnation.member  # pyright: ignore[reportPrivateUsage] - a friend
     assert member is not None, "an ended child keeps nothing"
     return member.loop.tree.kept.at(context.path)
 

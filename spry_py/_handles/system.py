@@ -179,7 +179,7 @@ class SystemHandle(Handle):
         `WouldDeadlock`. Cancelling it stops the waiting, not the termination.
         """
         calls = self._calls()
-        with listening_not(caller_below(calls.loop, key)):
+        with listening_not(caller_below(calls, key)):
             await calls.ask(Terminate(key))
 
     @in_own_run

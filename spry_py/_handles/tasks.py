@@ -13,13 +13,13 @@ from collections.abc import (
     Iterable,
 )
 from contextlib import AbstractAsyncContextManager, aclosing
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 import trio
 from trio.lowlevel import disable_ki_protection, enable_ki_protection
 
 from spry_py._kernel.life import failure_of, without_cancelled
-from spry_py._spec.check import Block, check_async_function, check_count, check_seconds
+from spry_py._spec.check import Block, check_async_function, check_count, check_seconds, check_type
 from spry_py._spec.child import Child
 from spry_py._spec.errors import Interrupted, SpryError, is_exit, out_of_group
 from spry_py._spec.termination import Normal, Reason, TerminationReport
@@ -55,10 +55,8 @@ def map_tasks(
 ) -> Results:
     """Run ``fn(item)`` as a task for each item; a block with an iterator of their ends."""
     check_async_function("map", "fn", fn)
-    if not isinstance(items, Iterable | AsyncIterable):
-        raise TypeError(f"map: items must be an iterable or an async iterable, not {items!r}")
-    if not isinstance(ordered, bool):
-        raise TypeError(f"map: ordered must be a bool, not {ordered!r}")
+    _check_items(items)
+    check_type("map", "ordered", ordered, bool, "a bool")
     check_seconds("map", "timeout", timeout, zero=False)
     limit = _limit(limit)
 
@@ -66,6 +64,11 @@ def map_tasks(
         return await _begin(handle, fn, (item,), timeout)
 
     return _Mapping(_Stream(begin, limit, ordered), items)
+
+
+def _check_items(items: object) -> None:
+    if not isinstance(items, Iterable | AsyncIterable):
+        raise TypeError(f"map: items must be an iterable or an async iterable, not {items!r}")
 
 
 def _limit(limit: int | None) -> int:
@@ -291,8 +294,9 @@ async def _each(items: Items[T]) -> AsyncGenerator[T, None]:
     The user's code is called from here, and so Ctrl-C may land in it.
     """
     if isinstance(items, AsyncGenerator):
-        async with aclosing(items):
-            async for item in items:
+        generator = cast("AsyncGenerator[T, None]", items)
+        async with aclosing(generator):
+            async for item in generator:
                 yield item
     elif isinstance(items, AsyncIterable):
         async for item in items:

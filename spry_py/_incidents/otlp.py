@@ -5,8 +5,8 @@ Nothing that a stranger's JSON may hold in any place raises anything but `ValueE
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, cast
 
 # What no count and no duration of a real tree comes near: beyond it, arithmetic overflows.
 _LARGEST: Final = 1e12
@@ -92,9 +92,9 @@ def is_number(value: object) -> bool:
 
 def as_mapping(value: object) -> Mapping[str, Any]:
     """The value if it is an object, else an empty one."""
-    return value if isinstance(value, dict) else {}
+    return cast("Mapping[str, Any]", value) if isinstance(value, dict) else {}
 
 
-def as_sequence(value: object) -> list[Any]:
+def as_sequence(value: object) -> Sequence[Any]:
     """The value if it is an array, else an empty one."""
-    return value if isinstance(value, list) else []
+    return cast("Sequence[Any]", value) if isinstance(value, list) else ()

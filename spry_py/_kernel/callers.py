@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from spry_py._spec.errors import SupervisorStopped, WouldDeadlock
 
@@ -10,11 +10,12 @@ from .context import current_incarnation, deciding
 from .here import refuse_elsewhere
 
 if TYPE_CHECKING:
+    from .calls import Calls
     from .incarnation import Incarnation
     from .member import Member
 
 
-def caller_inside(loop: Any) -> Incarnation | None:
+def caller_inside(loop: object) -> Incarnation | None:
     """The calling child, if it lives below ``loop``."""
     incarnation = caller = current_incarnation()
     while incarnation is not None and incarnation.member is not None:
@@ -25,9 +26,9 @@ def caller_inside(loop: Any) -> Incarnation | None:
     return None
 
 
-def caller_below(loop: Any, key: str) -> Incarnation | None:
-    """The calling child, if it is the child ``key`` of ``loop`` or lives below that."""
-    member = loop.members.get(key)
+def caller_below(calls: Calls, key: str) -> Incarnation | None:
+    """The calling child, if it is the child ``key`` of the supervisor, or lives below that."""
+    member = calls.loop.members.get(key)
     incarnation = caller = current_incarnation()
     while incarnation is not None and incarnation.member is not None:
         if incarnation.member is member:
@@ -36,10 +37,10 @@ def caller_below(loop: Any, key: str) -> Incarnation | None:
     return None
 
 
-def is_awaited(caller: Incarnation | None, loop: Any) -> bool:
+def is_awaited(caller: Incarnation | None, loop: object) -> bool:
     """Whether ``loop`` waits for the calling child to start, or for what waits for that."""
     while caller is not None and caller.member is not None:
-        above: Any = caller.member.loop
+        above = caller.member.loop
         if caller.started_at is not None or not above.waits_for(caller):
             return False
         if above is loop:
@@ -71,25 +72,25 @@ class listening_not:  # noqa: N801 - read as a word: ``with listening_not(caller
             self._listener.stopping -= 1
 
 
-def would_deadlock(loop: Any) -> bool:
+def would_deadlock(loop: object) -> bool:
     """Whether ``loop`` waits, now, for the code that calls this."""
     if deciding.get() is loop:
         return True
     incarnation = current_incarnation()
     if incarnation is not None and incarnation.inner is not None:
         # the supervisor's own code: its system function
-        if _is_starting_up(incarnation.inner) is None:
+        if not _is_starting_up(incarnation.inner):
             return False
         if incarnation.inner is loop:
             return True
     return is_awaited(incarnation, loop)
 
 
-def _is_starting_up(loop: Any) -> Any:
-    return getattr(loop, "startup", None)
+def _is_starting_up(loop: object) -> bool:
+    return getattr(loop, "startup", None) is not None
 
 
-def calls_of(member: Member, path: str) -> Any:
+def calls_of(member: Member, path: str) -> Calls:
     """Where calls to a supervisor are served; raises if it serves none now or could not."""
     refuse_elsewhere(member.loop.tree.token, f"a call to the supervisor for {path!r}")
     loop = member.inner

@@ -225,6 +225,8 @@ class Calls:
         match call.request:
             case Terminate(key) | RestartByStrategy(key) if self.to_stop.get(key) is call:
                 del self.to_stop[key]
+            case _:
+                pass
 
     def refuse_all(self) -> None:
         """The supervisor begins to stop: nothing more is going to be begun."""

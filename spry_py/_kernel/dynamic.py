@@ -25,6 +25,7 @@ from .root import Rooted, T_co
 if TYPE_CHECKING:
     from spry_py._spec.termination import TerminationReport
 
+    from .facts import Incident
     from .incarnation import Incarnation
     from .member import Member
 
@@ -166,7 +167,7 @@ class DynamicLoop(Loop):
             self._running -= 1
             self._let_in()
 
-    def conclude(self, member: Member, verdict: Verdict, incident: Any) -> None:
+    def conclude(self, member: Member, verdict: Verdict, incident: Incident | None) -> None:
         super().conclude(member, verdict, incident)
         self._forget(member)
 

@@ -203,7 +203,7 @@ class GroupRestart:
 
     def _after(self, pivot: Member | None) -> list[Member]:
         """Those that go along with ``pivot``, the latest first."""
-        later = []
+        later: list[Member] = []
         for member in reversed(self._loop.members):
             if member is not pivot or member.phase.is_alive:
                 later.append(member)

@@ -81,8 +81,9 @@ guarded: Final = Guard(_go_on)
 
 
 # The one type that the interpreter's own hook takes; it has no public name.
+_kinds: list[type[Any]] = tuple.__subclasses__()  # pyright: ignore[reportUnknownVariableType]
 _Arguments: Final[Callable[[tuple[object, ...]], Any]] = next(
-    kind for kind in tuple.__subclasses__() if kind.__name__ == "UnraisableHookArgs"
+    kind for kind in _kinds if kind.__name__ == "UnraisableHookArgs"
 )
 
 

@@ -50,7 +50,8 @@ def in_own_run(method: F) -> F:
 
     @enable_ki_protection
     def checked(self: _Owned, /, *args: Any, **kwargs: Any) -> Any:
-        refuse_elsewhere(self._token, method.__qualname__, is_async)
+        token = self._token  # pyright: ignore[reportPrivateUsage] - that of its own class
+        refuse_elsewhere(token, method.__qualname__, is_async)
         return method(self, *args, **kwargs)
 
     return cast(F, functools.wraps(method)(checked))

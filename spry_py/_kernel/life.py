@@ -6,7 +6,7 @@ import math
 import os
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import trio
 from trio.lowlevel import disable_ki_protection, enable_ki_protection
@@ -47,6 +47,12 @@ class Hook:
         self.path = path
         self.scope = trio.CancelScope(deadline=trio.current_time() + HOOK_SECONDS)
         self.task = trio.lowlevel.current_task()
+
+
+class _Living(Protocol):
+    """A supervisor of the kernel, as far as it is run here."""
+
+    def live_as_child(self, incarnation: Incarnation, /) -> Awaitable[object]: ...
 
 
 class LateStart(RuntimeError):
@@ -106,13 +112,12 @@ def _begin(incarnation: Incarnation) -> Awaitable[object]:
     incarnation.task = trio.lowlevel.current_task()
     enter_context(incarnation)
     child = member.child
-    start: Any = child.start
+    start = child.start
     if not child.takes_status:
         incarnation.steps = _call(incarnation, child)
         return _until_first_checkpoint(incarnation.steps, incarnation)
     if isinstance(start, Supervisor):
-        running: Awaitable[object] = start.live_as_child(incarnation)  # type: ignore[attr-defined]
-        return running
+        return cast("_Living", start).live_as_child(incarnation)
     return _checked(incarnation, start, start(*child.args, task_status=incarnation))
 
 
@@ -183,8 +188,9 @@ def without_cancelled(exception: BaseException) -> BaseException | None:
     """The exception without trio's cancellations; groups are copied only if they hold one."""
     if type(exception) is trio.Cancelled:  # final; isinstance would go through its metaclass
         return None
-    if isinstance(exception, BaseExceptionGroup) and _holds_cancelled(exception):
-        return _rest_of(exception)
+    if isinstance(exception, BaseExceptionGroup):
+        group = cast("BaseExceptionGroup[BaseException]", exception)
+        return _rest_of(group) if _holds_cancelled(group) else group
     return exception
 
 

@@ -13,9 +13,9 @@ much as the thing itself.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol, assert_never
+from typing import TYPE_CHECKING, Any, Protocol, assert_never, cast
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -406,15 +406,16 @@ class Loop(Mailbox):
 
     def check_child(self, child: Child[Any]) -> None:
         """Refuse what may not be a child of this supervisor."""
-        if not isinstance(child, Child):
+        if not isinstance(child, Child):  # pyright: ignore[reportUnnecessaryIsInstance] - a user's
             raise TypeError(f"a supervisor starts a Child, not {child!r}")
 
-    def completed(self, child: Any) -> Any:
+    def completed(self, child: Child[Any]) -> Child[Any]:
         """A child with this supervisor's defaults; anything else is for others to judge."""
-        if not isinstance(child, Child):
+        if not isinstance(child, Child):  # pyright: ignore[reportUnnecessaryIsInstance] - a user's
             return child
-        if isinstance(child.start, Supervisor):
-            return child.start.adopted(child)
+        start: object = child.start
+        if isinstance(start, Supervisor):
+            return cast("Supervisor[object]", start).adopted(child)
         return child.with_defaults(self.defaults) if self.defaults else child
 
     def waits_for(self, incarnation: Incarnation) -> bool:
@@ -459,7 +460,7 @@ class Loop(Mailbox):
         return task.context.run(member.spawn, self.nursery)
 
     @contextmanager
-    def on_behalf_of(self, call: Call) -> Iterator[None]:
+    def on_behalf_of(self, call: Call) -> Generator[None, None, None]:
         """What is begun inside is a part of what the caller does."""
         before, self.part_of = self.part_of, (call,)
         try:

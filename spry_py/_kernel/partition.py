@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 from uuid import UUID
 
 import trio
@@ -90,7 +90,8 @@ def _made(owner: str, make_child: Callable[[int], Any], index: int) -> Child[Any
     child = make_child(index)
     if not isinstance(child, Child):
         raise TypeError(f"{owner}: make_child must make a Child, not {child!r} (of index {index})")
-    return child.replace(key=str(index))
+    made: Child[Any] = cast("Child[object]", child).replace(key=str(index))
+    return made
 
 
 def number_of(key: object) -> int:
@@ -102,10 +103,10 @@ def number_of(key: object) -> int:
     return zlib.crc32(text)
 
 
-_KINDS: Final[tuple[type, ...]] = (str, bytes, int, UUID, tuple)
+_KINDS: Final = cast("tuple[type[object], ...]", (str, bytes, int, UUID, tuple))
 
 
-def _kind_of(key: object) -> type:
+def _kind_of(key: object) -> type[object]:
     """Which of the kinds of keys it is, as far as equality goes."""
     own: Any = type(key)
     for kind in _KINDS:

@@ -60,6 +60,8 @@ class Rooted(Supervisor[T_co]):
 
     name: str
 
+    # any: the classes of the public face inherit these, and show no type of the kernel
+
     def listen(self, stream: Any, guard: Any) -> Any:
         """Make what receives the facts of a tree with this root."""
         raise NotImplementedError  # pragma: no cover - defined by subclasses
@@ -80,7 +82,7 @@ class Rooted(Supervisor[T_co]):
 
 @enable_ki_protection
 async def run_root(
-    supervisor: Any,
+    supervisor: Rooted[Any],
     name: str,
     on_started: Callable[[Any], object],
     on_tree: Callable[[Tree], object] | None = None,
@@ -94,7 +96,7 @@ async def run_root(
     refuse_without_trio(f"the tree {name!r}")
     host = current_incarnation()
     tree = Tree(Child(name, supervisor), host, supervisor.listen)
-    ground: Any = tree.root.loop
+    ground = tree.ground
     ground.on_value = on_started
     if on_tree is not None:
         on_tree(tree)
@@ -144,8 +146,8 @@ async def _watch(tree: Tree, around: trio.CancelScope) -> None:
     except trio.Cancelled:
         incarnation = tree.incarnation
         if not incarnation.ended:
-            tree.root.loop.cancelled = True  # type: ignore[attr-defined]
-            host = tree.root.loop.own
+            tree.ground.cancelled = True
+            host = tree.ground.own
             occasion = host.settling_for if host is not None else "stop"
             if _host_is_aborted(tree):
                 incarnation.abort(occasion)
@@ -154,7 +156,7 @@ async def _watch(tree: Tree, around: trio.CancelScope) -> None:
 
 
 def _host_is_aborted(tree: Tree) -> bool:
-    host = tree.root.loop.own
+    host = tree.ground.own
     return host is not None and (host.burden == "aborted" or host.scope.cancel_called)
 
 

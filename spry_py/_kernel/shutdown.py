@@ -145,9 +145,9 @@ class Shutdowns:
         """Stop a child, whatever it is doing, and wait until nothing of it is alive."""
         loop = self._loop
         incarnation = member.incarnation
-        if incarnation is not None and incarnation.member is not None:
+        if incarnation is not None and not incarnation.ended:
             self.ask(member, incarnation, occasion)
-            while incarnation.member is not None:
+            while not incarnation.ended:
                 await loop.pause()
         while member in loop.hooks:
             self.cancel_hook(loop.hooks[member])
@@ -309,7 +309,7 @@ def _nested_in(outermost: trio.lowlevel.Task) -> Iterator[trio.lowlevel.Task]:
                 pending.append(task)
 
 
-def _said(tell: Callable[[], str]) -> str:
+def _said(tell: Callable[[], object]) -> str:
     text = tell()
     if not isinstance(text, str):
         raise TypeError(f"add_stack: {tell!r} must return the lines of a traceback, not {text!r}")

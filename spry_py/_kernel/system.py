@@ -73,7 +73,8 @@ class SystemSupervisor(Rooted[T_co], Generic[T_co, S]):
         check_breaker(owner, breaker)
         self.name: str = name or name_of(system)
         self.system: System[Any] = _as_function(owner, system, auto_shutdown)
-        self._said = tuple(system) if isinstance(system, Sequence) else system
+        is_list = isinstance(system, Sequence)
+        self._said = tuple(cast("Sequence[object]", system)) if is_list else system
         self.strategy: Strategy = strategy
         self.breaker: BreakerFactory = breaker
         self.auto_shutdown: AutoShutdown = auto_shutdown
@@ -242,16 +243,20 @@ def _as_function(owner: str, system: Any, auto_shutdown: AutoShutdown) -> System
             "alone; write [child], a list of one"
         )
     if isinstance(system, Sequence) and not isinstance(system, str | bytes):
-        return _declared(owner, tuple(system), auto_shutdown)
+        return _declared(owner, tuple(cast("Sequence[object]", system)), auto_shutdown)
     check_async_function(owner, "system", system, plain=True)
     return cast("System[Any]", system)
 
 
+def _check_declared(owner: str, child: object) -> None:
+    if not isinstance(child, Child):
+        raise TypeError(f"{owner}: system must hold only Child objects, not {child!r}")
+
+
 def _declared(owner: str, children: tuple[Any, ...], auto_shutdown: AutoShutdown) -> System[Any]:
-    keys = set()
+    keys: set[str] = set()
     for child in children:
-        if not isinstance(child, Child):
-            raise TypeError(f"{owner}: system must hold only Child objects, not {child!r}")
+        _check_declared(owner, child)
         if child.key in keys:
             raise ReusedKey(child.key, child.key)
         check_significant(owner, child, auto_shutdown)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import trio
 
@@ -30,6 +30,7 @@ class Tree:
         "alarm",
         "clock",
         "exit_exception",
+        "ground",
         "guard",
         "kept",
         "last_key",
@@ -53,8 +54,8 @@ class Tree:
         self.kept = Kept()
         # the number in the last key that was made up
         self.last_key = 0
-        ground: Any = Ground(self, host)
-        self.root = Member(ground, child)
+        self.ground = Ground(self, host)
+        self.root = Member(cast("Loop", self.ground), child)
         self.root.number = 1
         self.root.incarnation = Incarnation(self.root, float("inf"))
         self.root.move(Phase.STARTING)
@@ -65,7 +66,7 @@ class Tree:
         assert self.root.incarnation is not None
         return self.root.incarnation
 
-    def exit(self, exception: BaseException, loop: Any = None) -> None:
+    def exit(self, exception: BaseException, loop: Loop | None = None) -> None:
         """Stop the root in order, since ``exception`` asks the program to end; the first counts.
 
         It has come out of a child of ``loop``, or of none. Each supervisor goes on serving until
@@ -76,6 +77,7 @@ class Tree:
             self.exit_exception = exception
         while loop is not None and loop.path:
             loop.leave()
+            assert loop.own.member is not None, "a supervisor ends after its children"
             loop = loop.own.member.loop
         self.incarnation.stop()
 
@@ -98,8 +100,7 @@ class Ground:
         self.has_ended = False
         self.cancelled = False
         self.part_of = ()
-        loop: Any = self
-        self.shutdowns = Shutdowns(loop)
+        self.shutdowns = Shutdowns(cast("Loop", self))
         # called with the root's started value
         self.on_value: Callable[[Any], object]
 

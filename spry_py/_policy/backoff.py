@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from spry_py._spec.check import check_answer, check_callable, check_no_class, check_seconds
 
@@ -50,7 +50,7 @@ def delay_before_restart(wait: Wait, in_a_row: int, exception: BaseException | N
 
     Raises `ValueError` when the strategy returns no usable number of seconds.
     """
-    delay = wait(_call_state(in_a_row, exception))
+    delay: object = cast("Callable[[object], object]", wait)(_call_state(in_a_row, exception))
     if not isinstance(delay, int | float) or math.isnan(delay) or delay < 0:
         raise ValueError(f"backoff must give 0 or more seconds, not {delay!r}")
     return float(delay)

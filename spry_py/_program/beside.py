@@ -48,7 +48,8 @@ def observer_of(observe: bool | int | Beside) -> Beside | None:
         make = importlib.import_module("spry_py.observer").Observer
         made: Beside = make() if observe is True else make(port=observe)
         return made
-    if isinstance(observe, type) or not isinstance(observe, Beside):
+    is_right = isinstance(observe, Beside)  # pyright: ignore[reportUnnecessaryIsInstance] - a user's
+    if isinstance(observe, type) or not is_right:
         raise TypeError(f"run: observe must be a bool, a port or an Observer, not {observe!r}")
     return observe
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
 import os
 import sys
@@ -106,8 +105,12 @@ def _is_machinery(code: CodeType) -> bool:
     return is_own(code) or file == importlib.__file__ or file.startswith("<frozen importlib")
 
 
+def _is_made(found: object) -> bool:
+    return isinstance(found, Supervisor | list | tuple)
+
+
 def _with_arguments(found: Any, arguments: Sequence[str], name: str) -> Any:
-    if isinstance(found, Supervisor | list | tuple):
+    if _is_made(found):
         if arguments:
             raise UsageError(f"{name} takes no arguments, but was given {list(arguments)}")
         return found

@@ -7,7 +7,8 @@ import inspect
 import math
 from collections.abc import Awaitable, Collection
 from contextlib import AbstractAsyncContextManager
-from typing import Any, ClassVar, NoReturn, TypeVar
+from types import UnionType
+from typing import Any, ClassVar, NoReturn, TypeVar, cast
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -80,6 +81,14 @@ def check_key(owner: str, field: str, value: object) -> None:
         raise TypeError(f"{owner}: {field} must be a str, not {value!r}")
     if not value or "/" in value:
         raise ValueError(f"{owner}: {field} must be non-empty and without '/', not {value!r}")
+
+
+def check_type(
+    owner: str, field: str, value: object, kind: type[Any] | UnionType, allowed: str
+) -> None:
+    """Accept an instance of ``kind``; ``allowed`` is that in words."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{owner}: {field} must be {allowed}, not {value!r}")
 
 
 def check_callable(owner: str, field: str, value: object, allowed: str) -> None:
@@ -159,11 +168,11 @@ def _says_none(function: Any) -> bool:
     return function.__annotations__.get("return", ...) in (None, "None", type(None))
 
 
-def check_awaitable(what: str, function: object, result: object) -> Any:
+def check_awaitable(what: str, function: object, result: Any) -> Any:
     """Accept what can be awaited, of a function that was let through above."""
     if not isinstance(result, Awaitable):
         raise TypeError(f"{what} must be async, but {function!r} returned {result!r}")
-    return result
+    return cast("Awaitable[object]", result)
 
 
 def check_no_class(owner: str, field: str, value: object, instead: str) -> None:

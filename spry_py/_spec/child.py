@@ -372,8 +372,9 @@ def check_defaults(owner: str, defaults: object) -> ChildOptions:
         return {}
     if not isinstance(defaults, Mapping):
         raise TypeError(f"{owner}: defaults must be a mapping of Child options, not {defaults!r}")
-    _chosen(f"{owner}: defaults", _WORKER, defaults)
-    return cast(ChildOptions, dict(defaults))
+    given = cast("Mapping[str, Any]", defaults)
+    _chosen(f"{owner}: defaults", _WORKER, given)
+    return cast(ChildOptions, dict(given))
 
 
 def _check_start(key: str, start: Any, args: tuple[Any, ...]) -> None:

@@ -16,6 +16,7 @@ from .check import (
     check_count,
     check_no_class,
     check_seconds,
+    check_type,
 )
 
 if TYPE_CHECKING:
@@ -134,8 +135,7 @@ class Options:
             )
 
     def _check_significant(self, owner: str) -> None:
-        if not isinstance(self.significant, bool):
-            raise TypeError(f"{owner}: significant must be a bool, not {self.significant!r}")
+        check_type(owner, "significant", self.significant, bool, "a bool")
         if self.significant and self.restart == "permanent":
             raise ValueError(
                 f"{owner}: significant must be False when restart is 'permanent'; a child that is "

@@ -8,7 +8,7 @@ a look at `None` is all they cost.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -115,7 +115,7 @@ class Teller:
     # A tree
 
     @contextmanager
-    def outside(self) -> Iterator[None]:
+    def outside(self) -> Generator[None, None, None]:
         """Around the life of the tree: no span is current inside, and providers are looked for.
 
         Not before, since one may let Ctrl-C in, and there must be a tree that it stops.

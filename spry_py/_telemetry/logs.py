@@ -230,7 +230,7 @@ _BETWEEN: Final = frozenset(("spry_py", "trio", "outcome", "contextlib", "thread
 
 def _caller() -> tuple[CodeType, int]:
     """Where the library was called from; for a thread of ours, a place in its own code."""
-    here = sys._getframe(1)
+    here = sys._getframe(1)  # pyright: ignore[reportPrivateUsage] - as `logging` does
     frame: FrameType | None = here
     while frame is not None:
         if str(frame.f_globals.get("__name__")).partition(".")[0] not in _BETWEEN:

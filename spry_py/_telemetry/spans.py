@@ -7,7 +7,7 @@ never exported.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
@@ -410,7 +410,7 @@ def callers_span() -> Span | None:
 
 
 @contextmanager
-def clean_context() -> Iterator[None]:
+def clean_context() -> Generator[None, None, None]:
     """No current span inside; everything else in the context stays."""
     if callers_span() is None:
         yield

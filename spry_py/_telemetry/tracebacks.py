@@ -10,7 +10,7 @@ import sys
 import traceback
 from textwrap import indent
 from types import CodeType, TracebackType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from spry_py._spec.errors import (
     all_linked,
@@ -116,7 +116,7 @@ def _notes_of(exception: BaseException) -> list[object]:
         notes: Any = exception.__notes__
     except Exception:
         return []
-    return notes if isinstance(notes, list) else []
+    return cast("list[object]", notes) if isinstance(notes, list) else []
 
 
 def _frames_of(exception: BaseException) -> str:

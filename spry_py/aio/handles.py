@@ -26,7 +26,7 @@ from spry_py import (
     TerminationReport,
 )
 from spry_py.events import Event
-from spry_py.lowlevel import Block, check_async_function, token_of
+from spry_py.lowlevel import Block, check_async_function, check_type, token_of
 
 from .call import Call, in_trio
 from .held import Held
@@ -234,7 +234,7 @@ class SystemHandle(Handle):
             async for event in events:
                 print(event)
         """
-        return Iterating(token_of(self._theirs), self._ask(self._theirs.events, capacity))
+        return Iterating[Event](token_of(self._theirs), self._ask(self._theirs.events, capacity))
 
     async def start_child(
         self,
@@ -307,8 +307,7 @@ class SystemHandle(Handle):
         As `spry_py.SystemHandle.map`, but for items that have to be awaited.
         """
         check_async_function("map", "fn", fn)
-        if not isinstance(items, Iterable):
-            raise TypeError(f"map: items must be an iterable, not {items!r}")
+        check_type("map", "items", items, Iterable, "an iterable")
 
         async def one(item: T) -> object:
             return await TaskStart(fn, (item,))()

@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import trio
 
@@ -237,6 +237,7 @@ def without_cancelled(exception: BaseException) -> BaseException | None:
     if isinstance(exception, asyncio.CancelledError):
         return None
     if isinstance(exception, BaseExceptionGroup):
-        cancelled, rest = exception.split(asyncio.CancelledError)
-        return exception if cancelled is None else rest
+        group = cast("BaseExceptionGroup[BaseException]", exception)
+        cancelled, rest = group.split(asyncio.CancelledError)
+        return group if cancelled is None else rest
     return exception

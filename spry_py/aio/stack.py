@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 from spry_py.lowlevel import is_own
 
@@ -72,5 +72,10 @@ def _members_of(one: object) -> list[object]:
     if isinstance(one, asyncio.TaskGroup):
         one = getattr(one, "_tasks", ())
     elif isinstance(one, asyncio.Future):
-        one = getattr(one, "_children", ())
-    return list(one) if isinstance(one, set | frozenset | list | tuple) else []
+        one = getattr(one, "_children", ())  # pyright: ignore[reportUnknownArgumentType]
+    return list(_collection(one))
+
+
+def _collection(one: object) -> Collection[object]:
+    is_one = isinstance(one, set | frozenset | list | tuple)
+    return cast("Collection[object]", one) if is_one else ()

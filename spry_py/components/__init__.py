@@ -218,7 +218,7 @@ class _Plan:
 
     async def __call__(self, scope: Scope) -> None:
         held = await scope.start(Child(_OBJECT, _hold, self, shutdown=math.inf))
-        life = held._life
+        life = held._life  # pyright: ignore[reportPrivateUsage] - made for this
         keeps_on = self.options.restart == "permanent"
         await scope.start(
             self.options.replace(

@@ -6,7 +6,7 @@ The object belongs to the child ``object``, which outlives the incarnations of t
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 import trio
 
@@ -55,7 +55,7 @@ class Life:
         factory: Callable[[], Breaker],
         cleanup_timeout: float,
     ) -> None:
-        check_methods(f"component {path!r}", type(instance))
+        check_methods(f"component {path!r}", cast("type[object]", type(instance)))
         self.path: str = path
         self.instance: Any = instance
         self.news: News = News()

@@ -12,6 +12,7 @@ from spry_py.lowlevel import (
     check_answer,
     check_callable,
     check_seconds,
+    check_type,
     clock_of,
     tell,
     token_of,
@@ -61,8 +62,7 @@ class Health:
         grace: float = 0.0,
         loop: float = 10.0,
     ) -> None:
-        if not isinstance(root, SystemHandle):
-            raise TypeError(f"Health: root must be the handle of a supervisor, not {root!r}")
+        check_type("Health", "root", root, SystemHandle, "the handle of a supervisor")
         check_callable("Health", "counts", counts, "a function of a ChildInfo, or None")
         check_seconds("Health", "steady", steady)
         check_seconds("Health", "grace", grace)

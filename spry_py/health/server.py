@@ -180,7 +180,7 @@ def _bytes(http: h11.Connection, request: h11.Request | None, response: Response
         b"" if is_head else http.send(h11.Data(data=body)),
         http.send(h11.EndOfMessage()),
     ]
-    return b"".join(part for part in parts if part is not None)
+    return b"".join(filter(None, parts))
 
 
 def _on_one_line(text: str) -> str:

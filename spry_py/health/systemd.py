@@ -95,7 +95,7 @@ class Notifier:
         self._manager = manager
         # what the manager knows
         self._knows = ""
-        self._status = ""
+        self._status: str = ""
         # it reloads, or is about to stop and goes on until then
         self._reloads = False
         self._leaves_until = -math.inf
@@ -150,7 +150,8 @@ class Notifier:
         """Send what has changed; returns after how many seconds it is to be looked at again."""
         began = time.perf_counter()
         info, now = self._root.info(), trio.current_time()
-        lines, knows = [], self._state_of(info)
+        lines: list[str] = []
+        knows = self._state_of(info)
         if knows != self._knows and knows:
             lines.append(knows)
         status, pause = self._words(knows)

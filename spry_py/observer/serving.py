@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import trio
 
 from spry_py import SystemHandle
-from spry_py.lowlevel import check_count
+from spry_py.lowlevel import check_count, check_type
 
 from .rights import ACTIONS, check_token
 
@@ -45,8 +45,7 @@ class Observer:
     history: int = 1000
 
     def __post_init__(self) -> None:
-        if not isinstance(self.socket, bool):
-            raise TypeError(f"Observer: socket must be a bool, not {self.socket!r}")
+        check_type("Observer", "socket", self.socket, bool, "a bool")
         if self.port is not None:
             check_count("Observer", "port", self.port)
             if self.port > _HIGHEST_PORT:
@@ -65,8 +64,8 @@ class Observer:
         task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """`serve` with these options."""
-        if root is not None and not isinstance(root, SystemHandle):
-            raise TypeError(f"serve: root must be the handle of a supervisor or None, not {root!r}")
+        kinds = SystemHandle | None
+        check_type("serve", "root", root, kinds, "the handle of a supervisor or None")
         if find_spec("h11") is None:
             raise RuntimeError(f"the observer needs a package more: {PIP}")
         # it speaks HTTP with that package
@@ -79,7 +78,7 @@ def _check_allow(allow: object) -> None:
     allowed = ", ".join(map(repr, ACTIONS))
     if isinstance(allow, str) or not isinstance(allow, Collection):
         raise TypeError(f"Observer: allow must be a collection of {allowed}, not {allow!r}")
-    for action in allow:
+    for action in cast("Collection[object]", allow):
         if action not in ACTIONS:
             raise ValueError(f"Observer: allow may hold {allowed}, not {action!r}")
 

@@ -36,7 +36,7 @@ def _emit(stage: str, held: InHand, outcome: Outcome) -> None:
     provider = tracer_provider()
     if provider is None:
         return
-    links = []
+    links: list[Link] = []
     if held.first_try is not None:
         links.append(Link(held.first_try, {"spry.link": "redelivery_of"}))
     span = provider.get_tracer(SCOPE, library_version()).start_span(

@@ -38,11 +38,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from signal import SIGTERM, valid_signals
-from typing import Any, ClassVar, Final, Generic, Literal, Protocol, TypeAlias, TypeVar, overload
+from typing import (
+    Any,
+    ClassVar,
+    Final,
+    Generic,
+    Literal,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    cast,
+    overload,
+)
 
 import trio
 
-from spry_py.lowlevel import check_count
+from spry_py.lowlevel import check_count, check_type
 
 from .channel import Channel
 from .failed import ProcessFailed, RemoteFailure
@@ -198,16 +209,11 @@ def command(
     words = tuple(_word("command", "argv", word) for word in argv)
     if not words or not words[0]:
         raise ValueError(f"command: argv must be a program and its arguments, not {argv!r}")
-    if not isinstance(ready, Readiness | None):
-        raise TypeError(f"command: ready must be line(), port(), notify() or None, not {ready!r}")
-    if not isinstance(stdin, bytes | None):
-        raise TypeError(f"command: stdin must be bytes or None, not {stdin!r}")
-    if isinstance(stop_signal, bool) or not isinstance(stop_signal, int):
-        raise TypeError(f"command: stop_signal must be a signal, not {stop_signal!r}")
-    if stop_signal not in valid_signals():
-        raise ValueError(f"command: stop_signal must be a signal, not {stop_signal!r}")
-    if not isinstance(stop_group, bool):
-        raise TypeError(f"command: stop_group must be True or False, not {stop_group!r}")
+    kinds = Readiness | None
+    check_type("command", "ready", ready, kinds, "line(), port(), notify() or None")
+    check_type("command", "stdin", stdin, bytes | None, "bytes or None")
+    _check_signal(stop_signal)
+    check_type("command", "stop_group", stop_group, bool, "True or False")
     variables, directory = _items("command", env), _directory("command", cwd)
     return Command(words, ready, variables, directory, stdin, int(stop_signal), stop_group)
 
@@ -272,8 +278,7 @@ def line(pattern: str | re.Pattern[str]) -> Line:
     of the started `Process`. Lines that a program keeps in a buffer, as many do when they write to
     no terminal, have not been written.
     """
-    if not isinstance(pattern, str | re.Pattern):
-        raise TypeError(f"line: pattern must be a str or a compiled one, not {pattern!r}")
+    check_type("line", "pattern", pattern, str | re.Pattern, "a str or a compiled one")
     return Line(re.compile(pattern))
 
 
@@ -282,8 +287,7 @@ def port(host: str, number: int) -> Port:
 
     If another program does so already, the start fails with `OSError` (``EADDRINUSE``).
     """
-    if not isinstance(host, str) or not host:
-        raise TypeError(f"port: host must be a name or an address, not {host!r}")
+    _check_host(host)
     check_count("port", "number", number, least=1)
     if number > HIGHEST_PORT:
         raise ValueError(f"port: number must be an int, {HIGHEST_PORT} or less, not {number!r}")
@@ -317,7 +321,7 @@ def _takes_channel(fn: Callable[..., object]) -> bool:
 
 
 def _word(owner: str, name: str, word: object) -> str:
-    text = os.fspath(word) if isinstance(word, os.PathLike) else word
+    text: object = os.fspath(cast("Word", word)) if isinstance(word, os.PathLike) else word
     if not isinstance(text, str):
         raise TypeError(f"{owner}: {name} must be str or paths, not {word!r}")
     if "\0" in text:
@@ -329,12 +333,29 @@ def _word(owner: str, name: str, word: object) -> str:
     return text
 
 
+def _check_host(host: object) -> None:
+    if not isinstance(host, str) or not host:
+        raise TypeError(f"port: host must be a name or an address, not {host!r}")
+
+
+def _check_signal(stop_signal: object) -> None:
+    if isinstance(stop_signal, bool) or not isinstance(stop_signal, int):
+        raise TypeError(f"command: stop_signal must be a signal, not {stop_signal!r}")
+    if stop_signal not in valid_signals():
+        raise ValueError(f"command: stop_signal must be a signal, not {stop_signal!r}")
+
+
+def _is_of_str(env: object) -> bool:
+    if not isinstance(env, Mapping):
+        return False
+    pairs = cast("Mapping[object, object]", env).items()
+    return all(isinstance(name, str) and isinstance(value, str) for name, value in pairs)
+
+
 def _items(owner: str, env: Mapping[str, str] | None) -> tuple[tuple[str, str], ...] | None:
     if env is None:
         return None
-    if not isinstance(env, Mapping) or not all(
-        isinstance(name, str) and isinstance(value, str) for name, value in env.items()
-    ):
+    if not _is_of_str(env):
         raise TypeError(f"{owner}: env must be a mapping of str to str, not {env!r}")
     for name, value in env.items():
         if not name or "=" in name:
@@ -349,8 +370,7 @@ def _mapping(env: tuple[tuple[str, str], ...] | None) -> dict[str, str] | None:
 
 
 def _directory(owner: str, cwd: Word | None) -> str | None:
-    if not isinstance(cwd, str | os.PathLike | None):
-        raise TypeError(f"{owner}: cwd must be a path, not {cwd!r}")
+    check_type(owner, "cwd", cwd, str | os.PathLike | None, "a path")
     if cwd is None:
         return None
     directory = _word(owner, "cwd", cwd)

@@ -114,9 +114,10 @@ def prepare(order: dict[str, Any]) -> None:
     """Make this process look like the parent, as far as importing goes."""
     sys.path[:] = order["path"]
     sys.argv[:] = order["argv"]
-    if isinstance(sys.stdout, io.TextIOWrapper):
+    out: object = sys.stdout
+    if isinstance(out, io.TextIOWrapper):
         # the parent reads lines
-        sys.stdout.reconfigure(line_buffering=True)
+        out.reconfigure(line_buffering=True)
     if order["carrier"]:
         # what a propagator cannot read is no reason not to do the work
         with suppress(Exception):

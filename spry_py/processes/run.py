@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -387,7 +387,7 @@ def _inherited() -> dict[str, str]:
 
 
 @contextmanager
-def named(program: str) -> Iterator[None]:
+def named(program: str) -> Generator[None, None, None]:
     """What the system refuses without a name, or in that of the launcher, concerns a program."""
     try:
         yield

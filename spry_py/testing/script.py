@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, NamedTuple, NoReturn, TypeAlias
+from typing import Any, Final, NamedTuple, NoReturn, TypeAlias, cast
 
 import trio
 
@@ -119,13 +119,13 @@ class _Run(NamedTuple):
         elif isinstance(step, type) and issubclass(step, BaseException):
             raise step
         else:
-            return await self.call(step)
+            return await self.call(step)  # pyright: ignore[reportUnknownArgumentType]
         return None
 
     async def call(self, function: Callable[[], object]) -> object:
         self.script.note(_name_of(function))
         result = function()
-        return await result if isinstance(result, Awaitable) else result
+        return await cast("Awaitable[object]", result) if isinstance(result, Awaitable) else result
 
     async def start(self) -> None:
         values = f"({', '.join(map(str, self.given))})" if self.given else ""
@@ -167,14 +167,15 @@ def _checked(steps: object) -> Sequence[Step]:
             f"{_OWNER}: each argument is the list of steps of one incarnation, not {steps!r}; "
             'write Script(["start", "wait"])'
         )
-    for step in steps:
+    given = cast("Sequence[Step]", steps)
+    for step in given:
         _check_step(step)
-    if steps.count("start") > 1:
+    if given.count("start") > 1:
         raise ValueError(f'{_OWNER}: "start" stands twice in {steps!r}; a child starts once')
-    for step in steps[:-1]:
+    for step in given[:-1]:
         if _is_last(step):
             raise ValueError(f"{_OWNER}: in {steps!r} nothing behind {step!r} is ever reached")
-    return steps
+    return given
 
 
 def _check_step(step: object) -> None:
@@ -184,8 +185,8 @@ def _check_step(step: object) -> None:
             raise ValueError(f"{_OWNER}: a word must be one of {allowed}, not {step!r}")
     elif isinstance(step, int | float):
         check_seconds(_OWNER, "a step", step)
-    elif isinstance(step, type) and issubclass(step, BaseException):
-        _check_class(step)
+    elif _is_class(step):
+        _check_class(cast("type[BaseException]", step))
     elif not isinstance(step, BaseException) and not callable(step):
         _refuse(step)
 
@@ -215,9 +216,11 @@ def _refuse(step: object) -> NoReturn:
 def _is_last(step: object) -> bool:
     if isinstance(step, str):
         return step in _LAST_WORDS
-    return isinstance(step, BaseException) or (
-        isinstance(step, type) and issubclass(step, BaseException)
-    )
+    return isinstance(step, BaseException) or _is_class(step)
+
+
+def _is_class(step: object) -> bool:
+    return isinstance(step, type) and issubclass(step, BaseException)
 
 
 def _name_of(function: object) -> str:

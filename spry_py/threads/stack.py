@@ -16,7 +16,8 @@ def stack_of_thread(ident: int | None, is_above: Callable[[FrameType], bool]) ->
 
     They begin below the innermost frame that ``is_above``, and below what is this package's own.
     """
-    innermost = sys._current_frames().get(ident) if ident is not None else None
+    frames = sys._current_frames()  # pyright: ignore[reportPrivateUsage] - public, for debuggers
+    innermost = frames.get(ident) if ident is not None else None
     called = takewhile(lambda pair: not is_above(pair[0]), traceback.walk_stack(innermost))
     outermost_first = reversed(list(called) if innermost is not None else [])
     theirs = dropwhile(lambda pair: is_own(pair[0].f_code), outermost_first)

@@ -40,7 +40,7 @@ class Worker(Generic[T]):
             nursery.start_soon(self._ask_after, settled)
             try:
                 ended = await trio.to_thread.run_sync(
-                    self._in_thread, thread_name=self._name, limiter=trio.CapacityLimiter(1)
+                    self.in_thread, thread_name=self._name, limiter=trio.CapacityLimiter(1)
                 )
             except BaseException as exception:  # it has not begun: cancelled, or no more threads
                 ended = None, exception
@@ -63,7 +63,7 @@ class Worker(Generic[T]):
         finally:
             self._asked.set()
 
-    def _in_thread(self) -> tuple[T, None] | tuple[None, BaseException]:
+    def in_thread(self) -> tuple[T, None] | tuple[None, BaseException]:
         self._ident = threading.get_ident()
         try:
             return self._function(self._asked), None
@@ -79,4 +79,4 @@ class Worker(Generic[T]):
         return f"  in its thread {self._name!r}:\n{text}" if text else ""
 
 
-_IN_THREAD: Final = Worker._in_thread.__code__
+_IN_THREAD: Final = Worker[object].in_thread.__code__
