@@ -12,7 +12,7 @@ import json
 import math
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
 from typing import Final, TypeVar
@@ -92,8 +92,12 @@ class Viewer:
 class Changes:
     """The trees as those who look have been told, and what has happened to them since."""
 
-    def __init__(self, trees: Trees, history: int) -> None:
+    def __init__(
+        self, trees: Trees, history: int, timer: Callable[[], float] = time.perf_counter
+    ) -> None:
         self._trees = trees
+        # real time: trio's may be a virtual one
+        self._timer = timer
         self.incidents = Incidents(trees, history)
         # what has happened last, as it is sent
         self._history: deque[Json] = deque(maxlen=history)
@@ -261,7 +265,7 @@ class Changes:
         """At single children, in the order of the events about them: parents come first."""
         dirty, self._dirty = self._dirty, {}
         for paths in _sliced(dirty):
-            began = time.perf_counter()
+            began = self._timer()
             for path in paths:
                 self._look_at(path, news)
             await self._pause(began)
@@ -309,13 +313,13 @@ class Changes:
         except ChildNotFound:
             return
         seen: dict[str, str] = {}
-        began = time.perf_counter()
+        began = self._timer()
         for nodes in _sliced(nodes_below(handle, path)):
             for node in nodes:
                 found = str(node["path"])
                 seen[found] = as_json(self.with_recent(node))
             await self._pause(began)
-            began = time.perf_counter()
+            began = self._timer()
         self._replace(path, seen, news)
         await self._pause(began)
 
@@ -351,7 +355,7 @@ class Changes:
 
     async def _pause(self, began: float) -> None:
         """Let others run, after a slice that ``began`` at that moment of real time."""
-        self._cost += time.perf_counter() - began
+        self._cost += self._timer() - began
         await trio.lowlevel.checkpoint()
 
 

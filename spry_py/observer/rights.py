@@ -24,6 +24,7 @@ ACTIONS: Final[tuple[Action, ...]] = ("restart", "terminate", "replay", "stop")
 # which method each route is asked by; the page has no secrets in it, and cannot have the token yet
 PAGE: Final = "/"
 ROUTES: Final = {
+    PAGE: "GET",
     "/tree": "GET",
     "/child": "GET",
     "/events": "GET",

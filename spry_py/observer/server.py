@@ -23,7 +23,8 @@ from .actions import LINGERS, Actions, error_of
 from .changes import Changes, Viewer, moment
 from .incidents import MOST_TOLD, story_as_json
 from .lingering import Linger
-from .rights import ACTIONS, Action, Rights, refusal
+from .page import page
+from .rights import ACTIONS, PAGE, Action, Rights, refusal
 from .tree import SLICE, Json, as_json, detail_of, nodes_below, shown, shown_lines
 from .trees import Trees
 
@@ -32,12 +33,13 @@ MOST_CONNECTIONS: Final = 64
 MOST_VIEWERS: Final = 32
 # a sign of life for those who wait for changes, seconds
 _SIGN: Final = 1.0
+_POLICY: Final = "Content-Security-Policy"
 _SAFE: Final = (
     ("Cache-Control", "no-store"),
     ("Referrer-Policy", "no-referrer"),
     ("X-Content-Type-Options", "nosniff"),
     ("Cross-Origin-Resource-Policy", "same-origin"),
-    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
+    (_POLICY, "default-src 'none'; frame-ancestors 'none'"),
 )
 
 
@@ -95,6 +97,16 @@ class Server:
         return _json(*await self._actions.do(action, path, asker))
 
     # The routes
+
+    async def _page(self, request: Request, rights: Rights) -> Reply:
+        found = page()
+        headers = [pair for pair in _SAFE if pair[0] != _POLICY]
+        return Reply(
+            HTTPStatus.OK,
+            found.body,
+            "text/html; charset=utf-8",
+            (*headers, (_POLICY, found.policy)),
+        )
 
     async def _tree(self, request: Request, rights: Rights) -> Reply:
         depth, under = _depth_of(request), request.query.get("under", "")
@@ -166,6 +178,7 @@ class Server:
         return b":\n\n"
 
     _routes: Final[dict[str, Callable[[Server, Request, Rights], Awaitable[Reply]]]] = {
+        PAGE: _page,
         "/tree": _tree,
         "/child": _child,
         "/stack": _stack,
