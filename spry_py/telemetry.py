@@ -37,6 +37,7 @@ from opentelemetry.sdk.trace.export import (
 
 from spry_py._export.captured import Captured as Captured  # noqa: PLC0414 - for users
 from spry_py._export.log_bridge import LogBridge
+from spry_py._export.log_filter import LogFilter
 from spry_py._export.otlp import otlp_exporters
 from spry_py._kernel.guard import guarded
 from spry_py._spec.check import check_seconds
@@ -75,6 +76,26 @@ def configure(traces: str | os.PathLike[str], *, service_name: str | None = None
         )
     resource = _resource(service_name or SCOPE)
     return Exporting(_otlp(resource) if traces == "otlp" else [_local(traces, resource)])
+
+
+def log_filter() -> LogFilter:
+    """A filter that puts the running child on each record of the program's own loggers.
+
+    On a handler, which sees the records of all loggers (a filter of a logger sees only those made
+    with that very one)::
+
+        handler.addFilter(telemetry.log_filter())
+        handler.setFormatter(logging.Formatter("%(spry.child.path)s: %(message)s"))
+
+    The fields are ``spry.child.path``, ``spry.child.key`` and ``spry.child.incarnation``, of the
+    child whose code writes the record, in its nested tasks and in its threads, too; ``trace_id``,
+    ``span_id`` and ``trace_flags`` are those of the current span, else of the start of the child.
+    Outside a tree, and where nothing is traced, they are empty. A field that a record has stays as
+    it is. The same object is a processor for structlog, which adds what there is::
+
+        structlog.configure(processors=[telemetry.log_filter(), ...])
+    """
+    return LogFilter()
 
 
 def capture() -> Captured:

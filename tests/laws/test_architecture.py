@@ -33,7 +33,7 @@ ROOMS: Final = (
         """,
     ),
     ("_incidents", "otlp reading model rows timeline prose command"),
-    ("_export", "otlp log_bridge captured"),
+    ("_export", "otlp log_bridge log_filter captured"),
     ("telemetry", ""),
     ("_program", "beside dump service signals run printer story finding looking cli"),
     ("events", ""),
