@@ -174,7 +174,7 @@ class Following(Block[Followed]):
         if self._history:
             begin_history(self._tree)
         stream, recording = self._tree.stream, self._recording
-        stream.subscribers.append(recording)
+        stream.join(recording)
         try:
             snapshot = await Reader(stream, recording, self._find).read()
         except BaseException:

@@ -87,7 +87,7 @@ def begin_history(tree: Tree) -> None:
     """Keep one from now on, to the end of the tree."""
     if history_of(tree) is None:
         # before all others: whoever hears of a fact finds it in the history
-        tree.stream.subscribers.insert(0, History(tree.guard))
+        tree.stream.join(History(tree.guard), first=True)
 
 
 def _text_of(event: Event) -> str:

@@ -134,7 +134,7 @@ class _Subscribed(Block[AsyncIterator[Event]]):
     @enable_ki_protection
     async def __aenter__(self) -> Subscription:
         refuse_elsewhere(self._subscriber.token, "the block of SystemHandle.events")
-        self._stream.subscribers.append(self._subscriber)
+        self._stream.join(self._subscriber)
         return self._subscriber
 
     @enable_ki_protection

@@ -57,10 +57,7 @@ class OneForOne:
         assert report is not None
         now = trio.current_time()
         delay = next_delay(member)
-        allowed = loop.may_restart(member.key, member)
-        incident.attempt += 1
-        loop.teller.restart_decided(loop, member, incident, allowed, delay)
-        if not allowed:
+        if not loop.may_restart(member, incident, delay):
             loop.refuse(member, report.exception, incident)
         elif delay > 0:
             due = now + delay

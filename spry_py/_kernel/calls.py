@@ -147,7 +147,8 @@ class Calls:
         if isinstance(request, Start):
             request = Start(loop.completed(request.child), request.on_conflict)
         call = Call(request)
-        loop.teller.call_made(call)
+        if loop.heard_by:
+            loop.teller.call_made(call)
         self._open[call] = None
         if isinstance(request, Terminate | RestartByStrategy):
             self.to_stop[request.key] = call

@@ -214,12 +214,15 @@ class Subscriber(Protocol):
 class Stream:
     """The events of one tree, on their way to those who have subscribed."""
 
-    __slots__ = ("has_ended", "on_silence", "seq", "subscribers")
+    __slots__ = ("has_ended", "heard_by", "on_silence", "seq", "subscribers")
 
     def __init__(self) -> None:
         # called when the last subscriber has left; by whoever keeps something for subscribers
         self.on_silence: Callable[[], object] = int
-        # never another list: listeners hold on to it, to see at a glance if there are any
+        # never other lists: the kernel and listeners hold on to them, to see at a glance if there
+        # are any. Whatever hears of every fact: subscribers, and what its listener adds. With none
+        # this look is all that a fact costs; what may be logged all the same, `Listener.is_logged`
+        self.heard_by: list[object] = []
         self.subscribers: list[Subscriber] = []
         self.seq = 0
         self.has_ended = False
@@ -234,9 +237,15 @@ class Stream:
         for subscriber in self.subscribers:
             subscriber.offer(event)
 
+    def join(self, subscriber: Subscriber, first: bool = False) -> None:
+        """One more is offered each event from now on, after the others or ``first``."""
+        self.subscribers.insert(0 if first else len(self.subscribers), subscriber)
+        self.heard_by.append(subscriber)
+
     def leave(self, subscriber: Subscriber) -> None:
         """One of the subscribers wants no more."""
         self.subscribers.remove(subscriber)
+        self.heard_by.remove(subscriber)
         if not self.subscribers:
             self.on_silence()
 
@@ -365,7 +374,16 @@ An `Incident` stands for the restart under way, an `Origin` for the code that ma
 
 
 class Listener(Protocol):
-    """Hears of every fact of one tree, in order. Decides nothing, and never raises."""
+    """Hears of every fact of one tree, in order. Decides nothing, and never raises.
+
+    What happens often (children that start, end, and are stopped, startups, calls, incidents) it is
+    only called for while the tree's stream is heard by anything, or the log wants that fact.
+    """
+
+    @property
+    def is_logged(self) -> Callable[[type[Event]], bool]:
+        """Whether a record about such a fact might go anywhere."""
+        ...
 
     # A tree
 

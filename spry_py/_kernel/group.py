@@ -100,11 +100,10 @@ class GroupRestart:
         report = first.last_report
         assert report is not None
         delay = max(next_delay(other) for other in down)
-        allowed = loop.may_restart(first.key, first)
-        incident, first.incident = first.incident, None
+        incident = first.incident
         assert incident is not None
-        incident.attempt += 1
-        loop.teller.restart_decided(loop, first, incident, allowed, delay)
+        allowed = loop.may_restart(first, incident, delay)
+        first.incident = None
         if not allowed:
             loop.refuse(first, report.exception, incident)
             return
@@ -180,10 +179,12 @@ class GroupRestart:
             joined: list[Member] = []
             targets = [member for member in self._after(pending.pivot) if member.phase.is_up]
             if targets:
-                loop.teller.teardown_began(loop, pending.part_of)
+                if loop.heard_by:
+                    loop.teller.teardown_began(loop, pending.part_of)
                 rest = self._as_long_as_it_goes_on(targets)
                 await loop.shutdowns.each(rest, partial(self._swept, joined), "restart")
-                loop.teller.teardown_ended(loop)
+                if loop.heard_by:
+                    loop.teller.teardown_ended(loop)
             more = [*self._judge_all(self._undecided()), *joined]
             if loop.is_leaving:
                 loop.stay_down()
@@ -395,12 +396,7 @@ class GroupRestart:
             return
         if culprit is not None:
             delay = max(delay, next_delay(culprit))
-        # its own key stands for the system function
-        key = loop.own.key if culprit is None else culprit.key
-        allowed = loop.may_restart(key, culprit)
-        incident.attempt += 1
-        loop.teller.restart_decided(loop, culprit, incident, allowed, delay)
-        if allowed:
+        if loop.may_restart(culprit, incident, delay):
             pending.due = trio.current_time() + delay
             self._schedule(pending)
         elif culprit is None:

@@ -259,7 +259,7 @@ class Incarnation:
 
     def settle(self) -> None:
         """Ask the child to finish; its own time limits no longer count."""
-        if self.member is not None:
+        if self.member is not None and self.member.loop.heard_by:
             self.member.loop.teller.child_settling(self.member, self)
         self.note_limit()
         self.bear("settling")
@@ -282,7 +282,7 @@ class Incarnation:
     def abort(self, occasion: Occasion | None = "stop") -> None:
         """Cancel the child, and with it all that lives below it."""
         self.note_occasion(occasion or "stop")
-        if self.member is not None and self.burden != "aborted":
+        if self.burden != "aborted" and self.member is not None and self.member.loop.heard_by:
             self.member.loop.teller.child_aborted(self.member, self)
         self.note_limit()
         self.bear("aborted")

@@ -41,7 +41,7 @@ from spry_py._spec.errors import (
 
 from .alone import OneForOne
 from .calls import Calls
-from .facts import Incident
+from .facts import ChildStarted, ChildTerminated, Incident, RestartScheduled
 from .incarnation import note_limit_above
 from .life import drop_own_frames, failure_of
 from .mailbox import Mailbox
@@ -102,6 +102,8 @@ class Loop(Mailbox):
         assert own.member is not None
         self.tree: Tree = own.member.loop.tree
         self.teller = self.tree.teller
+        # empty: nothing hears of more than what is logged
+        self.heard_by = self.tree.stream.heard_by
         self.path = own.path
         # the supervisor's own incarnation, a child of the loop above
         self.own = own
@@ -292,10 +294,15 @@ class Loop(Mailbox):
             return unrecoverable(member.child)
         return verdict
 
-    def may_restart(self, key: str, about: Member | None) -> bool:
-        """Ask the breaker; its errors are told of ``about``, or else of the supervisor itself."""
+    def may_restart(self, about: Member | None, incident: Incident, delay: float) -> bool:
+        """Ask the breaker about a child, or with the supervisor's own key about its system."""
         self.about = about
-        return allows(self.breaker, key, trio.current_time())
+        key = self.own.key if about is None else about.key
+        allowed = allows(self.breaker, key, trio.current_time())
+        incident.attempt += 1
+        if self.heard_by or self.teller.is_logged(RestartScheduled):
+            self.teller.restart_decided(self, about, incident, allowed, delay)
+        return allowed
 
     def terminated(self, member: Member, verdict: Verdict) -> Incident:
         """A child has ended by itself: an incident begins, to be closed by whoever cures it."""
@@ -307,7 +314,8 @@ class Loop(Mailbox):
         incident = Incident(report.path, report.ended_at)
         if below is not None:
             incident = Incident(below.path, below.since, below.number)
-        self.teller.terminated(member, incident, verdict is Verdict.RESTART)
+        if self.heard_by or self.teller.is_logged(ChildTerminated):
+            self.teller.terminated(member, incident, verdict is Verdict.RESTART)
         return incident
 
     def attempt_failed(
@@ -355,14 +363,16 @@ class Loop(Mailbox):
         """A child is up. From here on its end is an end by itself."""
         if member.child.takes_status:
             self.tree.slow.end(incarnation)
-        self.teller.child_started(member, incarnation)
+        if self.heard_by or self.teller.is_logged(ChildStarted):
+            self.teller.child_started(member, incarnation)
         if self.calls.starts:
             self.calls.on_started(member)
         if incarnation.then and incarnation.burden == "none":
             incarnation.then = Then.DECIDE
             self.ring()
         if member.incident is not None:
-            self.teller.incident_closed(member.incident, "cured")
+            if self.heard_by:
+                self.teller.incident_closed(member.incident, "cured")
             member.incident = None
 
     def on_ended(self, member: Member, incarnation: Incarnation, report: TerminationReport) -> bool:
@@ -370,7 +380,10 @@ class Loop(Mailbox):
         self.shutdowns.forget(incarnation)
         if report.started_at is None:
             self.tree.slow.end(incarnation)
-        self.teller.child_ended(member, incarnation, report)
+        # an end by itself is logged with what becomes of it
+        is_logged_later = member.phase is Phase.ENDED and report.started_at is not None
+        if self.heard_by or (not is_logged_later and self.teller.is_logged(ChildTerminated)):
+            self.teller.child_ended(member, incarnation, report)
         if member.child.restart == "temporary":
             self.forget(member)
         if member.phase is not Phase.ENDED:

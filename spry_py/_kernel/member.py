@@ -153,7 +153,8 @@ class Member:
     def count_restart(self) -> None:
         """Its supervisor is about to start it again."""
         self.restarts += 1
-        self.loop.teller.child_restarted(self)
+        if self.loop.heard_by:
+            self.loop.teller.child_restarted(self)
 
     def spawn(self, nursery: trio.Nursery) -> Incarnation:
         """Begin the next incarnation; the former one must have ended."""
@@ -169,7 +170,8 @@ class Member:
         if deadline < math.inf:
             self.loop.shutdowns.guard(incarnation)
         tree = self.loop.tree
-        tree.teller.child_starting(self, incarnation)
+        if self.loop.heard_by:
+            tree.teller.child_starting(self, incarnation)
         if child.takes_status and not isinstance(child.start, Supervisor):
             tree.slow.begin(incarnation)
         tree.teller.bear(nursery.start_soon, in_own_task, incarnation, child.key)

@@ -70,7 +70,7 @@ class Shutdowns:
         """Begin to stop a living child. Its end wakes what waits for it; no loop decides then."""
         incarnation.follow(Then.AWAITED)
         incarnation.note_occasion(occasion)
-        if incarnation.burden == "none":
+        if incarnation.burden == "none" and self._loop.heard_by:
             self._loop.teller.child_asked(member, incarnation)
         may_settle = incarnation.is_listening and incarnation.burden != "aborted"
         if may_settle and member.child.shutdown > 0:

@@ -423,11 +423,13 @@ class Startup:
         self, members: list[Member], after: Callable[[Member], object] | None = None
     ) -> None:
         loop = self._loop
-        loop.teller.teardown_began(loop, loop.part_of)
+        if loop.heard_by:
+            loop.teller.teardown_began(loop, loop.part_of)
         with trio.CancelScope(shield=True):
             row, after = list(reversed(members)), after or self._shut
             await loop.shutdowns.each(row, after, self._occasion)
-        loop.teller.teardown_ended(loop)
+        if loop.heard_by:
+            loop.teller.teardown_ended(loop)
 
     @property
     def _occasion(self) -> Occasion:

@@ -162,7 +162,8 @@ class SystemLoop(Loop):
         With ``changes``, a child whose specification has changed is started anew.
         """
         self.startup = startup = Startup(self, changes, before)
-        self.teller.startup_began(self, startup, part_of)
+        if self.heard_by:
+            self.teller.startup_began(self, startup, part_of)
         self.part_of = (startup,)
         error: BaseException | None = None
         try:
@@ -173,7 +174,8 @@ class SystemLoop(Loop):
         finally:
             self.startup, self.waiting_for, self.part_of = None, (), ()
             self.failed = startup.failed
-            self.teller.startup_ended(self, startup, error)
+            if self.heard_by:
+                self.teller.startup_ended(self, startup, error)
             del error
         return startup
 

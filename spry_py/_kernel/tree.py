@@ -95,6 +95,7 @@ class Ground:
     def __init__(self, tree: Tree, host: Incarnation | None) -> None:
         self.tree = tree
         self.teller = tree.teller
+        self.heard_by = tree.stream.heard_by
         # the child of another tree in whose code this one was opened
         self.own = host
         self.has_ended = False

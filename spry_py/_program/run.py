@@ -196,7 +196,7 @@ class _OpenSystem(Block[Any]):
     def _keep(self, tree: Tree) -> None:
         self._tree = tree
         if self._subscriber is not None:
-            tree.stream.subscribers.append(self._subscriber)
+            tree.stream.join(self._subscriber)
 
     async def _leave(self, block: BaseException | None) -> bool:
         """Wait for the end of the tree; raise what comes out, unless that is ``block`` itself.
@@ -329,7 +329,7 @@ def run_tree(
         def on_tree(tree: Tree) -> None:
             taken.tree = tree
             if listener is not None:
-                tree.stream.subscribers.append(listener)
+                tree.stream.join(listener)
             tree.alarm.at(trio.current_time() + seconds, taken.stop)
             own.on_tree(SystemHandle(tree, (), tree.root))
             if taken.count:

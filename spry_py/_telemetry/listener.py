@@ -39,6 +39,7 @@ from spry_py._spec.errors import Ignore, Interrupted, sole_leaf_of
 from .attributes import system_attributes
 from .logs import (
     LEVELS,
+    is_logged,
     log,
     log_child,
     log_end,
@@ -97,6 +98,7 @@ class Teller:
 
     # writes headers for the code that runs here and now, which belongs to no living child
     inject_here = staticmethod(inject)
+    is_logged = staticmethod(is_logged)
 
     def __init__(self, stream: Stream, guard: Guard) -> None:
         self.guard = guard
@@ -122,6 +124,7 @@ class Teller:
         """
         self.spans = self.guard(spans_of_application)
         self.metrics = self.guard(metrics_of_application)
+        self.stream.heard_by.extend(filter(None, (self.spans, self.metrics)))
         with clean_context():
             self._context = context_here()
             yield

@@ -239,13 +239,18 @@ def _caller() -> tuple[CodeType, int]:
     return here.f_code, here.f_lineno
 
 
+def is_logged(fact: type[Event]) -> bool:
+    """Whether a record about such a fact might go anywhere; an end may be the end of a failure."""
+    return may_be_on(logging.ERROR if fact is ChildTerminated else LEVELS[fact])
+
+
 def may_be_on(level: int) -> bool:
     """Whether any record of that level would go anywhere, so that it is worth while to make one."""
     if capturing.get() is not None:
         return True
-    if type(_ROOT) is not logging.Logger or _are_some_touched():
-        return True
-    return _ROOT.isEnabledFor(level)
+    if _Seen.count != len(_LOGGERS):
+        _look_again()
+    return _Seen.below or type(_ROOT) is not logging.Logger or _ROOT.isEnabledFor(level)
 
 
 def _is_on(path: str, level: int) -> bool:
@@ -263,7 +268,9 @@ def _nearest(path: str) -> logging.Logger:
     capture = capturing.get()
     if capture is not None:
         return capture.logger
-    return logger_of(_name(path)) if _are_some_touched() else _ROOT
+    if _Seen.count != len(_LOGGERS):
+        _look_again()
+    return logger_of(_name(path)) if _Seen.below else _ROOT
 
 
 def logger_of(name: str) -> logging.Logger:
@@ -287,10 +294,7 @@ class _Seen:
     below = False
 
 
-def _are_some_touched() -> bool:
-    """Whether there are loggers below ours; looked up again only when loggers have been added."""
-    known = _LOGGERS
-    if _Seen.count != len(known):
-        _Seen.count = len(known)
-        _Seen.below = any(name.startswith(f"{NAME}.") for name in list(known))
-    return _Seen.below
+def _look_again() -> None:
+    """Loggers have been added: see whether there are any below ours now."""
+    _Seen.count = len(_LOGGERS)
+    _Seen.below = any(name.startswith(f"{NAME}.") for name in list(_LOGGERS))

@@ -115,10 +115,10 @@ def all_lengths() -> dict[str, tuple[int, int]]:
 
 
 BOUNDS: Final = {
-    "one_for_one": (70, 59),
-    "one_for_all": (144, 211),
-    "start_child": (73, 66),
-    "terminate_child": (78, 64),
+    "one_for_one": (62, 50),
+    "one_for_all": (130, 180),
+    "start_child": (70, 63),
+    "terminate_child": (71, 62),
 }
 
 
