@@ -30,7 +30,6 @@ from .context import current_incarnation
 from .facts import Origin
 from .member import Member
 from .messages import (
-    Called,
     Delete,
     Down,
     NextTry,
@@ -100,12 +99,14 @@ class Call(Origin):
             trio.lowlevel.reschedule(task)
 
     async def wait(self) -> Any:
-        """Wait for the answer."""
-        assert not self.is_answered, "nobody could have served it yet"
-        self._task = trio.lowlevel.current_task()
-        # for those who ask what a task is waiting for
-        self._task.custom_sleep_data = self
-        await trio.lowlevel.wait_task_rescheduled(self._give_up)
+        """Wait for the answer; a checkpoint also if it is there already."""
+        if self.is_answered:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        else:
+            self._task = trio.lowlevel.current_task()
+            # for those who ask what a task is waiting for
+            self._task.custom_sleep_data = self
+            await trio.lowlevel.wait_task_rescheduled(self._give_up)
         if self.error is not None:
             raise self.error
         return self.answer
@@ -118,21 +119,17 @@ class Call(Origin):
 class Calls:
     """The calls that one supervisor incarnation has to answer."""
 
-    __slots__ = ("_ends", "_loop", "_open", "starts", "to_stop")
+    __slots__ = ("_ends", "_open", "loop", "starts", "to_stop")
 
     def __init__(self, loop: Loop) -> None:
-        self._loop = loop
+        # the supervisor incarnation that is called
+        self.loop = loop
         # not served yet, and by key those of them that are going to stop a child
         self._open: dict[Call, None] = {}
         self.to_stop: dict[str, Call] = {}
         self.starts: dict[Member, Call] = {}  # those that wait for a start, by child
         # those that wait for an end, and for what follows it
         self._ends: dict[Incarnation, list[Call]] = {}
-
-    @property
-    def loop(self) -> Loop:
-        """The supervisor incarnation that is called."""
-        return self._loop
 
     # The caller's side
 
@@ -142,7 +139,7 @@ class Calls:
         A cancelled caller takes a start back, and waits until nothing is left of it; a termination
         goes on without its caller.
         """
-        loop = self._loop
+        loop = self.loop
         await trio.lowlevel.checkpoint_if_cancelled()
         if isinstance(request, Start):
             request = Start(loop.completed(request.child), request.on_conflict)
@@ -152,7 +149,7 @@ class Calls:
         self._open[call] = None
         if isinstance(request, Terminate | RestartByStrategy):
             self.to_stop[request.key] = call
-        loop.post(Called(call))
+        loop.submit(call)
         try:
             return await call.wait()
         except (trio.Cancelled, KeyboardInterrupt):
@@ -167,20 +164,20 @@ class Calls:
             # it may lie in the mailbox for long, if its supervisor is busy
             call.request = Nothing()
         elif member is None:
-            self._loop.withdraw(call)
+            self.loop.withdraw(call)
         elif member.phase.is_alive and (member in self.starts or call.error is None):
             # it may have started in the very moment in which its caller was cancelled
             await self._take_start_back(member, call)
         elif self.starts.pop(member, None) is not None:
-            self._loop.down(member, forget=not call.keeps)
+            self.loop.down(member, forget=not call.keeps)
 
     async def _take_start_back(self, member: Member, call: Call) -> None:
         incarnation = member.incarnation
         assert incarnation is not None
         if member not in self.starts:
             incarnation.follow(Then.DOWN if call.keeps else Then.FORGET)
-        with self._loop.on_behalf_of(call):
-            self._loop.shutdowns.ask(member, incarnation, "call")
+        with self.loop.on_behalf_of(call):
+            self.loop.shutdowns.ask(member, incarnation, "call")
         with trio.CancelScope(shield=True):
             while not incarnation.ended:
                 await member.watch()
@@ -199,7 +196,7 @@ class Calls:
             return
         if isinstance(call.request, Reload):
             # what user code raises there is no answer to the call
-            await self._loop.replay_now()
+            await self.loop.replay_now()
 
     async def _do(self, call: Call, request: Request) -> None:
         match request:
@@ -214,7 +211,7 @@ class Calls:
             case RestartByStrategy(key):
                 await self._restart_by_strategy(call, key)
             case Reload():
-                self._loop.replay(call)
+                self.loop.replay(call)
             case Nothing():  # pragma: no cover - it has been answered
                 pass
             case _:  # pragma: no cover - the type checkers see that there is no other
@@ -231,7 +228,7 @@ class Calls:
 
     def refuse_all(self) -> None:
         """The supervisor begins to stop: nothing more is going to be begun."""
-        error = f"{self._loop.path!r} is being stopped"
+        error = f"{self.loop.path!r} is being stopped"
         for call in list(self._open):
             call.refuse(SupervisorStopped(error))
         self._open.clear()
@@ -243,9 +240,9 @@ class Calls:
 
     def refuse_awaited(self) -> None:
         """The loop begins to wait for a start: it cannot serve what that start itself waits for."""
-        for call in [call for call in self._open if is_awaited(call.caller, self._loop)]:
+        for call in [call for call in self._open if is_awaited(call.caller, self.loop)]:
             self._close(call)
-            call.refuse(WouldDeadlock(f"{self._loop.path!r} waits for the start of its caller"))
+            call.refuse(WouldDeadlock(f"{self.loop.path!r} waits for the start of its caller"))
 
     def keep(self, member: Member) -> None:
         """It is declared now: its key stays, whatever becomes of a start by a call."""
@@ -261,7 +258,7 @@ class Calls:
         assert not self.starts, "a start is still awaited, but nothing is alive"
         for calls in self._ends.values():
             for call in calls:
-                call.refuse(SupervisorStopped(f"{self._loop.path!r} has been stopped"))
+                call.refuse(SupervisorStopped(f"{self.loop.path!r} has been stopped"))
 
     def has_start_of(self, member: Member) -> bool:
         """Whether a call waits for this child to start."""
@@ -284,14 +281,14 @@ class Calls:
                 incarnation.follow(Then.DOWN if call.keeps else Then.FORGET)
         if incarnation.then is Then.AGAIN:
             member.move(Phase.RESTARTING)
-            self._loop.post(Down(member, incarnation))
+            self.loop.post(Down(member, incarnation))
         elif incarnation.then > Then.AGAIN:
-            self._loop.down(member, forget=incarnation.then is Then.FORGET)
+            self.loop.down(member, forget=incarnation.then is Then.FORGET)
             for waiting in self._ends.pop(incarnation, ()):
                 waiting.give()
 
     def _start_failed(self, member: Member, call: Call) -> None:
-        loop = self._loop
+        loop = self.loop
         report = member.last_report
         error = report.exception if report is not None else None
         if error is not None and isinstance(sole_leaf_of(error), Ignore):
@@ -308,8 +305,8 @@ class Calls:
     def _keep_for_another_try(self, member: Member, call: Call) -> None:
         self.starts[member] = call
         member.move(Phase.PAUSING)
-        self._loop.keep_place(member)
-        self._loop.post(StartFailed(member))
+        self.loop.keep_place(member)
+        self.loop.post(StartFailed(member))
 
     def is_between_tries(self, member: Member) -> bool:
         """Whether it has failed to start, and is to be started once more."""
@@ -317,7 +314,7 @@ class Calls:
 
     def try_again(self, member: Member) -> None:
         """See to another try of a first start that has failed, or give it up."""
-        loop = self._loop
+        loop = self.loop
         if not self.is_between_tries(member) or member in loop.waits:
             return
         problem: Exception | None = None
@@ -332,8 +329,8 @@ class Calls:
 
     def next_try(self, member: Member) -> None:
         """The pause is over, unless the start was given up."""
-        if self.is_between_tries(member) and self._loop.waits.pop(member, None) is not None:
-            self._loop.begin_again(member)
+        if self.is_between_tries(member) and self.loop.waits.pop(member, None) is not None:
+            self.loop.begin_again(member)
 
     # What can be asked
 
@@ -341,13 +338,13 @@ class Calls:
         """Refuse what this supervisor cannot do about a key that is taken."""
         if on_conflict != "raise":
             raise ValueError(
-                f"start_child: on_conflict must be 'raise' for {self._loop.path!r}, which keeps "
+                f"start_child: on_conflict must be 'raise' for {self.loop.path!r}, which keeps "
                 f"children that have ended, not {on_conflict!r}; that is for a DynamicSupervisor"
             )
 
     async def start(self, call: Call, request: Start) -> None:
         """Add a child and start it."""
-        loop, child = self._loop, request.child
+        loop, child = self.loop, request.child
         loop.check_child(child)
         known = loop.members.get(child.key)
         if known is not None:
@@ -366,7 +363,7 @@ class Calls:
 
     def begin_new(self, child: Child[Any], call: Call) -> None:
         """Make a member and start it for ``call``."""
-        loop = self._loop
+        loop = self.loop
         member = Member(loop, child)
         loop.members.add(member)
         call.is_first = True
@@ -375,7 +372,7 @@ class Calls:
     def _begin(self, member: Member, call: Call) -> None:
         self.starts[member] = call
         call.member = member
-        self._loop.begin(member)
+        self.loop.begin(member)
 
     def _restart(self, call: Call, key: str) -> None:
         member = self._known(key)
@@ -387,8 +384,8 @@ class Calls:
     def _delete(self, call: Call, key: str) -> None:
         member = self._known(key)
         self._refuse_up(member)
-        self._loop.members.drop(member)
-        self._loop.forget(member)
+        self.loop.members.drop(member)
+        self.loop.forget(member)
         call.give()
 
     async def _terminate(self, call: Call, key: str) -> None:
@@ -401,28 +398,28 @@ class Calls:
 
     async def take_down(self, member: Member) -> None:
         """Keep a child down that is not alive, but may be about to come back."""
-        await self._loop.shutdowns.one(member, "call")
-        self._loop.call_off(member)
+        await self.loop.shutdowns.one(member, "call")
+        self.loop.call_off(member)
         call = self.starts.pop(member, None)
         if call is not None:
             call.refuse(_interrupted(member))
         if member.phase is not Phase.DONE:
-            self._loop.down(member, forget=call is not None and call.is_first)
+            self.loop.down(member, forget=call is not None and call.is_first)
 
     def _end(self, member: Member, call: Call, then: Then) -> None:
         incarnation = member.incarnation
         assert incarnation is not None
         incarnation.follow(then)
         self._ends.setdefault(incarnation, []).append(call)
-        with self._loop.on_behalf_of(call):
-            self._loop.shutdowns.ask(member, incarnation, "call")
+        with self.loop.on_behalf_of(call):
+            self.loop.shutdowns.ask(member, incarnation, "call")
 
     def _known(self, key: str) -> Member:
-        member = self._loop.members.get(key)
+        member = self.loop.members.get(key)
         if member is None:
-            known = ", ".join(repr(other.key) for other in list(self._loop.members)[:10])
+            known = ", ".join(repr(other.key) for other in list(self.loop.members)[:10])
             raise ChildNotFound(
-                f"{self._loop.path!r} has no child {key!r}; it has {known or 'none'}"
+                f"{self.loop.path!r} has no child {key!r}; it has {known or 'none'}"
             )
         return member
 
@@ -435,21 +432,21 @@ class Calls:
             )
 
     async def _restart_by_strategy(self, call: Call, key: str) -> None:
-        self._loop.refuse_leaving()
+        self.loop.refuse_leaving()
         member = self._known(key)
         if member.phase.is_alive:
             self._end(member, call, Then.AGAIN)
             return
-        await self._loop.shutdowns.one(member, "call")
-        await self._loop.restarting.restart_by_hand(member, [call])
+        await self.loop.shutdowns.one(member, "call")
+        await self.loop.restarting.restart_by_hand(member, [call])
 
     async def restart_down(self, member: Member, incarnation: Incarnation) -> None:
         """Restart a child that a caller has had stopped for that."""
         calls = self._ends.pop(incarnation, [])
-        if self._loop.is_leaving:
-            self._loop.stay_down()
+        if self.loop.is_leaving:
+            self.loop.stay_down()
         elif calls and member.phase in (Phase.RESTARTING, Phase.ENDED):
-            await self._loop.restarting.restart_by_hand(member, calls)
+            await self.loop.restarting.restart_by_hand(member, calls)
             return
         # somebody else has started it meanwhile, or keeps it down
         for call in calls:

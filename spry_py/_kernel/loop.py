@@ -1,13 +1,19 @@
-"""The supervisor's loop: one mailbox, each message handled to its end, before the next.
+"""The supervisor's loop: one mailbox; one message at a time, in order, each handled to its end.
 
 Only the loop decides about children. Whatever happens elsewhere (a child ends, a wait is over, a
 caller asks for something) becomes a message, and `Loop.handle` says what is done about each.
 
-The task of a child that has ended does on the spot what needs no decision and waits for nothing: it
-writes the end down, returns to the callers that wait for it (`Calls.on_ended`), asks the next one
-to end where several are stopped one after the other (`Shutdowns.advance`), and lets in the next
-that waits for a place (`DynamicLoop.on_ended`). To wake the loop for each of these would cost as
-much as the thing itself.
+The law of the idle loop: a call that waits for nothing is served by the caller's own task, in the
+context of the supervisor, if the loop is idle and its mailbox empty (`Loop.submit`). So nothing is
+overtaken, and code that is asked meanwhile sees no difference. No more than 32 of them before the
+loop's own task has a turn. Not so what could come out in two ways: the end of a child, and calls
+that stop one. Which of two that happen in one tick comes first is trio's choice; about both the
+loop decides when the tick is over, and knows of both.
+
+An end that was asked for leaves nothing to decide. The task that has ended does what follows: it
+returns to the callers that wait for it (`Calls.on_ended`), asks the next one to end where several
+are stopped one after the other (`Shutdowns.advance`), and lets in the next that waits for a place
+(`DynamicLoop.on_ended`). To wake the loop for each of these would cost as much as the thing itself.
 """
 
 from __future__ import annotations
@@ -15,7 +21,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol, assert_never, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, assert_never, cast
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -56,6 +62,7 @@ from .messages import (
     NextTry,
     Replay,
     StartFailed,
+    waits_for_nothing,
 )
 from .phases import AFTER, Phase, Then
 from .shutdown import Shutdowns
@@ -73,6 +80,10 @@ if TYPE_CHECKING:
     from .messages import Message
     from .timers import Timer
     from .tree import Tree
+
+
+# so that a crowd of callers is served no longer in one go than by the loop
+MOST_TURNS: Final = 32
 
 
 class Restarting(Protocol):
@@ -117,6 +128,10 @@ class Loop(Mailbox):
         # the ends of backoffs
         self.waits: dict[Member, Timer] = {}
         self.hook_errors: dict[Member, Exception] = {}
+        # how many more turns callers may take before the loop's own task has one
+        self._turns_left = MOST_TURNS
+        # a caller's task is in the loop's context, which cannot be entered twice
+        self._is_in_turn = False
         self.is_ready = False
         self.is_stopping = False
         # nothing is restarted or replayed any more: it stops, or is going to since the program ends
@@ -201,19 +216,42 @@ class Loop(Mailbox):
 
     async def _serve(self) -> None:
         while not self.is_stopping:
-            if not self.messages:
-                await self.pause()
-                continue
-            try:
-                await self.handle(self.messages.popleft())
-            except BaseException as exception:
-                # user code runs in here: a breaker, a backoff, a predicate
-                failure = failure_of(exception)
-                if failure is None:
-                    raise
-                self._decider_failed(failure)
-            finally:
-                self.about = None
+            if self.messages:
+                await self._handle(self.messages.popleft())
+            else:
+                self._turns_left = MOST_TURNS
+                await self.pause(is_idle=True)
+
+    def submit(self, call: Call) -> None:
+        """Have a call served: here and now if that is allowed, or else when its turn comes."""
+        if self.is_idle and self._turns_left and waits_for_nothing(call.request):
+            self._turns_left -= 1
+            self._take_turn(Called(call))
+        else:
+            self.post(Called(call))
+
+    def _take_turn(self, message: Message) -> None:
+        assert not self.messages, "a message would be overtaken"
+        assert self.own.task is not None
+        self._is_in_turn = True
+        try:
+            self.own.task.context.run(self._handle(message).send, None)
+        except StopIteration:
+            pass  # handled to its end, as it waits for nothing
+        finally:
+            self._is_in_turn = False
+
+    async def _handle(self, message: Message) -> None:
+        try:
+            await self.handle(message)
+        except BaseException as exception:
+            # user code runs in here: a breaker, a backoff, a predicate
+            failure = failure_of(exception)
+            if failure is None:
+                raise
+            self._decider_failed(failure)
+        finally:
+            self.about = None
 
     async def handle(self, message: Message) -> None:
         """What is done about each message, to its end before the next."""
@@ -369,7 +407,8 @@ class Loop(Mailbox):
             self.calls.on_started(member)
         if incarnation.then and incarnation.burden == "none":
             incarnation.then = Then.DECIDE
-            self.ring()
+            if not self.is_idle:
+                self.ring()
         if member.incident is not None:
             if self.heard_by:
                 self.teller.incident_closed(member.incident, "cured")
@@ -390,7 +429,7 @@ class Loop(Mailbox):
             self.calls.on_ended(member, incarnation)
             if self.shutdowns.turn is member:
                 self.shutdowns.advance(in_loop=False)
-            else:
+            elif not self.is_idle:
                 self.ring()
             return False
         exception = report.exception
@@ -468,7 +507,7 @@ class Loop(Mailbox):
     def _spawn(self, member: Member) -> Incarnation:
         """Children are born in the context of their supervisor, in whatever task that comes."""
         task = self.own.task
-        if task is None or task is trio.lowlevel.current_task():
+        if task is None or self._is_in_turn or task is trio.lowlevel.current_task():
             return member.spawn(self.nursery)
         return task.context.run(member.spawn, self.nursery)
 

@@ -18,6 +18,8 @@ class Mailbox(ABC):
 
     def __init__(self) -> None:
         self.messages: deque[Message] = deque()
+        # whether the loop waits for the next message, and for nothing else; written here alone
+        self.is_idle = False
         self._parked: trio.lowlevel.Task | None = None
 
     @abstractmethod
@@ -33,14 +35,14 @@ class Mailbox(ABC):
         """Wake the loop if it is waiting; whatever it waits for, it looks again."""
         task = self._parked
         if task is not None:
-            self._parked = None
+            self._parked, self.is_idle = None, False
             trio.lowlevel.reschedule(task)
 
     @enable_ki_protection
-    async def pause(self) -> None:
+    async def pause(self, is_idle: bool = False) -> None:
         """Wait for `ring`. Only one task at a time: the loop, or the code it runs."""
         assert self._parked is None, "two tasks wait for one supervisor"
-        self._parked = trio.lowlevel.current_task()
+        self._parked, self.is_idle = trio.lowlevel.current_task(), is_idle
         try:
             await trio.lowlevel.wait_task_rescheduled(self._unpark)
         except KeyboardInterrupt as exception:
@@ -48,8 +50,8 @@ class Mailbox(ABC):
             self.interrupted_by(exception)
         finally:
             # also when the system function that waits here is thrown away half-way
-            self._parked = None
+            self._parked, self.is_idle = None, False
 
     def _unpark(self, _: RaiseCancelT) -> Abort:
-        self._parked = None
+        self._parked, self.is_idle = None, False
         return Abort.SUCCEEDED

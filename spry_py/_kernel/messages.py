@@ -133,4 +133,15 @@ class Nothing:
     """The caller has given up before it was served; what it had asked for is let go of."""
 
 
+def waits_for_nothing(request: Request) -> bool:
+    """Whether it is served without a wait: what it begins goes on by itself.
+
+    Not so what stops a child, also to put another one in its place: a child that ends in the same
+    tick has ended by itself, whichever of the two trio lets come first.
+    """
+    if isinstance(request, Start):
+        return request.on_conflict != "replace"
+    return isinstance(request, Restart | Delete)
+
+
 Request: TypeAlias = Start | Restart | Delete | Terminate | RestartByStrategy | Reload | Nothing

@@ -149,6 +149,7 @@ class SystemLoop(Loop):
             others = (other.phase for other in self.members if other.child.significant)
             if self._auto_shutdown == "any_significant" or all(phase.is_over for phase in others):
                 self.begin_to_stop()
+                self.ring()  # it may be the task of a child that was asked to end
 
     def check_child(self, child: Child[Any]) -> None:
         super().check_child(child)
