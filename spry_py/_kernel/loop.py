@@ -105,6 +105,8 @@ class Loop(Mailbox):
     nursery: trio.Nursery
     breaker: Breaker
     strategy: Strategy
+    # whether it ends as soon as nothing is left that runs or comes back; written once
+    ends_when_empty = False
     defaults: ChildOptions
     breaker_factory: BreakerFactory
 

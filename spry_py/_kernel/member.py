@@ -21,6 +21,7 @@ from spry_py._spec.termination import Failed, Reason, TerminationReport
 from .here import refuse_elsewhere
 from .incarnation import Incarnation
 from .life import in_own_task
+from .messages import Emptied
 from .phases import MOVES, Phase, Status
 
 if TYPE_CHECKING:
@@ -114,6 +115,8 @@ class Member:
         if phase is not before:
             assert phase in MOVES[before], f"{self.path!r} cannot go from {before} to {phase}"
             self.phase = phase
+            if phase.is_final and self.loop.ends_when_empty:
+                self.loop.post(Emptied())
         if self.watchers is not None:
             self.watchers.unpark_all()
 

@@ -126,6 +126,7 @@ class SystemLoop(Loop):
         self.breaker_factory = supervisor.breaker
         self.defaults = supervisor.defaults
         self._auto_shutdown: AutoShutdown = supervisor.auto_shutdown
+        self.ends_when_empty = supervisor.auto_shutdown == "when_empty"
         # replays are for all of them, also those that a caller asks for
         self._group = GroupRestart(self)
         if supervisor.strategy != "one_for_one":
@@ -138,14 +139,12 @@ class SystemLoop(Loop):
 
     async def boot(self) -> None:
         await self.run_system((self.own,))
-        if self._auto_shutdown == "when_empty":
+        if self.ends_when_empty:
             self.post(Emptied())
 
     def member_ended(self, member: Member) -> None:
-        """End with the children, if ``auto_shutdown`` wants that."""
-        if self._auto_shutdown == "when_empty":
-            self.post(Emptied())
-        elif member.child.significant and _ended_by_itself(member):
+        """End with the significant children, if ``auto_shutdown`` wants that."""
+        if member.child.significant and _ended_by_itself(member):
             others = (other.phase for other in self.members if other.child.significant)
             if self._auto_shutdown == "any_significant" or all(phase.is_over for phase in others):
                 self.begin_to_stop()

@@ -91,6 +91,7 @@ class Ground:
 
     path = ""
     is_stopping = False
+    ends_when_empty = False
 
     def __init__(self, tree: Tree, host: Incarnation | None) -> None:
         self.tree = tree

@@ -298,6 +298,17 @@ async def test_when_empty_those_left_out_do_not_count() -> None:
         assert record.order == "/a1"
 
 
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@story
+async def test_when_empty_one_left_out_of_a_restart_does_not_count(strategy: Strategy) -> None:
+    record = Record()
+    shy = Shy(record, "a", ignores=(2,))
+    async with open_system([shy.child()], strategy=strategy, auto_shutdown="when_empty") as tree:
+        shy.die()
+        assert (await end_of(tree)).reason == Normal(None)
+        assert record.order == "+a1 -a1 /a2"
+
+
 # What is refused
 
 
