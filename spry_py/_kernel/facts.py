@@ -380,9 +380,8 @@ class Listener(Protocol):
     only called for while the tree's stream is heard by anything, or the log wants that fact.
     """
 
-    @property
-    def is_logged(self) -> Callable[[type[Event]], bool]:
-        """Whether a record about such a fact might go anywhere."""
+    def is_logged(self, fact: type[Event], failed: bool = False) -> bool:
+        """Whether the log wants such a fact; an end is another one if the child has ``failed``."""
         ...
 
     # A tree

@@ -165,11 +165,9 @@ class Incarnation:
 
     @property
     def is_listening(self) -> bool:
-        return self.inner is not None or self._would_hear
-
-    @property
-    def _would_hear(self) -> bool:
-        return self.listener is not None and not self.listener.stopping
+        if self.listener is not None and not self.listener.stopping:
+            return True
+        return self.inner is not None
 
     def beat(self) -> None:
         member = self.member

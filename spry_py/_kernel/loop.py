@@ -44,6 +44,7 @@ from spry_py._spec.errors import (
     set_place,
     sole_leaf_of,
 )
+from spry_py._spec.termination import Failed
 
 from .alone import OneForOne
 from .calls import Calls
@@ -354,7 +355,8 @@ class Loop(Mailbox):
         incident = Incident(report.path, report.ended_at)
         if below is not None:
             incident = Incident(below.path, below.since, below.number)
-        if self.heard_by or self.teller.is_logged(ChildTerminated):
+        failed = isinstance(report.reason, Failed)
+        if self.heard_by or self.teller.is_logged(ChildTerminated, failed):
             self.teller.terminated(member, incident, verdict is Verdict.RESTART)
         return incident
 
@@ -422,8 +424,9 @@ class Loop(Mailbox):
         if report.started_at is None:
             self.tree.slow.end(incarnation)
         # an end by itself is logged with what becomes of it
-        is_logged_later = member.phase is Phase.ENDED and report.started_at is not None
-        if self.heard_by or (not is_logged_later and self.teller.is_logged(ChildTerminated)):
+        is_logged = member.phase is not Phase.ENDED or report.started_at is None
+        failed = isinstance(report.reason, Failed)
+        if self.heard_by or (is_logged and self.teller.is_logged(ChildTerminated, failed)):
             self.teller.child_ended(member, incarnation, report)
         if member.child.restart == "temporary":
             self.forget(member)
@@ -434,13 +437,10 @@ class Loop(Mailbox):
             elif not self.is_idle:
                 self.ring()
             return False
-        exception = report.exception
-        if (
-            member.child.on_termination is not None
-            and report.started_at is not None
-            and (exception is None or not is_exit(exception))
-        ):
-            return True
+        if member.child.on_termination is not None and report.started_at is not None:
+            exception = report.exception
+            if exception is None or not is_exit(exception):
+                return True
         self.post(Ended(member))
         return False
 
@@ -762,7 +762,8 @@ class Loop(Mailbox):
         self.has_ended = True
         self.give_up_restarts()
         for member in self.members:
-            self.shut(member)
+            if not member.phase.is_final:
+                self.shut(member)
         for member in self.members.declared.values():
             self.keep_count(member)
         self.shutdowns.close()

@@ -56,10 +56,10 @@ def judge(child: Child[object], report: TerminationReport) -> Verdict:
 
     Runs the user's ``recoverable``; what it raises comes out.
     """
-    verdict = WISHES[child.restart, end_of(report)]
+    exception = report.exception
+    verdict = WISHES[child.restart, end_of(report, exception)]
     if verdict is not Verdict.RESTART:
         return verdict
-    exception = report.exception
     if exception is not None and not may_recover(child.recoverable, exception):
         return unrecoverable(child)
     return Verdict.RESTART
@@ -67,13 +67,12 @@ def judge(child: Child[object], report: TerminationReport) -> Verdict:
 
 def judge_last(child: Child[object], report: TerminationReport) -> Verdict:
     """The same where nothing is restarted any more; ``recoverable`` is not asked."""
-    verdict = WISHES[child.restart, end_of(report)]
+    verdict = WISHES[child.restart, end_of(report, report.exception)]
     return Verdict.DOWN if verdict is Verdict.RESTART else verdict
 
 
-def end_of(report: TerminationReport) -> str:
-    """How it has ended, in a word of the table `WISHES`."""
-    exception = report.exception
+def end_of(report: TerminationReport, exception: BaseException | None) -> str:
+    """How it has ended, in a word of the table `WISHES`; ``exception`` is that of the report."""
     if exception is not None and is_exit(exception):
         return "exit"
     return type(report.reason).__name__

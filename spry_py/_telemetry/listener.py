@@ -7,7 +7,6 @@ a look at `None` is all they cost.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -38,7 +37,6 @@ from spry_py._spec.errors import Ignore, Interrupted, sole_leaf_of
 
 from .attributes import system_attributes
 from .logs import (
-    LEVELS,
     is_logged,
     log,
     log_child,
@@ -48,7 +46,6 @@ from .logs import (
     log_hook,
     log_restart,
     log_started,
-    may_be_on,
 )
 from .metrics import Metrics, metrics_of_application
 from .numbers import Numbers
@@ -218,7 +215,7 @@ class Teller:
         if self.spans is not None:
             span = self.spans.child_started(run)
             self.guard(end, span)
-        if may_be_on(LEVELS[ChildStarted]):
+        if is_logged(ChildStarted):
             self.guard(log_started, child, run.number, span)
 
     def start_ignored(self, child: AboutChild) -> None:
@@ -294,7 +291,7 @@ class Teller:
         trace = None
         if self.spans is not None and span is not None:
             trace = self.guard(self.spans.start_failed, span, exception)
-        if may_be_on(LEVELS[ChildStartFailed]):
+        if is_logged(ChildStartFailed):
             self.guard(log_failed_start, child, exception, span, trace)
 
     def _tell_asked_end(
@@ -308,7 +305,7 @@ class Teller:
     def _log_end(
         self, child: AboutChild, report: TerminationReport, span: Span | None, trace: str | None
     ) -> None:
-        if may_be_on(logging.ERROR if report.failed else LEVELS[ChildTerminated]):
+        if is_logged(ChildTerminated, report.failed):
             self.guard(log_end, child, report, span, trace)
 
     def terminated(self, child: AboutChild, incident: Incident, wanted: bool) -> None:
@@ -458,7 +455,7 @@ class Teller:
         if self.spans is not None:
             self.guard(self.spans.restart_decided, system, child, incident, allowed, delay)
             span = self.spans.attempt_of(incident)
-        if may_be_on(LEVELS[RestartScheduled]):
+        if is_logged(RestartScheduled):
             attempt = incident.attempt
             self.guard(log_restart, system, child, attempt, allowed, delay, span)
 

@@ -239,18 +239,18 @@ def _caller() -> tuple[CodeType, int]:
     return here.f_code, here.f_lineno
 
 
-def is_logged(fact: type[Event]) -> bool:
-    """Whether a record about such a fact might go anywhere; an end may be the end of a failure."""
-    return may_be_on(logging.ERROR if fact is ChildTerminated else LEVELS[fact])
+def is_logged(fact: type[Event], failed: bool = False) -> bool:
+    """Whether a record about such a fact might go anywhere, so that it is worth while to make one.
 
-
-def may_be_on(level: int) -> bool:
-    """Whether any record of that level would go anywhere, so that it is worth while to make one."""
+    An end is logged as an error if the child has ``failed``.
+    """
     if capturing.get() is not None:
         return True
     if _Seen.count != len(_LOGGERS):
         _look_again()
-    return _Seen.below or type(_ROOT) is not logging.Logger or _ROOT.isEnabledFor(level)
+    if _Seen.below or type(_ROOT) is not logging.Logger:
+        return True
+    return _ROOT.isEnabledFor(logging.ERROR if failed else LEVELS[fact])
 
 
 def _is_on(path: str, level: int) -> bool:

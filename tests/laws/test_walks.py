@@ -115,10 +115,10 @@ def all_lengths() -> dict[str, tuple[int, int]]:
 
 
 BOUNDS: Final = {
-    "one_for_one": (63, 50),
-    "one_for_all": (131, 180),
-    "start_child": (66, 52),
-    "terminate_child": (73, 56),
+    "one_for_one": (62, 49),
+    "one_for_all": (129, 179),
+    "start_child": (65, 52),
+    "terminate_child": (71, 56),
 }
 
 
