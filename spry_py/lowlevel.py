@@ -21,6 +21,7 @@ from spry_py._handles.context import (
     kept_for,
     supervisor_of,
 )
+from spry_py._handles.history import sentence_of
 from spry_py._incidents.model import Attempt, Failure, Incident, Step, Story
 from spry_py._incidents.prose import sentences
 from spry_py._incidents.reading import Raised
@@ -101,6 +102,7 @@ __all__ = [
     "record",
     "repr_of_fields",
     "run_to_end",
+    "sentence_of",
     "sentences",
     "sole_leaf_of",
     "supervisor_of",

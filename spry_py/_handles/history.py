@@ -90,8 +90,18 @@ def begin_history(tree: Tree) -> None:
         tree.stream.join(History(tree.guard), first=True)
 
 
-def _text_of(event: Event) -> str:
+def sentence_of(event: Event) -> str:
+    """What an event says, on its own, about its path. Calls ``__str__`` of what was raised."""
     return _TEXTS.get(type(event), _name_of)(event)
+
+
+def _text_of(event: Event) -> str:
+    """The same with the traceback, or the stack, that belongs to it."""
+    sentence = sentence_of(event)
+    if isinstance(event, ChildStartFailed | ChildTerminated):
+        exception = event.report.exception
+        return sentence if exception is None else f"{sentence}\n{traceback_of(exception)}"
+    return f"{sentence}\n{event.stack}" if isinstance(event, ChildStuck | ChildSlow) else sentence
 
 
 def _name_of(event: Event) -> str:
@@ -103,11 +113,7 @@ def _end(what: str, report: TerminationReport) -> str:
     if report.burden != "none":
         first = f"{first} while {report.burden}"
     exception = report.exception
-    return first if exception is None else _with_traceback(first, exception)
-
-
-def _with_traceback(first: str, exception: BaseException) -> str:
-    return f"{first}: {tell(exception)}\n{traceback_of(exception)}"
+    return first if exception is None else f"{first}: {tell(exception)}"
 
 
 def _terminated(event: ChildTerminated) -> str:
@@ -127,8 +133,8 @@ _TEXTS: Final[dict[type[Event], Callable[[Any], str]]] = {
     ChildTerminated: _terminated,
     ChildSettling: lambda event: f"is asked to finish ({event.by})",
     ChildAborted: lambda event: f"is aborted ({event.by})",
-    ChildStuck: lambda event: f"does not end although it was aborted; it sits at\n{event.stack}",
-    ChildSlow: lambda event: f"has not started within {event.seconds:g} s\n{event.stack}",
+    ChildStuck: lambda _: "does not end although it was aborted; it sits at",
+    ChildSlow: lambda event: f"has not started within {event.seconds:g} s",
     ChildDiscarded: lambda _: "is not recoverable: going on without it",
     RestartScheduled: _scheduled,
     RestartRefused: lambda _: "may not be restarted any more",

@@ -99,8 +99,8 @@ class Changes:
         # real time: trio's may be a virtual one
         self._timer = timer
         self.incidents = Incidents(trees, history)
-        # what has happened last, as it is sent
-        self._history: deque[Json] = deque(maxlen=history)
+        # how much of it is shown; the trees themselves keep it
+        self.history = history
         self.viewers: set[Viewer] = set()
         # each node as it was last sent, parents first; empty while no one looks
         self._known: dict[str, str] = {}
@@ -171,7 +171,10 @@ class Changes:
     async def _run(self, task_status: trio.TaskStatus[None]) -> None:
         last = -math.inf
         async with trio.open_nursery() as nursery:
-            self._find_new(nursery)
+            for name, root in self._trees:
+                # from now on nothing escapes us
+                self._listening.add(root)
+                await nursery.start(self._listen, root, name)
             task_status.started()
             while True:
                 if not self.viewers:
@@ -200,26 +203,36 @@ class Changes:
                 self._listening.add(root)
                 nursery.start_soon(self._listen, root, name)
 
-    async def _listen(self, root: SystemHandle, name: str) -> None:
+    async def _listen(
+        self,
+        root: SystemHandle,
+        name: str,
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
         cut = len(root.path)
         # a tree of another run of trio has no events for this one: it is looked through
         with suppress(RuntimeError):
-            async with root.events(_CAPACITY) as events:
+            async with root.follow(_CAPACITY, history=True) as followed:
+                # the snapshot would keep alive what is over
+                events = followed[1]
+                del followed
+                task_status.started()
                 self._doubtful[name] = None
                 async for event in events:
                     self._note(event, name + event.path[cut:], name)
+        with suppress(RuntimeError):  # it has started
+            task_status.started()
         self._doubtful[name] = None
 
     def _note(self, event: Event, path: str, name: str) -> None:
         if isinstance(event, ChildStarting) and event.incarnation > 1:
             self._note_restart(path, event.at)
         self.incidents.note(event, path, name)
-        fact = fact_of(event, path)
-        self._history.append(fact)
         if not self.viewers:
             return
         if len(self._facts) < _MOST_FACTS:
-            self._facts.append(fact)
+            self._facts.append(fact_of(event, path))
         else:
             self._facts_lost += 1
         if isinstance(event, EventsLost):
@@ -314,7 +327,7 @@ class Changes:
             return
         seen: dict[str, str] = {}
         began = self._timer()
-        for nodes in _sliced(nodes_below(handle, path)):
+        for nodes in _sliced(await nodes_below(handle, path)):
             for node in nodes:
                 found = str(node["path"])
                 seen[found] = as_json(self.with_recent(node))
@@ -348,10 +361,6 @@ class Changes:
         recent = self._recent.get(node["path"], ())
         node["recent"] = [round(at, 3) for at in recent if at > earliest]
         return node
-
-    def history_of(self, path: str) -> list[Json]:
-        """What has happened to a child, oldest first, as far as it is still known."""
-        return [fact for fact in self._history if fact["path"] == path][-_MOST_FACTS:]
 
     async def _pause(self, began: float) -> None:
         """Let others run, after a slice that ``began`` at that moment of real time."""

@@ -31,10 +31,11 @@ from .trees import Trees
 # connections at the same time over one listener, and how many of them may stay
 MOST_CONNECTIONS: Final = 64
 MOST_VIEWERS: Final = 32
+_MOST_HISTORY: Final = 200
 # a sign of life for those who wait for changes, seconds
 _SIGN: Final = 1.0
-_POLICY: Final = "Content-Security-Policy"
-_SAFE: Final = (
+_POLICY: Final[str] = "Content-Security-Policy"
+_SAFE: Final[tuple[tuple[str, str], ...]] = (
     ("Cache-Control", "no-store"),
     ("Referrer-Policy", "no-referrer"),
     ("X-Content-Type-Options", "nosniff"),
@@ -113,7 +114,7 @@ class Server:
         tops = [(under, self._trees.find(under))] if under else list(self._trees)
         nodes: list[str] = []
         for name, top in tops:
-            for node in nodes_below(top, name, depth):
+            for node in await nodes_below(top, name, depth):
                 nodes.append(as_json(self._changes.with_recent(node)))
                 if len(nodes) % SLICE == 0:
                     await trio.lowlevel.checkpoint()
@@ -136,8 +137,16 @@ class Server:
     async def _child(self, request: Request, rights: Rights) -> Reply:
         path = _path_of(request)
         info = self._trees.find(path).info()
-        told = {"history": self._changes.history_of(path)}
+        told = {"history": self._history_of(path)}
         return _json(HTTPStatus.OK, self._changes.node(info, path) | detail_of(info) | told)
+
+    def _history_of(self, path: str) -> list[Json]:
+        handle = self._trees.find(path)
+        own = [entry for entry in handle.history() if entry.path == handle.path]
+        return [
+            {"time": entry.time, "text": shown_lines(entry.text, 4_000)}
+            for entry in own[-self._changes.history :][-_MOST_HISTORY:]
+        ]
 
     async def _incidents(self, request: Request, rights: Rights) -> Reply:
         told: list[str] = []

@@ -33,7 +33,7 @@ class Observer:
     - ``allow``: what may be done over that port: any of ``"restart"``, ``"terminate"``,
       ``"replay"``, ``"stop"``. Nothing by default.
     - ``token``: 16 to 200 letters, digits or any of ``._~-``; a new random one unless given.
-    - ``history``: how many facts, and how many incidents, are kept.
+    - ``history``: how many incidents are kept, and how many entries of history are shown.
 
     Raises `TypeError` or `ValueError`, naming the field, the value and what is allowed.
     """

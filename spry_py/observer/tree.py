@@ -17,6 +17,7 @@ from spry_py import (
     Budget,
     ChildHandle,
     ChildInfo,
+    Snapshot,
     SystemHandle,
     SystemSupervisor,
     TerminationReport,
@@ -67,6 +68,8 @@ def node_of(info: ChildInfo, path: str) -> Json:
         "shutdown_by": number(info.shutdown_by),
         "heartbeat_by": number(info.heartbeat_by),
         "in_a_row": info.in_a_row,
+        "failures": info.failures,
+        "by_hand": info.by_hand,
         "queued": info.queued,
         "budget": _budget(info.budget),
         "last": _report(info.last_report),
@@ -100,19 +103,30 @@ def _report(report: TerminationReport | None) -> Json | None:
     }
 
 
-def nodes_below(
+async def nodes_below(
     top: SystemHandle | ChildHandle, name: str, depth: float = math.inf
 ) -> Iterator[Json]:
     """The nodes at and below a path that is known as ``name``, ``depth`` levels of them."""
     system = top.as_system if isinstance(top, ChildHandle) else top
     if system is None or depth == 0:
-        yield node_of(top.info(), name)
-        return
-    snapshot = system.snapshot()
+        return iter([node_of(top.info(), name)])
+    snapshot = await _snapshot_of(system)
     cut = len(snapshot.path)
-    for level, found in snapshot.walk():
-        if level <= depth:
-            yield node_of(found, name + found.path[cut:])
+    return (
+        node_of(found, name + found.path[cut:])
+        for level, found in snapshot.walk()
+        if level <= depth
+    )
+
+
+async def _snapshot_of(system: SystemHandle) -> Snapshot:
+    """In slices, between which the tree goes on; at once if it lives in another run of trio."""
+    try:
+        # events that come meanwhile are dropped: who needs them listens already
+        async with system.follow(1) as followed:
+            return followed[0]
+    except RuntimeError:
+        return system.snapshot()
 
 
 def as_json(thing: Json) -> str:

@@ -43,7 +43,7 @@ async def test_a_crash_with_its_backoff() -> None:
         assert data["nodes"][0]["budget"]["left"] == 2
         assert data["nodes"][1]["restart_at"] == 2.1
         assert told(data) == [
-            "top/a failed: Boom: a1",
+            "top/a incarnation 1 failed: Boom: a1",
             "top/a incident 1 begins",
             "top/a will be restarted in 2.1 s (attempt 1)",
         ]

@@ -31,6 +31,8 @@ FRESH = {
     "shutdown_by": None,
     "heartbeat_by": None,
     "in_a_row": 0,
+    "failures": 0,
+    "by_hand": 0,
     "queued": 0,
     "budget": None,
     "last": None,
@@ -45,6 +47,7 @@ WAITING = {
     "started_at": None,
     "restart_at": 9.0,
     "in_a_row": 1,
+    "failures": 1,
     "last": {
         "incarnation": 1,
         "reason": "failed",
@@ -132,7 +135,7 @@ async def test_nothing_secret_is_sent() -> None:
             assert got.status == 200
             sent.append(got.body.decode())
         assert not any("hunter2" in text for text in sent)
-        assert "ended by itself" in sent[0]
+        assert "incarnation 1 ended (normal)" in sent[0]
         assert 'test_nothing_secret_is_sent.<locals>.serve"' in sent[2]
         assert "await trio.sleep_forever()" in sent[3]
 
