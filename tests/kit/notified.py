@@ -23,9 +23,10 @@ class Receiver:
     def take(self) -> list[str]:
         """All that has come since the last time."""
         taken: list[str] = []
+        self._messages.settimeout(0)
         while True:
             try:
-                taken.append(self._messages.recv(4096, socket.MSG_DONTWAIT).decode())
+                taken.append(self._messages.recv(4096).decode())
             except BlockingIOError:
                 return taken
 
