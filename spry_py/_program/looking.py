@@ -10,6 +10,7 @@ from typing import Any, Final
 _COMMANDS: Final[dict[str, tuple[str, str | None]]] = {
     "ps": ("list the processes that can be looked into", None),
     "tree": ("print a running tree", "?"),
+    "top": ("show running trees in the terminal, until q", None),
     "stack": ("print where a child stands", "1"),
     "events": ("print what happens in running trees, until Ctrl-C", None),
     "restart": ("restart a child, or start one that is down", "1"),
@@ -32,7 +33,8 @@ def add_looking(commands: Any) -> None:
             )
         if name != "ps":
             add_target(command)
-        command.add_argument("--json", action="store_true", help="print JSON")
+        if name != "top":
+            command.add_argument("--json", action="store_true", help="print JSON")
 
 
 def add_target(command: argparse.ArgumentParser) -> None:

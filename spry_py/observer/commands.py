@@ -151,6 +151,14 @@ def _story_lines(story: dict[str, Any]) -> Iterator[str]:
     yield ""
 
 
+def _top(options: Namespace) -> Lines:
+    # rich is there: it has been looked for
+    from .top import top  # noqa: PLC0415
+
+    top(_client(options))
+    return ()
+
+
 # Doing
 
 
@@ -162,6 +170,7 @@ def _do(options: Namespace) -> Lines:
 _COMMANDS: Final[dict[str, Callable[[Namespace], Lines]]] = {
     "ps": _ps,
     "tree": _tree,
+    "top": _top,
     "stack": _stack,
     "events": _events,
     "incidents": _incidents,
