@@ -7,7 +7,7 @@ The rooms, each importing only from those above it::
     _kernel/      what runs: one child, the loop of one supervisor, the tree
     _telemetry/   what is emitted about it: spans, metrics, log records
     _handles/     what is seen of it from outside
-    _incidents/   incidents told again from recorded spans
+    _incidents/   recorded spans, shown as incidents
     _export/      the OpenTelemetry SDK
     telemetry     export in one line
     _program/     whole programs: run, signals, the command line

@@ -31,7 +31,7 @@ Ts = TypeVarTuple("Ts")
 
 
 class Handle:
-    """A path of a tree. Queries answer at once, between incarnations from the last one."""
+    """A path of a tree. Queries return at once, between incarnations what holds of the last one."""
 
     __slots__ = ("_keys", "_last", "_tree")
 
@@ -99,8 +99,8 @@ class Handle:
     def history(self) -> tuple[HistoryEntry, ...]:
         """What has happened at and below this path, as text, oldest first.
 
-        Each entry is ``(time, path, text)``, a failure with its traceback. Empty before anybody
-        asked for a history (``SystemHandle.follow(history=True)``); from then on the last 1000
+        Each entry is ``(time, path, text)``, a failure with its traceback. Empty until a history is
+        asked for (``SystemHandle.follow(history=True)``); from then on the last 1000
         facts of the whole tree. May be called from any thread, also after the end of the tree.
         """
         history = history_of(self._tree)

@@ -100,10 +100,10 @@ class Context:
         - ``"stop"``: its system ends.
         - ``"restart"``: it goes along with the restart of a sibling.
         - ``"replay"``: the system does not declare it any more, or as another one.
-        - ``"call"``: somebody terminates or restarts this very child.
-        - ``"limit"``: its time is over, it was told to `fail`, or so was a supervisor above it.
+        - ``"call"``: a caller terminates or restarts this very child.
+        - ``"limit"``: its time is over, or `fail` was called; of it, or of a supervisor above it.
 
-        The children of a subsystem are told what the subsystem is told. A server can so finish
+        The children of a subsystem see the occasion of the subsystem. So a server can finish
         politely in an ordered stop, and need not for a peer that has died.
         """
         return self._incarnation.settling_for
@@ -138,7 +138,7 @@ class Context:
 
     @enable_ki_protection
     def heartbeat(self) -> None:
-        """Say: still alive. From the first one on the child must send one each ``heartbeat`` s.
+        """Send a heartbeat. From the first one on the child must send one each ``heartbeat`` s.
 
         May be called from threads.
         """
@@ -147,9 +147,9 @@ class Context:
     @in_own_run
     @enable_ki_protection
     def add_stack(self, tell: Callable[[], str]) -> Callable[[], None]:
-        """Say where else the child stands, for reports of a child that does not end.
+        """Add where else the child stands to its stack in reports.
 
-        For what trio cannot see, such as a thread: ``tell`` answers with the lines of a traceback,
+        For what trio cannot see, such as a thread: ``tell`` returns the lines of a traceback,
         and is called in trio's thread each time the child is reported as stuck. What it raises is
         dropped. Returns a function that takes it back, for what ends before the child does.
         """
@@ -166,7 +166,7 @@ class Context:
         """The trace context of this incarnation's start, to be handed to another process.
 
         Headers as of W3C: ``traceparent`` and, if there is any, ``baggage``. Empty if nothing is
-        traced. A propagator that raises has no say in it.
+        traced. What a propagator raises changes nothing.
         """
         headers: dict[str, str] = {}
         member = self._incarnation.member

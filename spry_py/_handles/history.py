@@ -43,7 +43,7 @@ LONGEST: Final = 16_384
 
 
 class HistoryEntry(NamedTuple):
-    """One fact as text. ``time`` is in seconds since the epoch, ``path`` whom it is about."""
+    """One fact as text, about ``path``. ``time`` is in seconds since the epoch."""
 
     time: float
     path: str
@@ -61,7 +61,7 @@ class History:
         self._guard = guard
 
     def offer(self, event: Event) -> None:
-        """Keep what an event says."""
+        """Keep the text of an event."""
         text = self._guard(_text_of, event) or type(event).__name__
         if len(text) > LONGEST:
             text = f"{text[: LONGEST - 1]}…"
@@ -78,7 +78,7 @@ class History:
 
 
 def history_of(tree: Tree) -> History | None:
-    """The history of a tree, if anybody has asked for one."""
+    """The history of a tree, if one has been asked for."""
     subscribers = list(tree.stream.subscribers)
     return next((one for one in subscribers if isinstance(one, History)), None)
 
@@ -86,12 +86,12 @@ def history_of(tree: Tree) -> History | None:
 def begin_history(tree: Tree) -> None:
     """Keep one from now on, to the end of the tree."""
     if history_of(tree) is None:
-        # before all others: whoever hears of a fact finds it in the history
+        # before all others: a subscriber that receives a fact finds it in the history
         tree.stream.join(History(tree.guard), first=True)
 
 
 def sentence_of(event: Event) -> str:
-    """What an event says, on its own, about its path. Calls ``__str__`` of what was raised."""
+    """An event in words, without its path. Calls ``__str__`` of what was raised."""
     return _TEXTS.get(type(event), _name_of)(event)
 
 

@@ -32,7 +32,7 @@ class PartitionHandle(SystemHandle):
         """The child that serves ``key``: the same one for equal keys, while the size is the same.
 
         A key is a ``str``, ``bytes``, ``int`` or ``UUID``, or a tuple of these. An int goes to
-        partition ``abs(key) % partitions``, any other key to one by a hash of what it says that is
+        partition ``abs(key) % partitions``, any other key to one by a hash of its text, which is
         the same in every process. Raises `TypeError` for anything else, also for a subclass that
         has an ``==`` of its own, and `ChildNotFound` when there are zero partitions.
         """
@@ -91,4 +91,4 @@ class PartitionHandle(SystemHandle):
         except ChildNotFound:
             await self.start_child(child)
         except (ChildRunning, ChildRestarting):
-            pass  # somebody has started it by hand
+            pass  # a call has started it

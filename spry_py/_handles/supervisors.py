@@ -13,7 +13,7 @@ from .system import SystemHandle
 
 
 class _Told:
-    """A root whose tree is told of in spans, metrics and log records."""
+    """A root whose tree emits spans, metrics, log records and events."""
 
     __slots__ = ()
 
@@ -26,12 +26,12 @@ class SystemSupervisor(_Told, system.SystemSupervisor[SystemHandle, Scope]):
 
     ``system`` is an async function ``(scope) -> None``, or a sequence of `Child`. ``name`` is the
     root's part of every path, if this is a root; unless given, the name of the system function, or
-    of the program for a sequence. ``strategy`` says who is restarted with a child: nobody
-    (``"one_for_one"``), its later siblings (``"rest_for_one"``), or all (``"one_for_all"``).
-    ``breaker`` is a breaker factory, asked before every restart; when it says no the supervisor
+    of the program for a sequence. ``strategy`` decides which siblings are restarted with a child:
+    none (``"one_for_one"``), the later ones (``"rest_for_one"``), or all (``"one_for_all"``).
+    ``breaker`` is a breaker factory, asked before every restart; when it refuses, the supervisor
     stops its children and fails with `TooManyRestarts`, for its parent to decide. ``auto_shutdown``
     lets the end of children end the supervisor. ``defaults`` are options of `Child` for those of
-    its children that do not say otherwise and are no supervisors themselves.
+    its children that are not given them, and are no supervisors themselves.
 
     It is a trio-style async function itself: ``handle = await nursery.start(SystemSupervisor(f))``
     runs a tree in any trio program. Frozen; raises `TypeError` or `ValueError` for bad values, and
@@ -72,7 +72,7 @@ class PartitionSupervisor(_Told, partition.PartitionSupervisor[PartitionHandle])
 
     ``make_child(index)`` makes the `Child` of each partition; its key becomes the index as a str,
     from ``"0"`` on. Each is restarted alone. The started value is a `PartitionHandle`, whose
-    ``partition(key)`` says who serves a key. ``partitions`` is the number of CPUs unless given;
+    ``partition(key)`` returns the one for a key. ``partitions`` is the number of CPUs unless given;
     ``name`` and ``breaker`` as for `SystemSupervisor`. Frozen; raises `TypeError` or `ValueError`
     for bad values, and whatever ``make_child`` raises. After Elixir's ``PartitionSupervisor``.
     """

@@ -119,8 +119,8 @@ class SystemHandle(Handle):
 
         They come in exact order, over all incarnations, until the root of the whole tree has ended.
         While they are not read, up to ``capacity`` of them are kept (``inf``: all); beyond that the
-        oldest are lost, and an `EventsLost` in their place says how many. Nobody in the tree ever
-        waits for a subscriber. Raises `TypeError` or `ValueError` for a bad ``capacity``.
+        oldest are lost, and an `EventsLost` in their place has their number. The tree never waits
+        for a subscriber. Raises `TypeError` or `ValueError` for a bad ``capacity``.
         """
         return subscribe(self._tree.stream, self.path, capacity, self._token)
 
@@ -153,10 +153,10 @@ class SystemHandle(Handle):
     ) -> ChildHandle:
         """Add a child behind all others and start it; returns its handle once it is started.
 
-        ``on_conflict`` says what to do if its key is taken: ``"raise"`` `ChildAlreadyStarted`, or
+        ``on_conflict`` is what to do if its key is taken: ``"raise"`` `ChildAlreadyStarted`, or
         `ChildAlreadyPresent` for one that is known but down. Only in a `DynamicSupervisor`, which
-        forgets a child that has ended: ``"replace"`` it (stop it first; whoever queued for the key
-        is turned away), ``"queue"`` up until it has ended for good (at most ``max_queued`` for a
+        forgets a child that has ended: ``"replace"`` it (stop it first; callers that queue for the
+        key are refused), ``"queue"`` up until it has ended for good (at most ``max_queued`` for a
         key), or ``"ignore"`` the call and return the handle of the present one. There, the child
         waits for its turn where ``max_running`` of them run already, first come first served.
 
@@ -240,7 +240,7 @@ class SystemHandle(Handle):
     async def run(self, fn: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
         """Run ``fn(*args)`` as a temporary child under a generated key, and return its value.
 
-        What it raises is raised here, the very exception, and touches nobody else. Cancelling this
+        What it raises is raised here, the very exception, and nowhere else. Cancelling this
         terminates the task and waits until it has ended. Raises `Interrupted` if the task is
         stopped before it has a value, otherwise as `start_child`. After Elixir's
         ``Task.Supervisor.async_nolink``.
@@ -261,14 +261,14 @@ class SystemHandle(Handle):
 
         ``async with handle.map(fetch, urls) as results: async for reason in results: ...``. Each
         result is the termination reason: `Normal`, `Failed` (with `RunTimeout` after ``timeout``
-        seconds from the start of that task), or `Aborted` if somebody else has stopped it. At most
+        seconds from the start of that task), or `Aborted` if another caller has stopped it. At most
         ``limit`` tasks (the number of CPUs unless given) are not consumed yet at any time.
         ``ordered``: in the order of the items, otherwise as they finish. ``items`` may be any
         iterable or async iterable; an async generator is closed at the end.
 
         Leaving the block, however that happens, terminates all tasks that are left and waits for
         them. What ``items`` raises, and `MaxChildrenReached`, `SupervisorStopped`, come out of the
-        iteration, or of the block if nobody iterates. After Elixir's ``async_stream_nolink``.
+        iteration, or of the block without one. After Elixir's ``async_stream_nolink``.
         """
         return map_tasks(self, fn, items, limit, ordered, timeout)
 

@@ -1,4 +1,4 @@
-"""Tasks: temporary children with a generated key, whose end somebody waits for."""
+"""Tasks: temporary children with a generated key, whose end a caller waits for."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ async def _call(
 
 
 async def _end_of(child: ChildHandle) -> TerminationReport:
-    """Wait for the end of a task; whoever gives up waiting takes the task along."""
+    """Wait for the end of a task; a caller that is cancelled takes the task along."""
     try:
         return await child.wait()
     except BaseException:
@@ -175,7 +175,7 @@ class _Mapping(Block[AsyncIterator[Reason]]):
 
 
 class _Stream:
-    """The ends of tasks, for whoever iterates."""
+    """The ends of tasks, for the code that iterates over them."""
 
     __slots__ = (
         "_begin",
@@ -239,7 +239,7 @@ class _Stream:
         self._changed.unpark_all()
 
     def raise_beside(self, failure: BaseException | None) -> None:
-        """Raise what has kept the tasks from going on, if nobody knows it yet.
+        """Raise what has kept the tasks from going on, if that has not been raised yet.
 
         Where ``failure`` is on its way already, that goes on, or both as a group.
         """
@@ -289,7 +289,7 @@ class _Stream:
 
 @disable_ki_protection
 async def _each(items: Items[T]) -> AsyncGenerator[T, None]:
-    """The items; what gives them is closed when nobody wants the rest, if it can be.
+    """The items; what gives them is closed when the rest is not wanted, if it can be.
 
     The user's code is called from here, and so Ctrl-C may land in it.
     """

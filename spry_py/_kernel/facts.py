@@ -29,10 +29,10 @@ from .guard import guarded as guarded  # noqa: PLC0414 - handed on
 class Event:
     """A fact of a tree.
 
-    ``seq`` numbers the facts of a tree in their order, as long as anybody subscribes to it: the
+    ``seq`` numbers the facts of a tree in their order, as long as it has a subscriber: the
     same fact has the same number for each subscriber, and a subscriber of a part of the tree sees
-    the numbers of its part. ``at`` is the moment in seconds on trio's clock. ``path`` says whom the
-    fact is about: a child, or a supervisor. ``time`` is the same moment on the wall clock, in
+    the numbers of its part. ``at`` is the moment in seconds on trio's clock. ``path`` is that of
+    the child or supervisor concerned. ``time`` is the same moment on the wall clock, in
     seconds since the epoch. ``incident`` is the number of the incident that the fact belongs to,
     ``None`` if it belongs to none, or the incident began before there was any subscriber. Neither
     is compared.
@@ -61,16 +61,16 @@ class ChildStarted(Event):
 
 @dataclass(frozen=True, slots=True)
 class ChildStartFailed(Event):
-    """An incarnation has ended before it was started, and nobody had asked it to."""
+    """An incarnation has ended before it was started, without being asked to."""
 
     report: TerminationReport
 
 
 @dataclass(frozen=True, slots=True)
 class ChildTerminated(Event):
-    """An incarnation has ended, in whatever way, unless `ChildStartFailed` says it.
+    """An incarnation has ended, in whatever way, unless it comes as `ChildStartFailed`.
 
-    A start that was taken back, or that answered `Ignore`, is no failure and comes as this.
+    A start that was taken back, or that raised `Ignore`, is no failure and comes as this.
     """
 
     report: TerminationReport
@@ -217,7 +217,7 @@ class Stream:
     __slots__ = ("has_ended", "heard_by", "on_silence", "seq", "subscribers")
 
     def __init__(self) -> None:
-        # called when the last subscriber has left; by whoever keeps something for subscribers
+        # called when the last subscriber has left; set by what keeps something for subscribers
         self.on_silence: Callable[[], object] = int
         # never other lists: the kernel and listeners hold on to them, to see at a glance if there
         # are any. Whatever hears of every fact: subscribers, and what its listener adds. With none
@@ -230,7 +230,7 @@ class Stream:
     def publish(
         self, kind: Callable[..., Event], path: str, incident: int | None, *details: object
     ) -> None:
-        """Make an event of a fact and hand it to all whom it concerns."""
+        """Make an event of a fact and offer it to each subscriber."""
         self.seq += 1
         now = trio.current_time()
         event = kind(self.seq, now, path, *details, time=time(), incident=incident)
@@ -269,7 +269,7 @@ class Incident:
 
     path: str
     since: float
-    # given by the listener, once somebody is to see it
+    # given by the listener, as soon as there is a subscriber
     number: int | None = None
     # how often a breaker has been asked about it: written by those who ask
     attempt: int = 0
@@ -394,7 +394,7 @@ class Listener(Protocol):
         """Call ``spawn(function, run, name=key)`` outside whatever operation is under way here."""
 
     def tree_ended(self) -> None:
-        """The root has ended, and there is nothing left to tell."""
+        """The root has ended, and no other fact follows."""
 
     # What others do with a tree
 
@@ -492,7 +492,7 @@ class Listener(Protocol):
         allowed: bool,
         delay: float,
     ) -> None:
-        """The breaker has answered for a child; for the system function, if that is ``None``."""
+        """The breaker was asked about a child; about the system function, if that is ``None``."""
 
     def child_restarted(self, child: AboutChild) -> None:
         """Its supervisor is about to start it again."""

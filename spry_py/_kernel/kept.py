@@ -16,7 +16,7 @@ class Keepsake(Protocol):
     """What is kept for one path."""
 
     def forgotten(self, *, with_tree: bool) -> None:
-        """Nobody comes any more who could go on with it; perhaps the whole tree has ended.
+        """No child comes any more that could go on with it; perhaps the whole tree has ended.
 
         Must not raise.
         """
@@ -28,7 +28,7 @@ class Kept:
     __slots__ = ("below", "numbers", "thing")
 
     def __init__(self) -> None:
-        # whoever stands there writes it
+        # written by the extension that the child at this path belongs to
         self.thing: Keepsake | None = None
         # ends that failed, and restarts by hand, in former incarnations of the supervisor above
         self.numbers = (0, 0)

@@ -63,7 +63,7 @@ class LateStart(RuntimeError):
 def in_own_task(incarnation: Incarnation) -> Coroutine[Any, Any, None]:
     """`live`, for a task of its own: it stands behind the first step already.
 
-    There Ctrl-C would end it before anybody could report that; later it counts as the child's.
+    There Ctrl-C would end it before its end could be reported; later it counts as the child's.
     """
     life = live(incarnation, first_step=_first_step)
     life.send(None)
@@ -81,8 +81,8 @@ async def live(
 ) -> None:
     """Run one incarnation to its end and report that; never raises.
 
-    What user code does is caught outside the child's own cancel scope: inside, `Cancelled` could
-    not be told from a failure. Ctrl-C may interrupt this frame as it may interrupt the user's code
+    What user code does is caught outside the child's own cancel scope: inside, `Cancelled` would
+    look like a failure. Ctrl-C may interrupt this frame as it may interrupt the user's code
     that it awaits, and counts as raised there; all that decides happens in `_finish`.
     """
     if first_step is not None:
@@ -140,7 +140,7 @@ def _checked(incarnation: Incarnation, start: object, awaitable: Any) -> Awaitab
 def _finish(
     incarnation: Incarnation, result: object, raised: BaseException | None
 ) -> Member | None:
-    """Say how it ended. Answers the member if its ``on_termination`` is to run now."""
+    """Report how it ended. Returns the member if its ``on_termination`` is to run now."""
     member = incarnation.member
     assert member is not None
     failure = failure_of(raised) if raised is not None else None
@@ -210,7 +210,7 @@ def failure_of(raised: BaseException) -> BaseException | None:
     """What went wrong in code that is over, from what it raised: ``None`` if it was cancelled.
 
     To be asked in the same task, outside the scopes that were made for that code, which keep their
-    own cancellations. One that nobody has asked for there is a failure: `trio.Cancelled` may be
+    own cancellations. One that no scope there has asked for is a failure: `trio.Cancelled` may be
     kept, and raised again where it means nothing.
     """
     failure = without_cancelled(raised)
@@ -274,14 +274,14 @@ def limit_passed(incarnation: Incarnation) -> Exception | None:
 
 
 def is_own(code: types.CodeType) -> bool:
-    """Whether this is code of ours, which would tell a user nothing."""
+    """Whether this is code of ours, which is of no use in a user's traceback."""
     return code.co_filename.startswith(_PACKAGE)
 
 
 def drop_own_frames(exception: BaseException) -> None:
     """Let the traceback begin with the user's code.
 
-    Our frames tell a reader nothing, and they hold the tree: kept by a report, they would keep
+    Our frames are of no use to a reader, and they hold the tree: kept by a report, they would keep
     every ended child alive.
     """
     traceback = place_of(exception)
@@ -292,7 +292,7 @@ def drop_own_frames(exception: BaseException) -> None:
 
 @enable_ki_protection
 async def _run_hook(member: Member) -> None:
-    """Await ``on_termination`` in the task of the ended child, so that nobody waits for it."""
+    """Await ``on_termination`` in the task of the ended child: no other child waits for it."""
     hook = member.child.on_termination
     report = member.last_report
     assert report is not None
