@@ -4,6 +4,8 @@ After ExUnit's ``start_supervised``, Akka's TestKit and `trio.testing`. Needs no
 plugin for pytest comes along with it: the fixture ``spry`` and the marker ``@pytest.mark.spry``.
 """
 
+from .blows import ChildCrashed, ChildRestarted
+from .chaos import ChaosCrash, ChaosFailure, chaos
 from .crashes import crash
 from .fixture import Spry
 from .live_record import LiveRecord
@@ -12,6 +14,10 @@ from .record import Landmark, Record
 from .script import Deed, Script, Step
 
 __all__ = [
+    "ChaosCrash",
+    "ChaosFailure",
+    "ChildCrashed",
+    "ChildRestarted",
     "Deed",
     "Landmark",
     "LiveRecord",
@@ -19,6 +25,25 @@ __all__ = [
     "Script",
     "Spry",
     "Step",
+    "chaos",
     "crash",
     "started",
 ]
+
+for _public in (
+    ChaosCrash,
+    ChaosFailure,
+    ChildCrashed,
+    ChildRestarted,
+    Deed,
+    LiveRecord,
+    Record,
+    Script,
+    Spry,
+    chaos,
+    crash,
+    started,
+):
+    # tracebacks and spans name where users import it from
+    _public.__module__ = __name__
+del _public

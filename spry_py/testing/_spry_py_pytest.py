@@ -39,9 +39,9 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     __tracebackhide__ = True
     if not _is_ours(item):
         return (yield)
-    from spry_py.testing.under_pytest import prepared  # noqa: PLC0415 - the same
+    from spry_py.testing.under_pytest import Prepared  # noqa: PLC0415 - the same
 
-    with prepared(item):
+    with Prepared(item):
         return (yield)
 
 

@@ -12,6 +12,7 @@ import trio
 from spry_py import Child, System, SystemHandle, SystemOptions, telemetry
 from spry_py.lowlevel import Supervisor, meter_provider, tracer_provider
 
+from .chaos import ChaosFailure
 from .live_record import LiveRecord
 from .opened import Started
 
@@ -169,21 +170,24 @@ class _Tree:
         return sections
 
 
-def _keep(error: BaseException, failures: list[BaseException]) -> None:
+def _keep(error: Any, failures: list[BaseException]) -> None:
     """Note what has failed. A cancellation goes on its way, alone."""
-    rest: BaseException | None = error
     if isinstance(error, trio.Cancelled):
         raise error
-    if isinstance(error, BaseExceptionGroup) and error.subgroup(trio.Cancelled) is not None:
-        rest = error.split(trio.Cancelled)[1]
+    rest = error
+    if isinstance(error, BaseExceptionGroup) and rest.subgroup(trio.Cancelled) is not None:
+        rest = rest.split(trio.Cancelled)[1]
     if rest is not None:
         failures.append(rest)
 
 
-def _raise(failures: Sequence[BaseException]) -> None:
+def _raise(every: Sequence[BaseException]) -> None:
     """Raise one failure as it is, several as a group."""
     __tracebackhide__ = True
+    # that of chaos stands for the one of the tree that it comes from
+    shown = [error.__cause__ for error in every if isinstance(error, ChaosFailure)]
+    failures = [error for error in every if not any(error is cause for cause in shown)]
     if len(failures) == 1:
         raise failures[0]
     if failures:
-        raise BaseExceptionGroup("the test or its trees have failed", list(failures))
+        raise BaseExceptionGroup("the test or its trees have failed", failures)

@@ -19,6 +19,7 @@ from spry_py.events import (
 )
 from spry_py.lowlevel import check_count, check_seconds, tell
 
+from .chaos import ChaosCrash
 from .record import Record, check_kind, is_about
 
 E = TypeVar("E", bound=Event)
@@ -187,8 +188,8 @@ class LiveRecord(Record):
             elif isinstance(event, ChildTerminated):
                 asked.discard(event.path)
                 report = event.report
-                if report.burden != "none" and report.exception is not None:
-                    yield event, f"it raised while it was being stopped: {tell(report.exception)}"
+                if report.burden != "none" and not isinstance(report.cause, ChaosCrash | None):
+                    yield event, f"it raised while it was being stopped: {tell(report.cause)}"
 
 
 def _missing(kind: type[Event], path: str | None, found: int, count: int, when: str) -> str:

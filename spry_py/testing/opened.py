@@ -10,6 +10,7 @@ from typing import Any, TypeVar, Unpack, overload
 from spry_py import Child, System, SystemHandle, SystemOptions
 from spry_py.lowlevel import Block, Supervisor, open_subscribed
 
+from .chaos import ChaosFailure
 from .live_record import LiveRecord
 
 H = TypeVar("H")
@@ -66,9 +67,22 @@ class Started(Block[tuple[Any, LiveRecord]]):
     ) -> bool | None:
         __tracebackhide__ = True
         try:
+            if isinstance(exception, ChaosFailure):
+                await self._leave_after(exception)
+                return False
             is_over = await self._opened.__aexit__(kind, exception, place)
             if exception is None or is_over:
                 self.record.check_stops()
             return is_over
         finally:
             del exception, place
+
+    async def _leave_after(self, chaos: ChaosFailure) -> None:
+        """The failure of chaos stands for the one of the tree that it comes from."""
+        try:
+            await self._opened.__aexit__(None, None, None)
+        except BaseException as error:
+            if error is not chaos.__cause__:
+                raise
+        finally:
+            del chaos

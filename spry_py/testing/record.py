@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias
 
 from spry_py import TerminationReport
 from spry_py.events import (
@@ -20,7 +20,7 @@ from spry_py.events import (
     RestartScheduled,
 )
 
-E = TypeVar("E", bound=Event)
+from .blows import ChildRestarted
 
 Landmark: TypeAlias = str | type[Event] | tuple[type[Event], str]
 """What `Record.assert_order` finds: words of a line, an event class, or one and a path."""
@@ -162,4 +162,5 @@ _WORDS: Final[Mapping[type[Event], Callable[[Any], str]]] = {
     ChildSlow: lambda event: f"{event.seconds:.2f}",
     Escalated: lambda event: type(event.error).__name__,
     IncidentClosed: _outcome,
+    ChildRestarted: lambda event: f"refused {event.refused}" if event.refused else "",
 }

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeAlias
 
 import pytest
@@ -22,19 +21,20 @@ Test: TypeAlias = Callable[..., Awaitable[object]]
 MOST_SECONDS: Final = 100_000.0
 
 
-@contextmanager
-def prepared(item: Any) -> Iterator[None]:
-    """Have the function of a test do what its marker and its fixture ask for, for one run."""
-    holder, name = _place_of(item)
-    test = getattr(holder, name)
-    if not inspect.iscoroutinefunction(test):
-        yield
-        return
-    setattr(holder, name, _prepared(item, test))
-    try:
-        yield
-    finally:
-        setattr(holder, name, test)
+class Prepared:
+    """Has the function of a test do what its marker and its fixture ask for, for one run."""
+
+    def __init__(self, item: Any) -> None:
+        self._item = item
+        self._holder, self._name = _place_of(item)
+        self._test = getattr(self._holder, self._name)
+
+    def __enter__(self) -> None:
+        if inspect.iscoroutinefunction(self._test):
+            setattr(self._holder, self._name, _prepared(self._item, self._test))
+
+    def __exit__(self, *_: object) -> None:
+        setattr(self._holder, self._name, self._test)
 
 
 def _place_of(item: Any) -> tuple[Any, str]:

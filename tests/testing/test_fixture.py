@@ -10,10 +10,12 @@ import pytest
 import trio
 from hypothesis import strategies as st
 
+from odd import Frozen
 from spans import recording
 from spry_py import AlwaysRestart, Child, ChildFailure, DynamicSupervisor, SystemHandle, telemetry
 from spry_py.events import ChildStarted
 from spry_py.testing import Script, Spry, crash, started
+from spry_py.testing.under_pytest import run
 
 LIVED: list[SystemHandle] = []
 ENDS: list[str] = []
@@ -139,6 +141,32 @@ async def test_each_example_of_hypothesis_is_a_run_of_its_own(seconds: int) -> N
     async with started([Child("a", Script(["start", seconds, OSError]))]) as (_, record):
         await record.wait_for(ChildStarted, count=2, within=100)
         assert trio.current_time() == seconds
+
+
+def test_what_a_test_raises_passes_unchanged() -> None:
+    spry, error = Spry(), Frozen()
+
+    async def fails() -> None:
+        await spry.start(steady("a"), name="app")
+        raise error
+
+    with pytest.raises(Frozen) as failure:
+        run(spry.around(fails))
+    assert failure.value is error
+    # whether incidents follow depends on the tests before: some export, once and for all
+    assert [title for title, _ in spry.sections][:2] == ["spry tree", "spry record"]
+
+
+@pytest.mark.spry
+async def test_what_is_left_of_its_nursery_is_what_has_failed(spry: Spry) -> None:
+    async def fail() -> None:
+        raise OSError("gone")
+
+    await spry.start(steady("a"))
+    with pytest.RaisesGroup(OSError):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            nursery.start_soon(fail)
 
 
 @pytest.mark.spry

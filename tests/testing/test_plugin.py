@@ -13,9 +13,9 @@ from programs import finished
 # What each test of these projects should become stands in its name.
 PROJECT = """
 import pytest, trio
-from spry_py import Child
+from spry_py import Child, NeverRestart
 from spry_py.events import ChildStarted
-from spry_py.testing import Script, crash
+from spry_py.testing import Script, chaos, crash
 
 def steady(*keys):
     return [Child(key, Script(["start", "wait"])) for key in keys]
@@ -63,6 +63,11 @@ async def test_failed_by_a_child_that_is_not_stopped_as_it_should_be(spry):
 async def test_failed_by_itself_and_by_its_tree(spry):
     await spry.start([Child("db", Script(["start", "deaf"]))], name="app")
     raise ValueError("mine")
+
+@pytest.mark.spry
+async def test_failed_by_chaos(spry):
+    handle, _ = await spry.start(steady("db"), name="app", breaker=NeverRestart())
+    await chaos(handle, seed=7)
 
 @pytest.mark.spry
 async def test_failed_as_it_waits_for_ever(spry):
@@ -225,6 +230,7 @@ def test_what_becomes_of_tests_and_what_is_shown_of_those_that_fail(tmp_path: Pa
     assert own[-2][1].endswith("1.00 app SystemTeardown\n1.00 app SystemStopped")
     own = shown(text, "test_failed_by_a_child_that_is_not_stopped_as_it_should_be")
     assert own[-2][1].endswith("5.00 app SystemStopped")
+    assert re.search(r"test_failed_by_chaos - \S*ChaosFailure: chaos\(seed=7\)", text)
     for words in (
         "children were not stopped as they should be:",
         "ExceptionGroup: the test or its trees have failed (2 sub-exceptions)",
