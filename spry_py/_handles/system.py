@@ -94,20 +94,25 @@ class SystemHandle(Handle):
         return ChildHandle(self._tree, (*self._keys, *keys), member)
 
     def which_children(self) -> list[ChildInfo]:
-        """The direct children in start order."""
+        """The direct children in start order. Some 15 ms per thousand children."""
         return [info_of(member) for member in members_below(self._member())]
 
     def count_children(self) -> ChildCounts:
-        """How many direct children are known and alive."""
+        """How many direct children are known and alive. Some 1 ms per thousand children."""
         return counts_of(self._member())
 
     def snapshot(self) -> Snapshot:
-        """The whole subtree, frozen."""
+        """The whole subtree, frozen. Some 20 ms per thousand children, in one go: see `follow`."""
         return snapshot_of(self._member())
 
     def render(self) -> str:
-        """The whole subtree as text, a line for each child."""
-        return render(self.snapshot())
+        """The whole subtree as text, a line for each child.
+
+        Its status and restarts, how long it has been up, when it will be started again, what a
+        breaker has left where something was taken from it, and the last error. Some 30 ms per
+        thousand children.
+        """
+        return render(self.snapshot(), self._tree.clock.current_time())
 
     @in_own_run
     def events(self, capacity: float = 1024) -> AbstractAsyncContextManager[AsyncIterator[Event]]:

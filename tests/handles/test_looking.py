@@ -306,6 +306,46 @@ async def test_the_stack_of_a_supervisor_is_its_own() -> None:
         nursery.cancel_scope.cancel()
 
 
+# As text
+
+
+@story
+async def test_a_tree_as_text_says_what_is_worth_knowing() -> None:
+    record = Record()
+    a, b, c = (Actor(record, key) for key in "abc")
+    children = [
+        a.child(backoff=lambda state: 90.0),
+        b.child(restart="transient"),
+        Child("pool", DynamicSupervisor(breaker=RateLimited(5, 1e6))),
+    ]
+    options: Any = {"name": "top", "strategy": "one_for_one", "breaker": RateLimited(3, 1e9)}
+    async with open_system(children, **options) as tree:
+        assert tree.render() == (
+            "top/  [running]\n  a  [running]\n  b  [running]\n  pool/  [running]"
+        )
+        await tree.system("pool").start_child(c.child())
+        await trio.sleep(100)
+        c.die(ValueError("no such table\nof this name"))
+        b.stop()
+        await trio.sleep(7200)
+        a.die(Boom("gone"))
+        await trio.sleep(5)
+        assert tree.render().splitlines() == [
+            "top/  [running]  up 2 h; 2 of 3 restarts left",
+            "  a  [restarting]  starts again in 85 s; last error: Boom: gone",
+            "  b  [done]",
+            "  pool/  [running]  up 2 h; 4 of 5 restarts left",
+            "    c  [running, 1 restart]  up 2 h; last error: ValueError: no such table",
+        ]
+        await trio.sleep(80_000)
+        assert tree.render().splitlines()[:2] == [
+            "top/  [running]  up 24 h; 2 of 3 restarts left",
+            "  a  [running, 1 restart]  up 22 h; last error: Boom: gone",
+        ]
+        await tree.terminate_child("a")
+        assert tree.render().splitlines()[1] == "  a  [stopped, 1 restart]"
+
+
 # Handles
 
 

@@ -143,4 +143,6 @@ async def test_a_handle_and_a_picture_say_how_it_fares() -> None:
     async with open_system([Child("a", once)], name="top") as tree:
         assert repr(tree.child("a")) == "<ChildHandle 'top/a', running>"
         await trio.sleep(2)
-        assert tree.render() == "top/  [running]\n  a  [running, 1 restart]"
+        assert tree.render() == (
+            "top/  [running]  up 2 s; 2 of 3 restarts left\n  a  [running, 1 restart]  up 1 s"
+        )
