@@ -26,8 +26,14 @@ UP = ("starting", "running", "stopping")
 
 def living(snapshot: Snapshot) -> Living:
     """What lives below a root, as a snapshot has it."""
-    nodes = [node for depth, node in snapshot.walk() if depth and node.status in UP]
+    nodes = [node for depth, node in snapshot.walk() if depth and lives(node)]
     return {node.path: (node.incarnation, node.status) for node in nodes}
+
+
+def lives(node: Snapshot) -> bool:
+    """Whether an incarnation runs; one that has ended when asked is stopping until all have."""
+    ended = node.last_report.incarnation if node.last_report is not None else 0
+    return node.status in UP and node.incarnation > ended
 
 
 def seqs(snapshot: Snapshot) -> dict[str, int]:
