@@ -135,6 +135,7 @@ class Notifier:
         micros = time.monotonic_ns() // 1000
         self._manager.send(["RELOADING=1", f"MONOTONIC_USEC={micros}"])
         self._reloads, self._knows = True, ""
+        self.nudge()
 
     def reloaded(self) -> None:
         """It is what it is now, whether that went well or not."""
@@ -186,7 +187,7 @@ class Notifier:
         """The longest that a start or a stop with a limit of its own may take from now on."""
         begun, self._begun = self._begun, {}
         left = self._leaves_until - now
-        for child in _under_way(self._root, info):
+        for child in _under_way(self._root, info, self._reloads):
             if child.shutdown_by is not None:
                 left = max(left, child.shutdown_by - now)
             if child.status == "starting" and child.child.start_timeout < math.inf:
@@ -221,12 +222,12 @@ class Notifier:
             await trio.sleep(seconds)
 
 
-def _under_way(root: SystemHandle, info: ChildInfo) -> Iterator[ChildInfo]:
+def _under_way(root: SystemHandle, info: ChildInfo, reloads: bool) -> Iterator[ChildInfo]:
     """What starts or stops, from the root on; no more is looked at."""
     pending = [(root, info)]
     while pending:
         handle, own = pending.pop()
-        if own.status not in ("starting", "stopping"):
+        if own.status not in ("starting", "stopping") and not (reloads and own is info):
             continue
         yield own
         for child in handle.which_children():

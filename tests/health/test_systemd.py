@@ -18,6 +18,7 @@ from spry_py import (
     Child,
     DynamicSupervisor,
     RateLimited,
+    Scope,
     SystemHandle,
     SystemSupervisor,
     current_context,
@@ -235,6 +236,31 @@ async def test_a_reload_and_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
                 assert manager.take() == ["READY=1"]
                 nursery.cancel_scope.cancel()
             notifier.close()
+
+
+@story
+async def test_a_reload_that_has_a_limit_is_given_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    children = [Child("a", trio.sleep_forever)]
+
+    async def system(scope: Scope) -> None:
+        for child in children:
+            await scope.start(child)
+
+    async with open_system(system, name="shop") as root, trio.open_nursery() as nursery:
+        with notified(monkeypatch) as manager:
+            notifier = Notifier(Health(root), Manager(os.environ, "shop"))
+            nursery.start_soon(notifier.run)
+            await trio.sleep(5.5)
+            children.append(Actor(Record(), "b", start_takes=3.25).child(start_timeout=20))
+            notifier.reloading()
+            await trio.sleep(0.25)
+            await root.replay()
+            # the limit counts from when it is first seen
+            assert extended(manager.take()) == [20, 19, 18]
+            notifier.reloaded()
+            assert manager.take() == ["READY=1\nSTATUS=2 children are running"]
+            nursery.cancel_scope.cancel()
+        notifier.close()
 
 
 @story
