@@ -29,7 +29,7 @@ async def serve_health(
     token, since there is nothing to learn but the verdict. Give a `Health` for other limits than
     its own. The started value are the listeners, for a ``port`` of 0.
 
-    A client has 5 seconds, and a head of 8 KiB; of more than 64 at a time the oldest is let go.
+    A client has 5 seconds, and a head of 16 KiB; of more than 64 at a time the oldest is let go.
     Whatever clients and the network do, this goes on. Needs the extra ``health``: `RuntimeError`
     without it. Raises `OSError` if it cannot listen there, `TypeError` or `ValueError` for what is
     no address.

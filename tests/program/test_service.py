@@ -174,7 +174,8 @@ def test_what_cannot_be_reloaded_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_health_without_its_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "h11", None)
-    monkeypatch.delitem(sys.modules, "spry_py.health.server", raising=False)
+    for name in ("spry_py.health.server", "spry_py._http"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     with pytest.raises(RuntimeError, match=r"pip install 'spry-py\[health\]'"):
         run([Child("a", trio.sleep_forever)], health=free_port())
 
