@@ -7,14 +7,19 @@ import logging
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
 import trio
 import trio.lowlevel
 import trio.testing
+from opentelemetry import trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
 
+from metered import meters
 from spry_py import (
     AlwaysRestart,
     Child,
@@ -333,6 +338,84 @@ restarts("restarts_of_all", "one_for_all")
 restarts("restarts_with_backoff", "one_for_one", backoff=lambda _: 0.01)
 
 
+class PerKey:
+    """A breaker that counts for each key, and forgets one that is known no more."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, list[float]] = {}
+
+    def may_restart(self, key: str, now: float) -> bool:
+        self.counts.setdefault(key, []).append(now)
+        return len(self.counts[key]) < 4
+
+    def forget(self, key: str) -> None:
+        self.counts.pop(key, None)
+
+
+@told
+async def keys_that_a_breaker_counts_for() -> None:
+    """In a pool and in a system, of children that fail and are then taken away."""
+    live: list[PerKey] = []
+
+    def factory() -> PerKey:
+        live.append(PerKey())
+        return live[-1]
+
+    crashing = Crashing()
+    pool = Child("pool", DynamicSupervisor(breaker=factory))
+    async with open_system([pool], strategy="one_for_one", breaker=factory) as tree:
+
+        async def deed() -> None:
+            for handle in (tree, tree.child("pool").value):
+                key = handle.new_key()
+                await handle.start_child(Child(key, crashing, breaker=factory))
+                await crashing.crash()
+                await handle.terminate_child(key)
+                if handle is tree:
+                    await handle.delete_child(key)
+            # those of the children themselves
+            del live[2:]
+
+        await many(deed, each=2)
+        assert [breaker.counts for breaker in live] == [{}, {}]
+
+
+@told
+async def first_starts_that_are_tried_again() -> None:
+    """To be given up in the pause or at the last try, or to come up in the end."""
+    tries: Counter[str] = Counter()
+
+    async def late(fails: int, *, task_status: Status) -> None:
+        key = current_context().key
+        tries[key] += 1
+        if tries[key] <= fails:
+            raise Boom
+        task_status.started()
+        tries.pop(key)
+        await trio.sleep_forever()
+
+    children = [Child("pool", DynamicSupervisor(max_running=1))]
+    async with open_system(children, strategy="one_for_one") as tree:
+
+        async def start(handle: SystemHandle, fails: int, patience: float) -> None:
+            key = handle.new_key()
+            options: Any = {"start_attempts": 3, "backoff": lambda _: 1.0}
+            with trio.move_on_after(patience), suppress(ChildFailure):
+                await handle.start_child(Child(key, late, fails, **options))
+                await handle.terminate_child(key)
+                if handle is tree:
+                    await handle.delete_child(key)
+            tries.pop(key, None)
+
+        async def deed() -> None:
+            for handle in (tree, tree.child("pool").value):
+                await start(handle, 2, 9)
+                await start(handle, 3, 9)
+                await start(handle, 3, 0.5)
+
+        await many(deed, each=6)
+
+
 @told
 async def restarts_by_hand_and_waits_called_off() -> None:
     crashing = Crashing()
@@ -494,3 +577,42 @@ async def stacks() -> None:
 lives("trees_in_a_child", inner_tree, each=2)
 lives("scopes_of_a_child", scopes)
 lives("stacks_of_a_child", stacks)
+
+
+# The same, of what spans and metrics are made of. Not of keys that a system declares anew each
+# time: each is a label, and a meter of the SDK keeps all of its labels.
+
+TRACED: list[Story] = [
+    story
+    for story in STORIES
+    if story.__name__
+    in (
+        "children_added_and_terminated_and_deleted",
+        "starts_that_come_to_nothing",
+        "keys_that_a_breaker_counts_for",
+        "first_starts_that_are_tried_again",
+        "restarts_alone",
+        "restarts_of_all",
+        "subsystems_that_give_up",
+        "subsystems_that_are_stopped_while_busy",
+    )
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("told", TRACED, ids=lambda told: told.__name__)
+def test_nothing_is_left_where_all_of_it_is_traced_and_measured(told: Story) -> None:
+    with measured_and_traced():
+        story(told)()
+
+
+@contextmanager
+def measured_and_traced() -> Iterator[None]:
+    """With the SDK's own providers, which keep nothing of what they are told but sums."""
+    meter_provider = MeterProvider([InMemoryMetricReader()], shutdown_on_exit=False)
+    tracer_provider = TracerProvider(shutdown_on_exit=False)
+    with meters(meter_provider), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trace, "get_tracer_provider", lambda: tracer_provider)
+        yield
+    meter_provider.shutdown()
+    tracer_provider.shutdown()
