@@ -6,13 +6,14 @@ import pytest
 import tenacity
 import trio
 
-from callers import Desk, answer, listed, status_of
+from callers import Desk, answer, busy, listed, status_of
+from replays import Script, soon
 from spry_py import (
     Child,
     SystemHandle,
     open_system,
 )
-from stories import Actor, Record, Strategy, cast, story
+from stories import Actor, Ledger, Record, Strategy, cast, story
 
 FIVE = tenacity.wait_fixed(5)
 
@@ -278,3 +279,52 @@ async def test_one_deleted_while_a_replay_was_waited_for_does_not_come_back(
         await trio.sleep(9)
         assert listed(tree) == "a=running b=running"
         assert c.runs == 1
+
+
+@story
+async def test_an_end_is_decided_if_the_one_who_wanted_it_down_has_gone_before_that() -> None:
+    """All of it while the supervisor was busy, and then with a replay that takes its time."""
+    record = Record()
+    a = Actor(record, "a")
+    slow = Actor(Record(), "slow", start_takes=5)
+    script = Script((a, ""))
+    async with (
+        open_system(script, strategy="one_for_one", breaker=Ledger(record)) as tree,
+        trio.open_nursery() as nursery,
+    ):
+        desk = Desk(Record(), nursery)
+        await tree.start_child(busy(Record()))
+        desk.call("busy", tree.terminate_child, "busy")
+        await trio.sleep(1)
+        a.die()
+        script.lines = ((a, ""), slow.child())
+        await soon()
+        desk.call("replay", tree.replay)
+        await soon()
+        down = desk.call("down", tree.terminate_child, "a")
+        await trio.sleep(6)
+        down.cancel()
+        await trio.sleep(9)
+        assert record.take() == [(0, "+a1"), (1, "-a1"), (10, "?a"), (10, "+a2")]
+        assert listed(tree) == "a=running slow=running busy=stopped"
+
+
+@story
+async def test_a_start_that_fails_is_the_callers_at_once_however_busy_the_loop_is() -> None:
+    record = Record()
+    a = Actor(record, "a", start_takes=2, fails_starts=(1,))
+    async with (
+        open_system([busy(Record())], strategy="one_for_one") as tree,
+        trio.open_nursery() as nursery,
+    ):
+        desk = Desk(record, nursery)
+        desk.call("start", tree.start_child, a.child())
+        await trio.sleep(1)
+        desk.call("busy", tree.terminate_child, "busy")
+        await trio.sleep(9)
+        assert record.take() == [
+            (0, "~a1"),
+            (2, "!a1"),
+            (2, "start:ChildFailure"),
+            (6, "busy:ok"),
+        ]

@@ -373,13 +373,15 @@ async def test_what_was_declared_together_and_never_begun_is_let_go_of(
     async def system(scope: Scope) -> None:
         nonlocal calls
         calls += 1
-        await scope.start(a.child())
-        if calls == 2:
-            with trio.move_on_after(2):
-                # the one that a call has begun is waited for first
-                await scope.start_together(Child("new", trio.sleep_forever), x.child())
-            if not goes_on:
-                raise Boom("bad config")
+        if calls == 1:
+            await scope.start(a.child())
+            return
+        with trio.move_on_after(2):
+            # the one that a call has begun is waited for first
+            new = Child("new", trio.sleep_forever)
+            await scope.start_together(a.child(), new, x.child())
+        if not goes_on:
+            raise Boom("bad config")
 
     async with open_system(system, strategy=strategy) as tree, trio.open_nursery() as nursery:
         desk = Desk(record, nursery)

@@ -70,7 +70,8 @@ TASKVISOR = {
     "I16": "calls/test_stopping.py::"
     "test_while_it_stops_and_afterwards_every_call_is_refused_at_once",
     # Watch
-    "W1": "telemetry/test_events.py::test_a_restart_is_four_facts_with_all_that_is_known_of_them",
+    "W1": "telemetry/test_events.py::"
+    "test_a_restart_is_a_row_of_facts_with_all_that_is_known_of_them",
     "W2": "handles/test_waiting.py::test_wait_ends_when_a_child_is_done",
     "W3": "restart/test_restart.py::test_discarded_the_child_is_done_and_all_else_goes_on",
     "W4": "dynamic/test_tasks.py::"

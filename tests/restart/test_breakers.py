@@ -9,6 +9,7 @@ import pytest
 import tenacity
 import trio
 
+from callers import Desk, busy
 from pools import open_pool
 from spry_py import (
     AlwaysRestart,
@@ -580,3 +581,30 @@ async def test_of_two_errors_of_a_breaker_the_first_is_why_its_supervisor_gives_
             await trio.sleep(1)
     assert caught.value.path.endswith("/a")
     assert record.order == "+a1 +b1 -a1 -b1"
+
+
+@pytest.mark.parametrize("first", ["a", "b"])
+@story
+async def test_of_two_reasons_to_give_up_the_first_counts(first: str) -> None:
+    record = Record()
+    a, b = cast(record, "ab")
+    children = [a.child(), b.child(restart="temporary"), busy(record)]
+    with pytest.raises(UnrecoverableFailure) as caught:
+        async with (
+            open_system(children, strategy="one_for_all", breaker=Broken("forget")) as tree,
+            trio.open_nursery() as nursery,
+        ):
+            # meanwhile the ends wait in the mailbox, in their order
+            Desk(record, nursery).call("down", tree.terminate_child, "busy")
+            await trio.sleep(1)
+            for key in "ab" if first == "a" else "ba":
+                if key == "a":
+                    a.die(Unrecoverable("a"))
+                else:
+                    b.stop()
+                await trio.sleep(1)
+            await trio.sleep(9)
+    assert caught.value.path == f"system/{first}"
+    assert repr(caught.value.__cause__) == (
+        "Unrecoverable('a')" if first == "a" else "Boom('breaker broken')"
+    )
