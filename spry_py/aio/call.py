@@ -89,7 +89,7 @@ class Call(Generic[T]):
                 await undo(self._value.pop())
             if cancelled is not None:
                 raise cancelled
-            raise SupervisorStopped("the run of trio in which this tree lived has ended")
+            raise SupervisorStopped("the run of trio in which this tree lives is over")
         finally:
             self._failure = None
             del cancelled

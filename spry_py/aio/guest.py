@@ -53,9 +53,9 @@ class Stay:
 async def stay() -> Stay:
     """A stay in the run of trio that is a guest of this loop; one is begun if there is none.
 
-    In somebody else's guest run, too, which has to last as long as its trees.
+    In a guest run that others have begun, too, which has to last as long as its trees.
     """
-    loop = asyncio.get_running_loop()
+    loop = _loop_here()
     _forget_abandoned()
     while (guest := _guests.get(loop)) is not None and guest.is_closing:
         cancelled = await until({guest.keeper})
@@ -68,6 +68,18 @@ async def stay() -> Stay:
         guest = _guests[loop] = Guest(loop)
     guest.stays += 1
     return Stay(guest.token, guest)
+
+
+def _loop_here() -> asyncio.AbstractEventLoop:
+    try:
+        if not trio.lowlevel.in_trio_task():
+            return asyncio.get_running_loop()
+    except RuntimeError:
+        pass
+    raise RuntimeError(
+        "spry_py.aio opens trees in code of asyncio, and this is none; in code of trio write "
+        "spry_py.open_system, whose trees may have children of asyncio, too"
+    )
 
 
 def _token_here() -> TrioToken | None:
@@ -128,7 +140,7 @@ class Guest:
         self._leave.set()
 
     def _done(self, outcome: Outcome[Any]) -> None:
-        del _guests[self._loop]
+        _guests.pop(self._loop, None)
         failure: BaseException | None = getattr(outcome, "error", None)
         if not self._over.done():
             self._over.set_result(failure)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, TypeVarTuple
 
@@ -47,8 +47,8 @@ class Handle:
 
     __slots__ = ("_theirs",)
 
-    def __init__(self, handle: spry_py.ChildHandle | spry_py.SystemHandle) -> None:
-        self._theirs: Any = handle
+    def __init__(self, handle: spry_py.ChildHandle | spry_py.SystemHandle | Handle) -> None:
+        self._theirs: Any = handle._theirs if isinstance(handle, Handle) else handle
 
     @property
     def path(self) -> str:
@@ -76,8 +76,11 @@ class Handle:
 
     @property
     def value(self) -> Any:
-        """The started value of the present incarnation; ``None`` while there is none."""
-        return self._theirs.value
+        """The started value of the present incarnation; ``None`` while there is none.
+
+        That of a supervisor is a handle for asyncio, here and where it is waited for.
+        """
+        return wrapped(self._theirs.value)
 
     @property
     def incarnation(self) -> int:
@@ -112,7 +115,7 @@ class Handle:
 
         Raises as `spry_py.ChildHandle.wait_started`.
         """
-        return await self._in_trio(self._theirs.wait_started)
+        return wrapped(await self._in_trio(self._theirs.wait_started))
 
     async def wait(self) -> TerminationReport:
         """Wait for its end for good, and return the report of that.
@@ -170,7 +173,7 @@ class ChildHandle(Handle):
 
         Raises as `spry_py.ChildHandle.wait_incarnation`.
         """
-        return await self._in_trio(self._theirs.wait_incarnation, n)
+        return wrapped(await self._in_trio(self._theirs.wait_incarnation, n))
 
     async def terminate(self) -> None:
         """Stop it, as its supervisor's ``terminate_child`` does."""
@@ -262,7 +265,8 @@ class SystemHandle(Handle):
         self, begin: Callable[[], Awaitable[spry_py.ChildHandle]], forget: bool
     ) -> ChildHandle:
         async def undo(child: spry_py.ChildHandle) -> None:
-            await self._in_trio(_take_back, self._theirs, child.key, forget)
+            with suppress(SupervisorStopped):
+                await self._in_trio(_take_back, self._theirs, child.key, forget)
 
         try:
             return ChildHandle(await Call(token_of(self._theirs), begin).result(undo))
@@ -352,12 +356,10 @@ class PartitionHandle(SystemHandle):
 
 async def _take_back(handle: spry_py.SystemHandle, key: str, forget: bool) -> None:
     """End a child whose start has succeeded, for a caller who does not want it any more."""
-    try:
+    with trio.CancelScope(shield=True), suppress(SpryError):  # it may be gone by now
         await handle.terminate_child(key)
         if forget:
             await handle.delete_child(key)
-    except SpryError:
-        pass  # it has ended, or been forgotten, by now
 
 
 def wrapped(handle: object) -> Any:

@@ -70,7 +70,7 @@ class Held(Generic[T]):
                 return self._entered.result()
             if cancelled is not None:
                 raise cancelled
-            raise SupervisorStopped("the run of trio has ended in which this was to be")
+            raise SupervisorStopped("the run of trio in which this tree was to live is over")
         finally:
             del cancelled
 

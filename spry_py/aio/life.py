@@ -56,7 +56,6 @@ class Life:
         "_status",
         "_token",
         "_value",
-        "birth",
         "is_settling",
         "loop",
         "on_settle",
@@ -81,9 +80,6 @@ class Life:
         self._place = place
         self._token = trio.lowlevel.current_trio_token()
         self.path = context.path
-        # what the task is born with; its own life is told to it in there
-        self.birth = contextvars.copy_context()
-        self.birth.run(_current.set, self)
         # written in trio's thread
         self._news = trio.Event()
         self._listens = self._is_over = self._is_cancelled = self._has_started = False
@@ -102,7 +98,10 @@ class Life:
         take_back = add_stack(self.stack, self._context)
         cancelled: trio.Cancelled | None = None
         try:
-            self._place.begin(self)
+            birth = contextvars.copy_context()
+            birth.run(_current.set, self)
+            self._place.begin(self, birth)
+            del birth
             try:
                 while not self._is_over:
                     await self._next_news()
@@ -135,11 +134,12 @@ class Life:
 
     def _result(self, cancelled: trio.Cancelled | None) -> object:
         failure, self._failure = self._failure, None
+        value, self._value = self._value, None
         try:
             if failure is None:
                 if not self._says_started:
                     self._start(None)
-                return self._value
+                return value
             rest = without_cancelled(failure)
             if rest is not None:
                 raise rest

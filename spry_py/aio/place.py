@@ -11,6 +11,8 @@ import trio
 from trio.lowlevel import RunVar, TrioToken
 
 if TYPE_CHECKING:
+    from contextvars import Context
+
     from outcome import Outcome
 
     from .life import Life
@@ -24,8 +26,8 @@ _host: RunVar[asyncio.AbstractEventLoop | None] = RunVar("spry_py_aio_host")
 class Place(Protocol):
     """A loop of asyncio, as a run of trio sees it. Its methods are for trio's thread."""
 
-    def begin(self, life: Life) -> None:
-        """Run ``life.main()`` as a task, and then call ``life.over()`` in trio's thread."""
+    def begin(self, life: Life, birth: Context) -> None:
+        """Run ``life.main()`` as a task in ``birth``; at last ``life.over()`` in trio's thread."""
         ...  # pragma: no cover - the body of a protocol
 
     def soon(self, function: Callable[[], object]) -> None:
@@ -41,9 +43,9 @@ class HostLoop:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
 
-    def begin(self, life: Life) -> None:
+    def begin(self, life: Life, birth: Context) -> None:
         # not here, inside a step of trio's: an eager task would run its first steps at once
-        self._loop.call_soon(self._create, life, context=life.birth)
+        self._loop.call_soon(self._create, life, context=birth)
 
     def _create(self, life: Life) -> None:
         task = self._loop.create_task(life.main(), name=life.path)
@@ -64,14 +66,14 @@ class OwnLoop:
         self._factory = factory
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def begin(self, life: Life) -> None:
+    def begin(self, life: Life, birth: Context) -> None:
         token = trio.lowlevel.current_trio_token()
 
         def deliver(outcome: Outcome[None]) -> None:
             failure: BaseException | None = getattr(outcome, "error", None)
             token.run_sync_soon(life.over, failure)
 
-        trio.lowlevel.start_thread_soon(lambda: life.birth.run(self._run, life), deliver, life.path)
+        trio.lowlevel.start_thread_soon(lambda: birth.run(self._run, life), deliver, life.path)
 
     def _run(self, life: Life) -> None:
         with asyncio.Runner(loop_factory=self._factory) as runner:

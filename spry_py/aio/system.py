@@ -71,11 +71,11 @@ class _OpenSystem(Block[Any]):
         self._has_cancelled = False
 
     async def __aenter__(self) -> Any:
-        if self._task is not None:
+        if self._stay is not None:
             raise RuntimeError("a block of open_system() may be entered only once")
+        self._stay = await stay()
         self._task = asyncio.current_task()
         self._before = self._task.cancelling() if self._task is not None else 0
-        self._stay = await stay()
         try:
             self._held = Held(self._stay.token, self._block, "spry_py tree", self._failed)
             return wrapped(await self._held.enter())
