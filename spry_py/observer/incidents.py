@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from spry_py import ChildNotFound, DynamicSupervisor, TerminationReport
 from spry_py import events as facts
@@ -46,9 +46,12 @@ class _Case:
     failures: list[Failure]
     outcome: Any = "open"
     # when what is under way was begun: starts, and stops
-    began: dict[str, int] = field(default_factory=dict)
-    stacks: dict[str, str] = field(default_factory=dict)
-    overdue: set[str] = field(default_factory=set)
+    began: dict[str, int] = field(default_factory=dict[str, int])
+    stacks: dict[str, str] = field(default_factory=dict[str, str])
+    overdue: set[str] = field(default_factory=set[str])
+
+
+_Note: TypeAlias = Callable[[_Case, Any, str, int], None]
 
 
 class Incidents:
@@ -59,13 +62,26 @@ class Incidents:
         self._cases: deque[_Case] = deque(maxlen=most)
         # those that are not closed, by tree and number
         self._open: dict[tuple[str, int], _Case] = {}
+        self._notes: dict[type[facts.Event], _Note] = {
+            facts.ChildTerminated: self._terminated,
+            facts.ChildStarting: self._begun,
+            facts.ChildStarted: self._started,
+            facts.ChildStartFailed: self._start_failed,
+            facts.ChildSettling: self._begun,
+            facts.ChildAborted: self._begun,
+            facts.ChildStuck: self._stuck,
+            facts.RestartScheduled: self._scheduled,
+            facts.RestartRefused: self._scheduled,
+            facts.Escalated: self._escalated,
+            facts.IncidentClosed: self._closed,
+        }
         # what the wall clock was when trio's was 0
         self._epoch: float | None = None
 
     def note(self, event: facts.Event, path: str, tree: str) -> None:
         """Take an event to the incident that it belongs to, if to any."""
         number = event.incident
-        note = _NOTES.get(type(event))
+        note = self._notes.get(type(event))
         if number is None or note is None:
             return
         case = self._open.get((tree, number))
@@ -74,7 +90,7 @@ class Incidents:
                 return  # it began before there was anyone to see it
             case = self._open[tree, number] = _Case(number, [])
             self._keep(case)
-        note(self, case, event, path, self._microseconds(event))
+        note(case, event, path, self._microseconds(event))
         if case.outcome != "open":
             del self._open[tree, number]
 
@@ -276,20 +292,3 @@ def story_as_json(story: Story) -> Json:
         "sentences": [shown(sentence, 2_000) for sentence in sentences(story)],
         "picture": [line.rstrip() for line in picture(story, _WIDTH)],
     }
-
-
-_Note = Callable[[Incidents, _Case, Any, str, int], None]
-
-_NOTES: Final[dict[type[facts.Event], _Note]] = {
-    facts.ChildTerminated: Incidents._terminated,
-    facts.ChildStarting: Incidents._begun,
-    facts.ChildStarted: Incidents._started,
-    facts.ChildStartFailed: Incidents._start_failed,
-    facts.ChildSettling: Incidents._begun,
-    facts.ChildAborted: Incidents._begun,
-    facts.ChildStuck: Incidents._stuck,
-    facts.RestartScheduled: Incidents._scheduled,
-    facts.RestartRefused: Incidents._scheduled,
-    facts.Escalated: Incidents._escalated,
-    facts.IncidentClosed: Incidents._closed,
-}

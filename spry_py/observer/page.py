@@ -22,7 +22,7 @@ class Page(NamedTuple):
 @cache
 def page() -> Page:
     """The page as it is in the package; read once."""
-    text = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
+    text = files("spry_py.observer").joinpath("page.html").read_text(encoding="utf-8")
     hashes = {kind: _hash_of(part) for kind, part in _PARTS.findall(text)}
     policy = "; ".join(
         (

@@ -30,19 +30,19 @@ _ASKED: Final = {"r": "restart", "t": "terminate"}
 class Screen:
     """What is known, what is chosen, and what is being typed."""
 
-    nodes: dict[str, Json] = field(default_factory=dict)
+    nodes: dict[str, Json] = field(default_factory=dict[str, Json])
     title: str = ""
     now: float = 0.0
     chosen: str = ""
-    folded: set[str] = field(default_factory=set)
+    folded: set[str] = field(default_factory=set[str])
     filter: str = ""
     is_typing: bool = False
     message: str = ""
     is_lost: bool = False
-    stack: list[str] = field(default_factory=list)
+    stack: list[str] = field(default_factory=list[str])
     # what waits for a yes: the action and the path
     asked: tuple[str, str] | None = None
-    actions: list[str] = field(default_factory=list)
+    actions: list[str] = field(default_factory=list[str])
 
     # What comes in
 
@@ -124,7 +124,7 @@ class Screen:
     def rows(self) -> list[Row]:
         """The rows that are neither folded away nor filtered out."""
         wanted = self.filter.lower()
-        hits = {path for path in self.nodes if wanted in path.lower()} if wanted else set()
+        hits = {path for path in self.nodes if wanted and wanted in path.lower()}
         above = {up for path in hits for up in _above(path)}
         seen: list[Json] = []
         closed: str | None = None

@@ -10,7 +10,7 @@ import termios
 import threading
 import time
 import tty
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Final, TypeAlias
 
@@ -131,7 +131,7 @@ def _ask(client: Client, what: str, path: str, news: _News) -> None:
 
 
 @contextmanager
-def _keys_at_once(file: int) -> Iterator[None]:
+def _keys_at_once(file: int) -> Generator[None, None, None]:
     """Each key comes at once, and is not shown."""
     before = termios.tcgetattr(file)
     tty.setcbreak(file)
