@@ -65,7 +65,7 @@ class Signals:
             for number in _ENDING:
                 if self._is_wanted(number) or signal.getsignal(number) != signal.SIG_IGN:
                     self._before[number] = signal.signal(number, self._take)
-            if _SHOW is not None and signal.getsignal(_SHOW) == signal.SIG_DFL:
+            if _SHOW is not None and not _is_in_use(_SHOW):
                 self._before[_SHOW] = signal.signal(_SHOW, _show)
         except ValueError:
             pass  # not the main thread: signals are somebody else's
@@ -152,6 +152,16 @@ def _print_stuck(tree: Tree) -> None:  # pragma: no cover - nothing is measured,
     for path, stack in stuck_below(tree.incarnation):
         print(f"{path} does not end; it sits at\n{stack}", file=sys.stderr)
     sys.stderr.flush()
+
+
+def _is_in_use(number: int) -> bool:
+    """Whether the program has a handler; one of `faulthandler` is seen by Linux alone."""
+    if signal.getsignal(number) != signal.SIG_DFL:
+        return True
+    with suppress(OSError, ValueError), open("/proc/self/status", encoding="ascii") as status:
+        caught = next(line for line in status if line.startswith("SigCgt:"))
+        return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
+    return False
 
 
 def _show(number: int, frame: FrameType | None) -> None:

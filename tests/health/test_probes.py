@@ -15,7 +15,7 @@ import pytest
 import trio
 from trio.testing import memory_stream_pair
 
-from spry_py import Child, NeverRestart, RateLimited, Scope, open_system, roots
+from spry_py import Child, NeverRestart, RateLimited, Scope, open_system
 from spry_py._http import MOST_HEAD
 from spry_py.health import Health, serve_health
 from spry_py.health.server import LONGEST, MOST_CLIENTS, Probes
@@ -299,7 +299,7 @@ async def test_a_tree_serves_its_own_health_as_long_as_it_lives() -> None:
     ports: list[int] = []
 
     async def shop(scope: Scope) -> None:
-        health = partial(serve_health, roots()[0], port=0)
+        health = partial(serve_health, scope.system, port=0)
         ports.append(port_of(await scope.start(Child("health", health))))
         assert await fetched(ports[0], "/startupz") == (503, "not started\n")
         await scope.start(Child("a", trio.sleep_forever))

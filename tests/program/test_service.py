@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 import signal
@@ -19,7 +20,7 @@ import trio
 import trio.lowlevel
 
 from notified import notified
-from programs import finished, running
+from programs import environment, finished, running
 from servers import free_port
 from spry_py import (
     Child,
@@ -32,6 +33,7 @@ from spry_py import (
     current_context,
     run,
 )
+from spry_py.processes import command, notify
 
 Answer = tuple[int, str]
 
@@ -505,6 +507,38 @@ def test_a_handler_that_the_program_has_set_is_left_alone() -> None:
     assert numbers == [signal.SIGUSR1]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows who catches a signal")
+def test_so_is_that_of_faulthandler(capfd: pytest.CaptureFixture[str]) -> None:
+    async def asks() -> None:
+        await trio.sleep(0.01)
+        signal.raise_signal(signal.SIGUSR1)
+        signal.raise_signal(signal.SIGTERM)
+        await trio.sleep_forever()
+
+    with open(os.dup(2), "w") as stderr:
+        faulthandler.register(signal.SIGUSR1, file=stderr, all_threads=False)
+        try:
+            run([Child("a", asks)])
+        finally:
+            faulthandler.unregister(signal.SIGUSR1)
+    err = shown(capfd)
+    assert "the trees of process" not in err
+    assert "in asks" in err
+
+
+def test_a_program_below_one_of_our_own(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(SHOP, encoding="utf-8")
+    words = [sys.executable, "-m", "spry_py", "run", "shop:shop"]
+    start = command(*words, cwd=tmp_path, env=environment(), ready=notify())
+
+    async def ends() -> None:
+        signal.raise_signal(signal.SIGTERM)
+        await trio.sleep_forever()
+
+    report = run([Child("inner", start, start_timeout=60), Child("ends", ends)], name="outer")
+    assert report.burden == "settling"
+
+
 def test_a_stream_that_nobody_reads_holds_it_up_for_a_moment_only(tmp_path: Path) -> None:
     text = """
 import fcntl, os, signal, sys
@@ -554,8 +588,8 @@ def test_the_command_line_takes_it_all(tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(SHOP, encoding="utf-8")
     port = free_port()
     options = ["--health", f"127.0.0.1:{port}", "--drain", "1000", "--reload"]
-    command = ["-m", "spry_py", "run", "shop:shop", *options]
-    with running(command, tmp_path) as program:
+    words = ["-m", "spry_py", "run", "shop:shop", *options]
+    with running(words, tmp_path) as program:
         program.until("serving")
         assert fetch(port, "/livez") == (200, "ok\n")
         program.send(signal.SIGHUP)
