@@ -16,7 +16,7 @@ from trio.lowlevel import enable_ki_protection
 
 from spry_py._kernel.facts import Event
 from spry_py._kernel.here import refuse_elsewhere
-from spry_py._spec.check import Block, check_count
+from spry_py._spec.check import Block, check_count, check_type
 
 from .history import begin_history
 from .snapshot import Snapshot, read
@@ -160,8 +160,7 @@ class Following(Block[Followed]):
         self, tree: Tree, path: str, find: Callable[[], Member], capacity: float, history: bool
     ) -> None:
         check_count("follow", "capacity", capacity, infinite=True, least=1)
-        if not isinstance(history, bool):
-            raise TypeError(f"follow: history must be a bool, not {history!r}")
+        check_type("follow", "history", history, bool, "a bool")
         self._tree = tree
         self._find = find
         self._recording = Recording(tree.stream, path, capacity, tree.token)

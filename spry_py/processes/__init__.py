@@ -260,8 +260,7 @@ def process(
             f"process: fn and args must be picklable, as functions at the top of a module are, but "
             f"{fn!r} with {args!r} is not: {exception}"
         ) from exception
-    if not isinstance(channel, bool):
-        raise TypeError(f"process: channel must be True or False, not {channel!r}")
+    check_type("process", "channel", channel, bool, "True or False")
     if channel and not _takes_channel(fn):
         raise TypeError(
             f"process: with channel=True the function must take a parameter channel, and {fn!r} "
