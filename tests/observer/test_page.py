@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import shutil
 import socket
@@ -274,3 +275,21 @@ def test_it_fits_a_phone(tab: Any, shop: Shop, width: int, columns: int) -> None
     )
     assert (shown, len(seen) > 0) == (columns, True)
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_the_picture_in_the_docs(tab: Any, tmp_path: Path) -> None:
+    """Of the example that README shows; with ``SPRY_PY_PICTURES`` set, into docs/."""
+    root = Path(__file__).resolve().parents[2]
+    arguments = ["-m", "spry_py", "run", "examples.uptime:uptime", "--observe=0", "--for", "60"]
+    with running(arguments, root) as program:
+        url = program.until("observer: http").partition("observer: ")[2]
+        tab.set_viewport_size({"width": 1100, "height": 640})
+        tab.goto(url)
+        until(lambda: "gave up" in tab.text_content("#incidents"), 60)
+        until(lambda: "cured" in tab.text_content("#incidents"), 60)
+        tab.locator("#incidents summary:has-text('cured')").first.click()
+        row(tab, "uptime/servers/flapping").click()
+        tab.locator("#facts").wait_for()
+        where = root / "docs" if os.environ.get("SPRY_PY_PICTURES") else tmp_path
+        tab.screenshot(path=where / "observer.png")
+        assert (where / "observer.png").stat().st_size > 10_000
