@@ -38,9 +38,10 @@ class Verdict:
 class Health:
     """How a running tree is: whether it is alive, has started, is ready, and can take more.
 
-    All four are asked at any moment and from any thread, and wait for nothing. Asking costs some
-    microseconds for each child that counts; a child of a `DynamicSupervisor` costs nothing, unless
-    ``counts`` is given. In between, two short calls for each turn of the event loop.
+    All four are asked at any moment and from any thread, and wait for nothing. Asking costs ten or
+    twenty milliseconds for each thousand children that count; a child of a `DynamicSupervisor`
+    costs nothing, unless ``counts`` is given. In between, two short calls for each turn of the
+    event loop.
 
     ``counts`` says of a `ChildInfo` whether the program is of no use without that child; by default
     all children count but temporary ones and those of a `DynamicSupervisor`, with all below them.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import io
 import logging
 import os
 import signal
@@ -13,6 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from http.client import HTTPConnection
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -33,6 +35,8 @@ from spry_py import (
     current_context,
     run,
 )
+from spry_py.health import systemd
+from spry_py.health.server import Probes
 from spry_py.processes import command, notify
 
 Answer = tuple[int, str]
@@ -453,6 +457,69 @@ def test_a_manager_that_is_not_there_is_nobodys_trouble(
     assert "NOTIFY_SOCKET=/nowhere/at/all cannot be told: No such file" in warnings[0]
 
 
+def test_a_manager_hears_until_when_a_tree_drains(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[str] = []
+
+    async def hears(what: str) -> None:
+        while not any(message.startswith(what) for message in heard):
+            heard.extend(manager.take())
+            await trio.sleep(0.01)
+
+    async def ends() -> None:
+        await hears("READY=1")
+        signal.raise_signal(signal.SIGTERM)
+        await hears("STOPPING=1")
+        signal.raise_signal(signal.SIGTERM)
+        await trio.sleep_forever()
+
+    with notified(monkeypatch) as manager:
+        report = run([Child("a", ends)], name="shop", drain=1000)
+    (stopping,) = (message for message in heard if message.startswith("STOPPING=1"))
+    lines = stopping.split("\n")
+    assert lines[:2] == ["STOPPING=1", "STATUS=shop is stopping"]
+    name, _, micros = lines[2].partition("=")
+    assert (name, 990e6 < int(micros) <= 1000e6) == ("EXTEND_TIMEOUT_USEC", True)
+    assert report.burden == "settling"
+
+
+async def ends_soon() -> None:
+    await trio.sleep(0.05)
+    signal.raise_signal(signal.SIGTERM)
+    await trio.sleep_forever()
+
+
+def test_where_there_are_no_such_sockets_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", "/nowhere/at/all")
+    monkeypatch.setattr(systemd, "socket", SimpleNamespace())
+    assert run([Child("a", ends_soon)], name="shop").burden == "settling"
+
+
+def test_what_fails_beside_a_tree_is_logged_and_does_not_touch_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def serve(self: Probes) -> None:
+        await trio.lowlevel.checkpoint()
+        self.listeners[0].socket.close()
+        raise LookupError("no such client")
+
+    real = systemd.Notifier.close
+
+    def close(self: systemd.Notifier) -> None:
+        real(self)
+        raise LookupError("no such manager")
+
+    monkeypatch.setattr(Probes, "serve", serve)
+    monkeypatch.setattr(systemd.Notifier, "close", close)
+    with notified(monkeypatch):
+        report = run([Child("a", ends_soon)], name="shop", health=free_port())
+    assert report.burden == "settling"
+    errors = [record.message for record in caplog.records if record.levelno == logging.ERROR]
+    assert [error.splitlines()[0] for error in errors] == [
+        "shop goes on without what has failed beside it: LookupError: no such client",
+        "shop ends without what has failed beside it: LookupError: no such manager",
+    ]
+
+
 # Where it stands
 
 
@@ -489,6 +556,21 @@ def test_where_everything_stands_with_a_blocked_loop(capfd: pytest.CaptureFixtur
     loop = seen[0][seen[0].index("the event loop is at") :]
     assert "in blocks" in loop
     assert "signal.raise_signal(signal.SIGUSR1)" in loop
+
+
+def test_where_everything_stands_on_a_stream_that_is_no_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def asks() -> None:
+        await trio.sleep(0.01)
+        signal.raise_signal(signal.SIGUSR1)
+        signal.raise_signal(signal.SIGTERM)
+        await trio.sleep_forever()
+
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    run([Child("a", asks)], name="shop")
+    assert "shop/  [running]\n  a  [running]\n" in stream.getvalue()
 
 
 def test_a_handler_that_the_program_has_set_is_left_alone() -> None:
