@@ -441,3 +441,23 @@ async def test_those_who_wait_for_one_that_was_tried_hear_that_it_is_down_again(
             (2, f"wait_started:{started}"),
         ]
         assert listed(tree) == f"a={was}"
+
+
+@every_strategy
+@story
+async def test_a_temporary_one_that_left_itself_out_may_come_with_the_next(
+    strategy: Strategy,
+) -> None:
+    record = Record()
+    (a,) = cast(record, "a")
+    shy = Shy(record, "shy", ignores=(1,))
+    script = Script(a.child())
+    async with open_system(script, strategy=strategy, breaker=Ledger(record)) as tree:
+        script.lines = (a.child(), shy.child(restart="temporary"))
+        script.error = Boom("bad config")
+        assert await answer(tree.replay()) == "NonChildFailure"
+        assert listed(tree) == "a=running"
+        script.error = None
+        await tree.replay()
+        assert record.take_order() == "+a1 /shy1 +shy2"
+        assert listed(tree) == "a=running shy=running"

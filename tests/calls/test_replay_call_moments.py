@@ -487,3 +487,44 @@ async def test_a_child_whose_caller_has_gone_stays_once_it_is_declared(strategy:
         assert trio.current_time() == 3
         assert listed(tree) == "b=running late=running"
         assert tree.child("late").value == 2
+
+
+@story
+async def test_what_is_refused_since_it_could_only_come_too_late_is_not_done_then() -> None:
+    """The call lies behind a replay, which begins to wait for the start of the caller."""
+    record = Record()
+    known: list[SystemHandle] = []
+    (b,) = cast(record, "b")
+
+    async def caller(*, task_status: trio.TaskStatus[None]) -> None:
+        if known:
+            await trio.sleep(3)
+            record(f"terminate:{await answer(known[0].terminate_child('b'))}")
+        task_status.started()
+        await trio.sleep_forever()
+
+    lines = (b.child(), Child("caller", caller))
+    async with (
+        open_system(Script(*lines), strategy="one_for_one") as tree,
+        trio.open_nursery() as nursery,
+    ):
+        desk = Desk(record, nursery)
+        await tree.start_child(busy(Record()))
+        await tree.terminate_child("caller")
+        known.append(tree)
+        desk.call("again", tree.restart_child, "caller")
+        await trio.sleep(1)
+        desk.call("busy", tree.terminate_child, "busy")
+        await trio.sleep(1)
+        desk.call("replay", tree.replay)
+        await trio.sleep(9)
+        told = record.take()
+        assert told[0] == (0, "+b1")
+        # five seconds after it was asked the supervisor is free again
+        assert sorted(told[1:]) == [
+            (6, "again:ok"),
+            (6, "busy:ok"),
+            (6, "replay:ok"),
+            (6, "terminate:WouldDeadlock"),
+        ]
+        assert listed(tree) == "b=running caller=running busy=stopped"

@@ -258,3 +258,21 @@ async def test_a_child_that_waits_for_the_stop_itself_is_told_so() -> None:
         root.append(handle)
         await handle.wait()
     assert asked.record.order == "stops stop top/a stop"
+
+
+@story
+async def test_one_whose_time_was_over_before_it_was_asked_ends_for_that() -> None:
+    record = Record()
+
+    async def clings() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                for _ in range(2):
+                    record(str(current_context().settling_for))
+                    await trio.sleep(2)
+
+    async with open_system([Child("a", clings, run_timeout=1)]):
+        await trio.sleep(2)
+    assert record.facts == [(1, "limit"), (3, "limit")]
