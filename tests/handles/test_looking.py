@@ -16,6 +16,7 @@ from spry_py import (
     DynamicSupervisor,
     Failed,
     Ignore,
+    Interrupted,
     NeverRestart,
     RateLimited,
     Scope,
@@ -176,6 +177,25 @@ async def test_failures_and_restarts_by_hand_are_counted_apart() -> None:
         await tree.terminate_child("a")
         await tree.replay()
         assert counted(tree) == {"a": (2, 2), "b": (0, 1), "c": (0, 2)}
+
+
+@story
+async def test_a_boot_that_was_interrupted_is_no_failure() -> None:
+    record = Record()
+    a = Actor(record, "a", start_takes=2)
+
+    async def host() -> None:
+        async with open_system([a.child()]):
+            await trio.sleep_forever()
+
+    async with open_system([Child("host", host)], strategy="one_for_one") as tree:
+        await trio.sleep(1)
+        await tree.terminate_child("host")
+        report = tree.child("host").last_report
+        assert report is not None
+        assert isinstance(report.reason, Failed)
+        assert (type(report.reason.exception), report.failed) == (Interrupted, False)
+        assert counted(tree) == {"host": (0, 0)}
 
 
 def counted(tree: SystemHandle) -> dict[str, tuple[int, int]]:

@@ -164,6 +164,32 @@ async def test_an_end_of_its_own_in_a_sweep_is_decided_in_the_loop_and_told_of_w
     assert record.facts == [(0, "-a1"), (1, "-b1"), (2, "-c1")]
 
 
+@pytest.mark.parametrize("strategy", ["rest_for_one", "one_for_all"])
+@story
+async def test_an_end_of_its_own_in_a_sweep_is_decided_when_its_turn_comes(
+    strategy: Strategy,
+) -> None:
+    record = Record()
+
+    def asked(error: BaseException) -> bool:
+        record(f"? {error}")
+        return True
+
+    a = Actor(record, "a")
+    b = Actor(record, "b", cleanup=4)
+    c = Actor(record, "c")
+    d = Actor(record, "d", cleanup=2)
+    children = [a.child(), b.child(), c.child(recoverable=asked), d.child()]
+    async with open_system(children, strategy=strategy):
+        record.take()
+        a.die()
+        await trio.sleep(1)
+        c.die(Boom("of c"))
+        await trio.sleep(9)
+        told = [(0, "-a1"), (1, "-c1"), (2, "-d1"), (2, "? of c"), (6, "-b1")]
+        assert record.take() == [*told, *((6, f"+{key}2") for key in "abcd")]
+
+
 @pytest.mark.parametrize("strategy", ["one_for_one", "rest_for_one", "one_for_all"])
 @story
 async def test_an_error_about_a_start_that_failed_in_a_restart_is_told_of_that_child(

@@ -472,3 +472,23 @@ async def test_a_limit_of_a_supervisor_is_what_its_children_end_for_from_that_in
     async with open_system(children) as tree:
         assert (await tree.child("sub").wait()).failed
     assert record.facts == [(0, "None"), (4, "limit")]
+
+
+@story
+async def test_a_tree_opened_by_a_task_that_its_child_has_left_behind_is_on_its_own() -> None:
+    record = Record()
+    a = Actor(record, "a")
+
+    async def left_behind() -> None:
+        await trio.sleep(2)
+        async with open_system([a.child()]):
+            await trio.sleep(1)
+
+    async def child() -> None:
+        cancel_on_settle()
+        nursery.start_soon(left_behind)
+
+    children = [Child("child", child, restart="temporary")]
+    async with trio.open_nursery() as nursery, open_system(children):
+        await trio.sleep(1)
+    assert record.facts == [(2, "+a1"), (3, "-a1")]
