@@ -32,9 +32,8 @@ def what_is_there() -> dict[str, int]:
         "tasks": sum(isinstance(one, asyncio.Task) for one in objects),
         "loops": sum(isinstance(one, asyncio.AbstractEventLoop) for one in objects),
         "selectors and sockets": len(os.listdir("/proc/self/fd")),
-        # trio keeps one or two for the next time
-        "threads": max(threading.active_count(), 4),
-        "objects": len(objects) // 1000,
+        "threads": threading.active_count(),
+        "objects": len(objects),
     }
 
 
@@ -50,7 +49,11 @@ async def restarted(handle: Any, times: int) -> None:
     handle.child("a").fail(OSError("again"))
     await handle.child("a").wait_incarnation(100 + times)
     after = what_is_there()
-    assert after == before
+    more = {what: after[what] - before[what] for what in after}
+    # one for each restart would show; trio keeps a thread for the next time, and more on busy days
+    assert more.pop("objects") < times // 2
+    assert more.pop("threads") < 10
+    assert not any(count > 0 for count in more.values()), more
 
 
 def as_guest(times: int) -> None:
