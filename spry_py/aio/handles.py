@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 import trio
 from trio.lowlevel import TrioToken
@@ -17,6 +17,7 @@ from spry_py import (
     Child,
     ChildCounts,
     ChildInfo,
+    HistoryEntry,
     Kind,
     Reason,
     Snapshot,
@@ -109,6 +110,11 @@ class Handle:
         """Where each task of the living incarnation stands; empty if none is alive."""
         stack: str = self._theirs.stack()
         return stack
+
+    def history(self) -> tuple[HistoryEntry, ...]:
+        """What has happened at and below this path, once `SystemHandle.follow` was asked for it."""
+        history: tuple[HistoryEntry, ...] = self._theirs.history()
+        return history
 
     async def wait_started(self) -> Any:
         """Wait until it is running, and return the started value of that incarnation.
@@ -237,7 +243,20 @@ class SystemHandle(Handle):
             async for event in events:
                 print(event)
         """
-        return Iterating[Event](token_of(self._theirs), self._ask(self._theirs.events, capacity))
+        block = self._ask(self._theirs.events, capacity)
+        return _Events(token_of(self._theirs), block)
+
+    def follow(
+        self, capacity: float = 1024, history: bool = False
+    ) -> AbstractAsyncContextManager[tuple[Snapshot, AsyncIterator[Event]]]:
+        """The whole subtree, and the events from exactly there on, as trio's handle gives them::
+
+        async with handle.follow() as (snapshot, events):
+            async for event in events:
+                ...
+        """
+        block = self._ask(self._theirs.follow, capacity, history)
+        return _Following(token_of(self._theirs), block)
 
     async def start_child(
         self,
@@ -317,7 +336,7 @@ class SystemHandle(Handle):
             return await TaskStart(fn, (item,))()
 
         begin = partial(self._theirs.map, limit=limit, ordered=ordered, timeout=timeout)
-        return Results(token_of(self._theirs), self._ask(begin, one, items))
+        return _Results(token_of(self._theirs), self._ask(begin, one, items))
 
     async def stop(self) -> None:
         """Stop the present incarnation in reverse start order, and wait until it has ended.
@@ -369,19 +388,21 @@ def wrapped(handle: object) -> Any:
     return SystemHandle(handle) if isinstance(handle, spry_py.SystemHandle) else handle
 
 
-class Iterating(Block[AsyncIterator[T]], Generic[T]):
+class _Entered(Block[T]):
     """A block of trio's that gives an iterator, for asyncio."""
-
-    call, target = "handle.events", "events"
 
     def __init__(self, token: TrioToken, block: AbstractAsyncContextManager[Any]) -> None:
         self._token = token
         self._block = block
-        self._held: Held[AsyncIterator[T]] | None = None
+        self._held: Held[Any] | None = None
 
-    async def __aenter__(self) -> AsyncIterator[T]:
+    def _given(self, theirs: Any) -> T:
+        """What trio's block has given, for asyncio."""
+        raise NotImplementedError  # pragma: no cover - said by subclasses
+
+    async def __aenter__(self) -> T:
         self._held = Held(self._token, self._block, f"spry_py {self.call}")
-        return _Iterator(self._token, await self._held.enter())
+        return self._given(await self._held.enter())
 
     async def __aexit__(
         self,
@@ -400,10 +421,27 @@ class Iterating(Block[AsyncIterator[T]], Generic[T]):
             del failure, cancelled, exception, place
 
 
-class Results(Iterating[Reason]):
-    """The block of `SystemHandle.map`."""
+class _Events(_Entered[AsyncIterator[Event]]):
+    call, target = "handle.events", "events"
 
+    def _given(self, theirs: AsyncIterator[Event]) -> AsyncIterator[Event]:
+        return _Iterator(self._token, theirs)
+
+
+class _Following(_Entered[tuple[Snapshot, AsyncIterator[Event]]]):
+    call, target = "handle.follow", "(snapshot, events)"
+
+    def _given(
+        self, theirs: tuple[Snapshot, AsyncIterator[Event]]
+    ) -> tuple[Snapshot, AsyncIterator[Event]]:
+        return theirs[0], _Iterator(self._token, theirs[1])
+
+
+class _Results(_Entered[AsyncIterator[Reason]]):
     call, target = "handle.map", "results"
+
+    def _given(self, theirs: AsyncIterator[Reason]) -> AsyncIterator[Reason]:
+        return _Iterator(self._token, theirs)
 
 
 class _Iterator(AsyncIterator[T]):

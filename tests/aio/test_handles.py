@@ -25,6 +25,7 @@ from spry_py import (
     Scope,
     SupervisorStopped,
     WouldDeadlock,
+    aio,
     current_context,
 )
 from spry_py.aio import ChildHandle, SystemHandle, open_system, settled, started, task
@@ -188,6 +189,26 @@ async def test_events_come_in_order_and_end_with_the_tree() -> None:
         "ChildTerminated app/a",
         "SystemStopped app",
     ]
+
+
+@pytest.mark.parametrize("name", ["ChildHandle", "SystemHandle", "PartitionHandle"])
+def test_they_have_what_those_of_trio_have(name: str) -> None:
+    def public(of: object) -> set[str]:
+        return {one for one in dir(getattr(of, name)) if not one.startswith("_")}
+
+    # what makes one of a member of the kernel's is for the kernel
+    assert public(aio) == public(spry_py) - {"of"}
+
+
+@in_asyncio
+async def test_a_tree_can_be_followed_from_a_snapshot_on() -> None:
+    async with open_system(Notes().system("a"), name="app") as handle:
+        async with handle.follow(history=True) as (snapshot, events):
+            assert [node.path for _, node in snapshot.walk()] == ["app", "app/a"]
+            await handle.start_child(Notes().child("b"))
+            heard = [f"{type(await anext(events)).__name__}" for _ in range(2)]
+        assert heard == ["ChildStarting", "ChildStarted"]
+        assert [entry.path for entry in handle.history()] == ["app/b", "app/b"]
 
 
 @in_asyncio

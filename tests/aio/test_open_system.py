@@ -224,7 +224,7 @@ async def test_cancelling_the_opener_at_any_moment_stops_the_tree_in_order() -> 
         notes = Notes()
 
         async def main(notes: Notes = notes) -> None:
-            async with open_system(notes.system()):
+            async with open_system(notes.system("ab")):
                 await asyncio.sleep(0)
                 await asyncio.sleep(0)
 
@@ -232,13 +232,12 @@ async def test_cancelling_the_opener_at_any_moment_stops_the_tree_in_order() -> 
         up = [word for word in notes.words if word[0] == "+"]
         ups.add(len(up))
         assert notes.words == [*up, *(f"-{word[1]}" for word in reversed(up))]
-        assert up == UP_AND_DOWN[: len(up)]
         assert not trio.lowlevel.in_trio_run()
         if has_ended:
             break
     else:
         raise AssertionError("it never came to its end")
-    assert ups == {0, 1, 2, 3}
+    assert ups == {0, 1, 2}
 
 
 @in_asyncio
