@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 from spry_py._kernel.phases import Status
 from spry_py._policy.breaker import Budget, budget_of
 from spry_py._spec.child import Child
-from spry_py._spec.errors import tell
 from spry_py._spec.options import Kind, RestartType
 from spry_py._spec.termination import TerminationReport
 
@@ -167,46 +166,6 @@ def members_below(member: Member) -> list[Member]:
     """The direct children that are known now, in start order. May be called from any thread."""
     inner = member.inner
     return inner.members.seen() if inner is not None else []
-
-
-def render(snapshot: Snapshot, now: float) -> str:
-    """A tree as text, a line for each child, with what is worth knowing about it ``now``."""
-    return "\n".join(_line(depth, node, now) for depth, node in snapshot.walk())
-
-
-def _line(depth: int, node: Snapshot, now: float) -> str:
-    notes: list[str] = [node.status]
-    if node.restarts:
-        notes.append("1 restart" if node.restarts == 1 else f"{node.restarts} restarts")
-    name = node.key + ("/" if node.kind == "supervisor" else "")
-    line = f"{'  ' * depth}{name}  [{', '.join(notes)}]"
-    details = "; ".join(_details(node, now))
-    return f"{line}  {details}" if details else line
-
-
-def _details(node: Snapshot, now: float) -> Iterator[str]:
-    if node.started_at is not None and now - node.started_at >= 1:
-        yield f"up {_spoken(now - node.started_at)}"
-    if node.restart_at is not None:
-        yield f"starts again in {_spoken(max(0.0, node.restart_at - now))}"
-    budget = node.budget
-    if budget is not None and budget.left < budget.of:
-        yield f"{budget.left} of {budget.of} restarts left"
-    report = node.last_report
-    if report is not None and report.failed and node.status != "ignored":
-        yield f"last error: {tell(report.exception)}"
-
-
-# from which number of seconds on, and how many one of them is
-_UNITS: Final = ((172_800, 86_400, "d"), (7_200, 3_600, "h"), (120, 60, "min"))
-
-
-def _spoken(seconds: float) -> str:
-    """A time in the unit that leaves a number worth reading."""
-    for least, unit, name in _UNITS:
-        if seconds >= least:
-            return f"{seconds // unit:g} {name}"
-    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
 
 
 def counts_of(member: Member) -> ChildCounts:

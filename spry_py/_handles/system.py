@@ -15,7 +15,7 @@ from spry_py._kernel.facts import Event
 from spry_py._kernel.here import in_own_run, refuse_elsewhere
 from spry_py._kernel.member import Member
 from spry_py._kernel.messages import Delete, Reload, Restart, Start, Terminate
-from spry_py._kernel.root import living_trees
+from spry_py._kernel.root import host_of, living_trees
 from spry_py._spec.check import check_choice, check_key
 from spry_py._spec.child import Child
 from spry_py._spec.errors import ChildNotFound
@@ -31,11 +31,11 @@ from .snapshot import (
     counts_of,
     info_of,
     members_below,
-    render,
     snapshot_of,
 )
 from .subscription import subscribe
 from .tasks import Items, Results, map_tasks, run_task
+from .text import render
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -49,15 +49,15 @@ class SystemHandle(Handle):
     @classmethod
     def of(cls, member: Any) -> Self:
         """The handle of the supervisor that runs as ``member``."""
-        keys: list[str] = []
-        above: Any = member
-        tree = member.loop.tree
-        while above is not tree.root:
-            keys.append(above.key)
-            above = above.loop.own.member
-        return cls(tree, tuple(reversed(keys)), member)
+        return cls(member.loop.tree, _keys_of(member), member)
 
     # Looking
+
+    @property
+    def host(self) -> ChildHandle | None:
+        """The child of another tree in whose code this tree was opened, as long as that runs."""
+        host = host_of(self._tree)
+        return ChildHandle(host.loop.tree, _keys_of(host), host) if host is not None else None
 
     def child(self, key: str) -> ChildHandle:
         """The handle of a direct child. Raises `ChildNotFound`."""
@@ -109,10 +109,10 @@ class SystemHandle(Handle):
         """The whole subtree as text, a line for each child.
 
         Its status and restarts, how long it has been up, when it will be started again, what a
-        breaker has left where something was taken from it, and the last error. Some 30 ms per
-        thousand children.
+        breaker has left where something was taken from it, and the last error. Trees that were
+        opened in the code of a child stand below it. Some 30 ms per thousand children.
         """
-        return render(self.snapshot(), self._tree.clock.current_time())
+        return render(self._member())
 
     @in_own_run
     def events(self, capacity: float = 1024) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
@@ -349,6 +349,15 @@ class SystemHandle(Handle):
 def _is_up_without(member: Member) -> bool:
     inner = member.inner
     return inner is not None and not inner.has_ended and inner.is_ready
+
+
+def _keys_of(member: Any) -> tuple[str, ...]:
+    keys: list[str] = []
+    tree = member.loop.tree
+    while member is not tree.root:
+        keys.append(member.key)
+        member = member.loop.own.member
+    return tuple(reversed(keys))
 
 
 def roots() -> tuple[SystemHandle, ...]:

@@ -22,6 +22,8 @@ from .tree import Tree
 if TYPE_CHECKING:
     from trio import TaskStatus
 
+    from .member import Member
+
 
 # In the order of their beginnings; written by `run_root`, read by any thread.
 _living: dict[Tree, None] = {}
@@ -48,6 +50,12 @@ def on_root(call: Callable[[], object]) -> Callable[[], None]:
 def living_trees() -> list[Tree]:
     """The trees of this process, from the first moment of their boot to the last of their end."""
     return list(_living)
+
+
+def host_of(tree: Tree) -> Member | None:
+    """The child of another tree in whose code this one was opened, as long as that runs."""
+    host = tree.root.loop.own
+    return host.member if host is not None else None
 
 
 T_co = TypeVar("T_co", covariant=True)

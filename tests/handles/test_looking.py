@@ -366,6 +366,40 @@ async def test_a_tree_as_text_says_what_is_worth_knowing() -> None:
         assert tree.render().splitlines()[1] == "  a  [stopped, 1 restart]"
 
 
+@story
+async def test_a_tree_opened_in_the_code_of_a_child_stands_below_it() -> None:
+    async def opens(name: str, *inner: Child[Any]) -> None:
+        async with open_system(inner, name=name):
+            await trio.sleep_forever()
+
+    deepest = Child("host", opens, "deepest", Child("leaf", trio.sleep_forever))
+    children = [
+        Child("host", opens, "inner", Child("a", trio.sleep_forever), deepest),
+        Child("last", trio.sleep_forever),
+    ]
+    async with open_system(children, name="top") as tree:
+        await trio.sleep(0.5)
+        assert tree.render().splitlines() == [
+            "top/  [running]",
+            "  host  [running]",
+            "    inner/  [running]",
+            "      a  [running]",
+            "      host  [running]",
+            "        deepest/  [running]",
+            "          leaf  [running]",
+            "  last  [running]",
+        ]
+        hosts = [(root.path, root.host.path if root.host else None) for root in roots()]
+        assert hosts == [("top", None), ("inner", "top/host"), ("deepest", "inner/host")]
+        inner = roots()[1]
+        await tree.terminate_child("host")
+        assert inner.host is None
+        assert tree.render().splitlines()[1:] == [
+            "  host  [stopped]",
+            "  last  [running]  up 5.5 s",
+        ]
+
+
 # Handles
 
 

@@ -29,7 +29,7 @@ ROOMS: Final = (
         "_handles",
         """
         child system context scope partition snapshot subscription following history tasks
-        supervisors
+        text supervisors
         """,
     ),
     ("_incidents", "otlp reading model rows timeline prose command"),
