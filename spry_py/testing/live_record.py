@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import trio
 import trio.testing
+from trio.testing import MockClock
 
 from spry_py import SystemHandle
 from spry_py.events import (
@@ -60,7 +61,8 @@ class LiveRecord(Record):
 
         About ``path`` (``"app/db"``), or about anything. All count from the beginning of the record
         on, those before the call, too, so that nothing can be missed: it returns at once if they
-        are there. Never polls.
+        are there. Never polls. On virtual time, whatever else happens in that moment has happened
+        when it returns.
 
         Raises `AssertionError`, with the tree and the record drawn, when ``within`` seconds are
         over or the tree has ended; `TypeError` or `ValueError` for bad values. Cancelling it only
@@ -74,8 +76,9 @@ class LiveRecord(Record):
         await trio.lowlevel.checkpoint()
         with trio.move_on_after(within) as time:
             await self._until_there(kind, path, count)
-        if time.cancelled_caught:
-            # all that happens in this very moment is still in time
+        if time.cancelled_caught or isinstance(trio.lowlevel.current_clock(), MockClock):
+            # all that happens in this very moment: the last of it is still in time, and on virtual
+            # time a test goes on with the same each time
             with trio.move_on_after(1):
                 await trio.testing.wait_all_tasks_blocked()
         found = [event for event in self._events if is_about(event, kind, path)][:count]

@@ -34,7 +34,9 @@ import gc, json, os, sys, trio, trio.testing
 import opentelemetry.sdk.trace, spry_py, spry_py.telemetry
 from spry_py._program.cli import main
 run = trio.run
-trio.run = lambda *args: run(*args, clock=trio.testing.MockClock(autojump_threshold=0))
+trio.run = lambda *args, clock=None: run(
+    *args, clock=clock or trio.testing.MockClock(autojump_threshold=0)
+)
 readings = iter(range(0, 10**9, 1000))
 opentelemetry.sdk.trace.time_ns = lambda: (
     1_767_268_800 * 10**9 + round(trio.current_time() * 1e6) * 1000 + next(readings)

@@ -176,6 +176,8 @@ QUICK = ("-p", "no:hypothesispytest")
 ALONE = ("-p", "no:trio", "-p", "no:anyio", *QUICK)
 OUTCOME = re.compile(r"^(PASSED|FAILED|XFAIL|ERROR) test_project\.py::(\S+)", re.MULTILINE)
 NEXT = re.compile(r"^(?:_{3,} \S+ _{3,}|=+ .* =+)$", re.MULTILINE)
+# What a drawn tree shows behind the status.
+REST = re.compile(r"\]  .*$", re.MULTILINE)
 SECTION = re.compile(r"^-{3,} ([^-]+) -{3,}$", re.MULTILINE)
 
 
@@ -186,7 +188,8 @@ def shown(text: str, test: str) -> list[tuple[str, str]]:
         r"^(?:_{3,} \S+ _{3,}|=+ .* =+)$", behind.partition("\n")[2], flags=re.MULTILINE
     )[0]
     parts = SECTION.split(own)[1:]
-    return [(title, body.strip("\n")) for title, body in zip(parts[::2], parts[1::2], strict=True)]
+    texts = [REST.sub("]", body.strip("\n")) for body in parts[1::2]]
+    return list(zip(parts[::2], texts, strict=True))
 
 
 FIRST = """\

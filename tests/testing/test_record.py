@@ -170,6 +170,14 @@ async def test_waiting_counts_from_the_beginning_and_returns_the_event() -> None
 
 
 @story
+async def test_on_virtual_time_it_returns_when_the_moment_is_over() -> None:
+    children = [Child("db", crashing()), Child("api", Script(["start", "wait"]))]
+    async with started(children, name="app") as (_, record):
+        await record.wait_for(ChildTerminated, "app/db")
+        assert record.lines()[-1] == "1.00 app/db IncidentClosed cured"
+
+
+@story
 async def test_waiting_does_not_see_what_is_about_another_path_or_of_another_kind() -> None:
     children = [Child("a", crashing(1)), Child("b", crashing(3))]
     async with started(children, name="app", strategy="one_for_one") as (_, record):
@@ -192,11 +200,11 @@ async def test_what_never_comes_fails_with_the_tree_and_the_record() -> None:
         assert trio.current_time() == 60
         with pytest.raises(AssertionError, match=r"^ChildAborted never came within 10 s\n"):
             await record.wait_for(ChildAborted)
-    assert str(failure.value).splitlines() == [
+    assert [line.partition("]  ")[0] for line in str(failure.value).splitlines()] == [
         "ChildStarted of 'app/db' came 2 of 3 times within 60 s",
         "the tree:",
-        "  app/  [running]",
-        "    db  [running, 1 restart]",
+        "  app/  [running",
+        "    db  [running, 1 restart",
         "the record:",
         "  0.00 app/db ChildStarting",
         "  0.00 app/db ChildStarted",
@@ -287,7 +295,7 @@ async def test_waiting_does_not_poll() -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(wait, name="waiting")
         trio.lowlevel.remove_instrument(wakes)
-    assert wakes.count <= 3
+    assert wakes.count <= 5
 
 
 @story

@@ -91,13 +91,9 @@ def test_a_child_that_is_not_stopped_as_it_should_be_fails_the_block(
         with pytest.raises(AssertionError) as failure:
             async with started([Child("a", Script(steps))], name="app"):
                 pass
-        assert str(failure.value).splitlines()[:5] == [
-            "children were not stopped as they should be:",
-            fault,
-            "the tree:",
-            "  app/  [stopped]",
-            "    a  [stopped]",
-        ]
+        lines = str(failure.value).splitlines()
+        assert lines[:3] == ["children were not stopped as they should be:", fault, "the tree:"]
+        assert lines[3].startswith("  app/  [stopped]")
         assert str(failure.value).endswith("app SystemStopped")
 
     play()
