@@ -31,7 +31,7 @@ class Kept:
         # written by the extension that the child at this path belongs to
         self.thing: Keepsake | None = None
         # ends that failed, and restarts by hand, in former incarnations of the supervisor above
-        self.numbers = (0, 0)
+        self.numbers: tuple[int, int] = (0, 0)
         self.below: dict[str, Kept] = {}
 
     def at(self, path: str) -> Kept:

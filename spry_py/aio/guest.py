@@ -32,7 +32,7 @@ class Stay:
     __slots__ = ("_guest", "token")
 
     def __init__(self, token: TrioToken, guest: Guest | None) -> None:
-        self.token = token
+        self.token: TrioToken = token
         self._guest = guest
 
     async def leave(self) -> asyncio.CancelledError | None:
@@ -99,10 +99,10 @@ class Guest:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self.thread = threading.get_ident()
+        self.thread: int = threading.get_ident()
         # how many trees have a stay here; written by `stay` and `Stay.leave`
         self.stays = 0
-        self.is_closing = False
+        self.is_closing: bool = False
         self._leave = trio.Event()
         self._over: asyncio.Future[BaseException | None] = loop.create_future()
         # what a thread of trio's wanted to be called in a loop that was closed
@@ -110,7 +110,7 @@ class Guest:
         # born with nothing of the tree that happens to be the first
         nothing = contextvars.Context()
         nothing.run(self._begin)
-        self.token = trio.lowlevel.current_trio_token()
+        self.token: TrioToken = trio.lowlevel.current_trio_token()
         self.keeper: asyncio.Task[None] = nothing.run(loop.create_task, self._keep())
         self.keeper.set_name("spry_py guest")
 

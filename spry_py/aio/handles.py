@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, TypeVarTuple
 
 import trio
 from trio.lowlevel import TrioToken
@@ -422,14 +422,16 @@ class _Entered(Block[T]):
 
 
 class _Events(_Entered[AsyncIterator[Event]]):
-    call, target = "handle.events", "events"
+    call: ClassVar[str] = "handle.events"
+    target: ClassVar[str] = "events"
 
     def _given(self, theirs: AsyncIterator[Event]) -> AsyncIterator[Event]:
         return _Iterator(self._token, theirs)
 
 
 class _Following(_Entered[tuple[Snapshot, AsyncIterator[Event]]]):
-    call, target = "handle.follow", "(snapshot, events)"
+    call: ClassVar[str] = "handle.follow"
+    target: ClassVar[str] = "(snapshot, events)"
 
     def _given(
         self, theirs: tuple[Snapshot, AsyncIterator[Event]]
@@ -438,7 +440,8 @@ class _Following(_Entered[tuple[Snapshot, AsyncIterator[Event]]]):
 
 
 class _Results(_Entered[AsyncIterator[Reason]]):
-    call, target = "handle.map", "results"
+    call: ClassVar[str] = "handle.map"
+    target: ClassVar[str] = "results"
 
     def _given(self, theirs: AsyncIterator[Reason]) -> AsyncIterator[Reason]:
         return _Iterator(self._token, theirs)

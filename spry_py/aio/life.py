@@ -79,7 +79,7 @@ class Life:
         self._context = context
         self._place = place
         self._token = trio.lowlevel.current_trio_token()
-        self.path = context.path
+        self.path: str = context.path
         # written in trio's thread
         self._news = trio.Event()
         self._listens = self._is_over = self._is_cancelled = self._has_started = False
@@ -88,7 +88,7 @@ class Life:
         self.loop: asyncio.AbstractEventLoop | None = None
         self._value: object = None
         self._failure: BaseException | None = None
-        self.is_settling = False
+        self.is_settling: bool = False
         self.on_settle: set[Callable[[], object]] = set()
 
     # In trio's thread

@@ -41,7 +41,7 @@ class Manager:
         self._where = variables.get(SOCKET, "")
         self._path = path
         self._has_complained = False
-        self.watchdog = _watchdog_of(variables)
+        self.watchdog: float = _watchdog_of(variables)
         self._socket: socket.socket | None = None
         if self._where[:1] in ("/", "@") and len(self._where) > 1:
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)

@@ -22,7 +22,7 @@ class Turns(trio.abc.Instrument):
         # Written by trio's thread, read by others: seconds of real time, ``None`` while it waits
         # for something to happen.
         self.since: float | None = time.monotonic()
-        self.is_over = False
+        self.is_over: bool = False
         # how many look; written in trio's thread
         self.lookers = 0
 

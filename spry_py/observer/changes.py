@@ -59,9 +59,9 @@ class Viewer:
     def __init__(self) -> None:
         # written by `Changes`
         self.messages: deque[bytes] = deque()
-        self.size = 0
-        self.needs_tree = True
-        self.changed = trio.Event()
+        self.size: int = 0
+        self.needs_tree: bool = True
+        self.changed: trio.Event = trio.Event()
 
     def offer(self, message: bytes) -> None:
         """Keep a message, unless all is going to be sent."""
@@ -98,7 +98,7 @@ class Changes:
         self._trees = trees
         # real time: trio's may be a virtual one
         self._timer = timer
-        self.incidents = Incidents(trees, history)
+        self.incidents: Incidents = Incidents(trees, history)
         # how much of it is shown; the trees themselves keep it
         self.history = history
         self.viewers: set[Viewer] = set()

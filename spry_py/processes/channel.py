@@ -48,7 +48,7 @@ class Ahead:
 
     def __init__(self) -> None:
         # written by `send` and `received` alone
-        self.sent = 0
+        self.sent: int = 0
         self._sizes: deque[int] = deque()
         self._bytes = 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Any, TypeVar, Unpack, overload
+from typing import Any, ClassVar, TypeVar, Unpack, overload
 
 from spry_py import Child, System, SystemHandle, SystemOptions
 from spry_py.lowlevel import Block, Supervisor, open_subscribed
@@ -47,10 +47,11 @@ def started(
 class Started(Block[tuple[Any, LiveRecord]]):
     """What `started` returns. No generator: that would assign to exceptions that pass through."""
 
-    call, target = "started", "(handle, record)"
+    call: ClassVar[str] = "started"
+    target: ClassVar[str] = "(handle, record)"
 
     def __init__(self, system: Any, options: dict[str, Any]) -> None:
-        self.record = LiveRecord()
+        self.record: LiveRecord = LiveRecord()
         self._opened: AbstractAsyncContextManager[Any, bool | None]
         self._opened = open_subscribed(system, self.record, **options)
 
