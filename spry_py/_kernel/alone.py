@@ -79,7 +79,7 @@ class OneForOne:
             self._begin(member)
 
     async def restart_by_hand(self, member: Member, calls: list[Call]) -> None:
-        """A caller has it restarted, now; the answer comes as soon as that has begun."""
+        """A caller has it restarted, now; the call returns as soon as that has begun."""
         self._loop.shut(member)
         member.move(Phase.RESTARTING)
         member.by_hand += 1
@@ -94,7 +94,7 @@ class OneForOne:
 
 
 def next_delay(member: Member) -> float:
-    """Count one more restart in a row, and say how long to wait before it."""
+    """Count one more restart in a row; returns how long to wait before it."""
     report = member.last_report
     assert report is not None
     member.loop.about = member
@@ -103,6 +103,6 @@ def next_delay(member: Member) -> float:
 
 
 def was_ignored(member: Member) -> bool:
-    """Whether the last start answered `Ignore`."""
+    """Whether the last start raised `Ignore`."""
     exception = member.last_report.exception if member.last_report is not None else None
     return exception is not None and isinstance(sole_leaf_of(exception), Ignore)

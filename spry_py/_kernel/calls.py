@@ -1,7 +1,7 @@
 """Calls from outside that change a running tree: served by the loop, one after the other.
 
-A call is a message. What it begins (a start, a shutdown) is not waited for by the loop: the answer
-comes when the child has started or ended. A call is answered exactly once; from the moment the
+A call is a message. What it begins (a start, a shutdown) is not waited for by the loop: the caller
+is woken when the child has started or ended. Each call returns or raises once; from the moment the
 supervisor begins to stop with `SupervisorStopped`, or `Interrupted` if its start had begun.
 """
 
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 
 class Call(Origin):
-    """A question from outside and the task that waits for its answer."""
+    """A request from outside and the task that waits for its result."""
 
     __slots__ = (
         "_task",
@@ -99,7 +99,7 @@ class Call(Origin):
             trio.lowlevel.reschedule(task)
 
     async def wait(self) -> Any:
-        """Wait for the answer; a checkpoint also if it is there already."""
+        """Wait for the result; a checkpoint also if it is there already."""
         if self.is_answered:
             await trio.lowlevel.cancel_shielded_checkpoint()
         else:
@@ -117,7 +117,7 @@ class Call(Origin):
 
 
 class Calls:
-    """The calls that one supervisor incarnation has to answer."""
+    """The calls that one supervisor incarnation has to serve."""
 
     __slots__ = ("_ends", "_open", "loop", "starts", "to_stop")
 
@@ -134,7 +134,7 @@ class Calls:
     # The caller's side
 
     async def ask(self, request: Request) -> Any:
-        """Have a call served, and return its answer.
+        """Have a call served, and return its result.
 
         A cancelled caller takes a start back, and waits until nothing is left of it; a termination
         goes on without its caller.
@@ -195,7 +195,7 @@ class Calls:
             call.refuse(error)
             return
         if isinstance(call.request, Reload):
-            # what user code raises there is no answer to the call
+            # what user code raises there is not raised out of the call
             await self.loop.replay_now()
 
     async def _do(self, call: Call, request: Request) -> None:
@@ -212,13 +212,13 @@ class Calls:
                 await self._restart_by_strategy(call, key)
             case Reload():
                 self.loop.replay(call)
-            case Nothing():  # pragma: no cover - it has been answered
+            case Nothing():  # pragma: no cover - it has returned already
                 pass
             case _:  # pragma: no cover - the type checkers see that there is no other
                 assert_never(request)
 
     def _close(self, call: Call) -> None:
-        """Nobody has to serve it any more."""
+        """It needs not be served any more."""
         del self._open[call]
         match call.request:
             case Terminate(key) | RestartByStrategy(key) if self.to_stop.get(key) is call:
@@ -448,7 +448,7 @@ class Calls:
         elif calls and member.phase in (Phase.RESTARTING, Phase.ENDED):
             await self.loop.restarting.restart_by_hand(member, calls)
             return
-        # somebody else has started it meanwhile, or keeps it down
+        # another call has started it meanwhile, or keeps it down
         for call in calls:
             call.give()
 

@@ -1,4 +1,4 @@
-"""One run of a key: what its own code says, and what its supervisor does to it.
+"""One run of a key: what its own code calls, and what its supervisor does to it.
 
 An incarnation hands its end to its member and then lets go of it, so that a traceback kept by a
 report never keeps the tree alive.
@@ -76,7 +76,7 @@ class Incarnation:
         self.started_at: float | None = None
         self.value: Any = None
         self.burden: Burden = "none"
-        # what it was asked to end for, by whoever asked first
+        # what it was asked to end for; the first one that asks writes it
         self.occasion: Occasion | None = None
         # why it was cancelled, when that makes it failed
         self.cause: Exception | None = None
@@ -91,7 +91,7 @@ class Incarnation:
         self.run_until = self.beat_by = math.inf
         # for those who hold on to it after its end: the key, the path, what writes headers
         self.where: tuple[str, str, Callable[[dict[str, str]], object]] | None = None
-        # of what runs for it elsewhere, as in a thread: what tells where that stands
+        # of what runs for it elsewhere, as in a thread: functions that return where that stands
         self.more_stacks: tuple[Callable[[], str], ...] = ()
 
     @property
@@ -123,13 +123,13 @@ class Incarnation:
         inner = member.inner if member is not None else None
         return inner if inner is not None and inner.own is self else None
 
-    # What the child's own code says
+    # What the child's own code calls
 
     @trio.lowlevel.enable_ki_protection
     def started(self, value: Any = None) -> None:
-        """Say that the child is up; ``value`` goes to whoever started it.
+        """The child is up; ``value`` is returned from the call that waits for the start.
 
-        Raises `RuntimeError` if the child has said so before, or after its start was cancelled.
+        Raises `RuntimeError` if the child has called it before, or after its start was cancelled.
         """
         member = self.member
         if member is not None:
@@ -191,7 +191,7 @@ class Incarnation:
             self.watch_over()
 
     def watch_over(self) -> None:
-        """It has been cancelled: see to it that somebody hears if it does not end."""
+        """It has been cancelled: have it reported if it does not end."""
         assert self.member is not None
         self.member.loop.shutdowns.watch(self)
 
@@ -201,7 +201,7 @@ class Incarnation:
             self.cause = limit_passed(self)
 
     def unasked(self) -> None:
-        """It has ended by a cancellation that nobody had announced."""
+        """It has ended by a cancellation that was not announced."""
         assert self.member is not None, "an end was noticed twice"
         note_limit_above(self.member.loop)
         self.bear("aborted")
@@ -231,7 +231,7 @@ class Incarnation:
         return self._limit_above()
 
     def _limit_above(self) -> Occasion | None:
-        """Whether a limit of a supervisor has struck, which trio tells nobody below."""
+        """Whether a limit of a supervisor has struck: trio cancels what is below without a word."""
         loop = self.member.loop if self.member is not None else None
         while loop is not None and loop.path:
             if loop.own.scope.cancel_called:
@@ -311,7 +311,7 @@ def living_below(loop: Loop) -> Iterator[Incarnation]:
 def note_limit_above(loop: Loop) -> None:
     """Something below ``loop`` was cancelled unasked: a time limit of a supervisor has struck.
 
-    Nobody has been told, since trio cancels by itself; so tell it now, for the whole subtree.
+    It was not noted, since trio cancels by itself; so note it now, for the whole subtree.
     """
     top: Loop | None = None
     while loop.path:

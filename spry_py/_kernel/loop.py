@@ -1,7 +1,7 @@
 """The supervisor's loop: one mailbox; one message at a time, in order, each handled to its end.
 
 Only the loop decides about children. Whatever happens elsewhere (a child ends, a wait is over, a
-caller asks for something) becomes a message, and `Loop.handle` says what is done about each.
+caller asks for something) becomes a message, and `Loop.handle` has what is done about each.
 
 The law of the idle loop: a call that waits for nothing is served by the caller's own task, in the
 context of the supervisor, if the loop is idle and its mailbox empty (`Loop.submit`). So nothing is
@@ -88,10 +88,10 @@ MOST_TURNS: Final = 32
 
 
 class Restarting(Protocol):
-    """What a supervisor does about ends, as its strategy says."""
+    """What a supervisor does about ends, by its strategy."""
 
     async def decide(self, member: Member) -> None:
-        """Say what becomes of a child that has ended, and do that."""
+        """Decide what becomes of a child that has ended, and do that."""
 
     async def restart_by_hand(self, member: Member, calls: list[Call]) -> None:
         """Restart a child as if it had ended, without asking a breaker."""
@@ -100,7 +100,7 @@ class Restarting(Protocol):
 class Loop(Mailbox):
     """One incarnation of a supervisor: its children, and the books about them.
 
-    Subclasses say how it boots and how it restarts.
+    Subclasses define how it boots and how it restarts.
     """
 
     nursery: trio.Nursery
@@ -182,7 +182,7 @@ class Loop(Mailbox):
             if self.own.burden == "none":
                 await self._boot()
             else:
-                self.begin_to_stop()  # asked to end before there was anybody to hear it
+                self.begin_to_stop()  # asked to end before it began to serve
             if self.failure is None and not self.is_stopping:
                 self.is_ready = True
                 self.forget_unknown()
@@ -295,14 +295,14 @@ class Loop(Mailbox):
     def interrupted_by(self, exception: BaseException) -> None:
         self.tree.exit(exception, self)
 
-    # What it is told, and what becomes of a child that has ended
+    # Messages, and what becomes of a child that has ended
 
     async def on_ended_by_itself(self, member: Member) -> None:
         """Decide, if there is still something to decide."""
         if member.phase is not Phase.ENDED or member in self.hooks:
             return
         if member.child.key in self.calls.to_stop:
-            # somebody wants it down who asked in the tick in which it ended: first that, whichever
+            # a caller asked for it to be down in the tick in which it ended: first that, whichever
             # of the two came first, and nothing is begun that would have to be stopped at once
             self.post(Ended(member))
         else:
@@ -346,7 +346,7 @@ class Loop(Mailbox):
         return allowed
 
     def terminated(self, member: Member, verdict: Verdict) -> Incident:
-        """A child has ended by itself: an incident begins, to be closed by whoever cures it."""
+        """A child has ended by itself: an incident begins, to be closed by what cures it."""
         report, inner = member.last_report, member.inner
         assert report is not None
         has_inner = inner is not None and inner.own is member.incarnation
@@ -399,7 +399,7 @@ class Loop(Mailbox):
         member.move(Phase.IGNORED)
         self.teller.start_ignored(member)
 
-    # What its children say, in their own tasks
+    # What its children report, in their own tasks
 
     def on_started(self, member: Member, incarnation: Incarnation) -> None:
         """A child is up. From here on its end is an end by itself."""
@@ -419,7 +419,7 @@ class Loop(Mailbox):
             member.incident = None
 
     def on_ended(self, member: Member, incarnation: Incarnation, report: TerminationReport) -> bool:
-        """A child has ended; answers whether its ``on_termination`` is to run first."""
+        """A child has ended; returns whether its ``on_termination`` is to run first."""
         self.shutdowns.forget(incarnation)
         if report.started_at is None:
             self.tree.slow.end(incarnation)
@@ -535,7 +535,7 @@ class Loop(Mailbox):
         self.member_ended(member)
 
     def shut(self, member: Member) -> None:
-        """It is down because its supervisor wanted it so."""
+        """Record that the supervisor stopped this child."""
         phase = Phase.STOPPED
         if member.phase is Phase.ENDED:
             assert member.last_report is not None
@@ -543,7 +543,7 @@ class Loop(Mailbox):
                 incident = self.terminated(member, Verdict.DOWN)
                 self.teller.incident_closed(incident, _outcome_of(member, Verdict.DOWN))
             if judge_last(member.child, member.last_report) is Verdict.DONE:
-                phase = Phase.DONE  # it had ended by itself, for good, before anybody asked
+                phase = Phase.DONE  # it had ended by itself, for good, before it was asked to
         if member in self.hook_errors:
             # it has come while the child was being taken down: no reason to give up later
             self._hook_failed_late(member, self.hook_errors.pop(member))
@@ -640,7 +640,7 @@ class Loop(Mailbox):
     def refuse(
         self, member: Member, cause: BaseException | None, incident: Incident | None
     ) -> None:
-        """The breaker has said no: give up."""
+        """The breaker has refused: give up."""
         self.incident = self.incident or incident
         error = TooManyRestarts(member.path, member.restarts, root_cause_of(cause))
         self.escalate(error, cause)
@@ -666,7 +666,7 @@ class Loop(Mailbox):
 
     @property
     def ending_for(self) -> Occasion:
-        """What its children are stopped for when it ends: what it was told itself."""
+        """What its children are stopped for when it ends: its own occasion."""
         return self.own.settling_for or "stop"
 
     def request_stop(self) -> None:
@@ -715,7 +715,7 @@ class Loop(Mailbox):
         self.give_up_restarts()
         for member in list(self.members):
             incarnation = member.incarnation
-            # a start that nobody waits for: that of a restart alone
+            # a start that no call or startup waits for: that of a restart alone
             if (
                 member.phase is Phase.STARTING
                 and incarnation is not None
@@ -735,7 +735,7 @@ class Loop(Mailbox):
         """No restart that was begun goes on."""
 
     def stay_down(self) -> None:
-        """Nobody who waits to be restarted comes back; a stop says so to each in its turn."""
+        """Keep down what waits to be restarted; a stop does that to each child in its turn."""
         if self.is_stopping:
             return
         for member in list(self.members):
@@ -751,7 +751,7 @@ class Loop(Mailbox):
     async def stop_children(self) -> None:
         await self.shutdowns.each(list(reversed(self.members)), self.shut, self.ending_for)
 
-    def _unexpected(self, exception: BaseException) -> None:  # pragma: no cover - as said below
+    def _unexpected(self, exception: BaseException) -> None:  # pragma: no cover - see below
         # Ctrl-C in the tick in which the nursery of the main task ends, or a bug: not to get lost
         if is_exit(exception):
             self.tree.exit(exception, self)

@@ -105,7 +105,7 @@ class Member:
         incarnation = self.incarnation
         if incarnation is None:
             return None
-        # read first: whoever ends it lets go of its value afterwards
+        # read first: what ends it lets go of its value afterwards
         value = incarnation.value
         return None if incarnation.ended else value
 
@@ -183,7 +183,7 @@ class Member:
     def close(self, incarnation: Incarnation, reason: Reason) -> bool:
         """Write down the end of an incarnation and hand it to the supervisor.
 
-        Answers whether ``on_termination`` is to run before the supervisor decides.
+        Returns whether ``on_termination`` is to run before the supervisor decides.
         """
         path = self.path
         report = TerminationReport(
