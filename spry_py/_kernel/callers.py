@@ -77,7 +77,9 @@ def would_deadlock(loop: object) -> bool:
     if deciding.get() is loop:
         return True
     incarnation = current_incarnation()
-    if incarnation is not None and incarnation.inner is not None:
+    if incarnation is None:
+        return False
+    if incarnation.inner is not None:
         # the supervisor's own code: its system function
         if not _is_starting_up(incarnation.inner):
             return False

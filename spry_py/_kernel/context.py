@@ -17,11 +17,8 @@ _current: ContextVar[Incarnation | None] = ContextVar("spry_py_incarnation", def
 deciding: ContextVar[object | None] = ContextVar("spry_py_deciding", default=None)
 
 enter_context: Callable[[Incarnation | None], object] = _current.set
-
-
-def current_incarnation() -> Incarnation | None:
-    """The incarnation whose code is calling, if it runs inside a tree."""
-    return _current.get()
+# the incarnation whose code is calling, if it runs inside a tree
+current_incarnation: Callable[[], Incarnation | None] = _current.get
 
 
 def incarnation_of(task: trio.lowlevel.Task) -> Incarnation | None:

@@ -115,13 +115,11 @@ class DynamicLoop(Loop):
             "children again; start and terminate them one by one"
         )
 
-    def check_child(self, child: Child[Any]) -> None:
-        super().check_child(child)
-        if child.significant:
-            raise ValueError(
-                f"{self.path}: significant must be False for child {child.key!r}: the end of a "
-                "child never ends a DynamicSupervisor"
-            )
+    def check_significant(self, child: Child[Any]) -> None:
+        raise ValueError(
+            f"{self.path}: significant must be False for child {child.key!r}: the end of a child "
+            "never ends a DynamicSupervisor"
+        )
 
     # Who may run
 

@@ -75,10 +75,6 @@ class Pending:
         """What the restart is a part of: an attempt to cure an incident, or what a caller does."""
         return self.incident, *self.replays, *self.calls
 
-    def postpone(self, due: float) -> None:
-        """The later end of two waits counts."""
-        self.due = max(self.due, due)
-
 
 class GroupRestart:
     """A child is restarted together with its siblings: the later ones, or all."""
@@ -93,13 +89,15 @@ class GroupRestart:
     async def decide(self, member: Member) -> None:
         """Act on an end, and on all others that have been seen with it."""
         loop = self._loop
-        down = self._judge_all([member, *self._others_undecided(member)])
+        ends = (message.member for message in loop.messages if isinstance(message, Ended))
+        undecided = list(filter(self._is_undecided, dict.fromkeys((member, *ends))))
+        down = list(filter(self._wants_restart, undecided))
         if not down or loop.is_leaving:
             return
         first = down[0]
         report = first.last_report
         assert report is not None
-        delay = max(next_delay(other) for other in down)
+        delay = max(map(next_delay, down))
         incident = first.incident
         assert incident is not None
         allowed = loop.may_restart(first, incident, delay)
@@ -110,23 +108,21 @@ class GroupRestart:
         pending = self._join(self._earliest(down), incident)
         self._only_one_incident(pending, down)
         delay = max(delay, await self._sweep(pending))
-        pending.postpone(trio.current_time() + delay)
+        # the later end of two waits counts
+        pending.due = max(pending.due, trio.current_time() + delay)
         self._schedule(pending)
 
     # Who is down
 
-    def _others_undecided(self, member: Member) -> list[Member]:
+    def _is_undecided(self, member: Member) -> bool:
+        """Whether it has ended by itself, and nothing else has to come first."""
         loop = self._loop
-        others = [message.member for message in loop.messages if isinstance(message, Ended)]
-        others = [one for one in others if one.phase is Phase.ENDED and one not in loop.hooks]
-        others = [other for other in others if other.key not in loop.calls.to_stop]
-        return [other for other in dict.fromkeys(others) if other is not member]
-
-    def _judge_all(self, members: Iterable[Member]) -> list[Member]:
-        """Classify each by its own restart type; returns those that want to be restarted."""
-        return [member for member in members if self._wants_restart(member)]
+        if member.phase is not Phase.ENDED or member in loop.hooks:
+            return False
+        return member.key not in loop.calls.to_stop
 
     def _wants_restart(self, member: Member) -> bool:
+        """Classify it by its own restart type."""
         loop = self._loop
         verdict = loop.judge(member)
         incident = loop.terminated(member, verdict)
@@ -177,7 +173,7 @@ class GroupRestart:
         while True:
             # those that have ended by themselves before it was their turn
             joined: list[Member] = []
-            targets = [member for member in self._after(pending.pivot) if member.phase.is_up]
+            targets = self._after(pending.pivot)
             if targets:
                 if loop.heard_by:
                     loop.teller.teardown_began(loop, pending.part_of)
@@ -185,13 +181,14 @@ class GroupRestart:
                 await loop.shutdowns.each(rest, partial(self._swept, joined), "restart")
                 if loop.heard_by:
                     loop.teller.teardown_ended(loop)
-            more = [*self._judge_all(self._undecided()), *joined]
+            ended = list(filter(self._is_undecided, loop.members))
+            more = [*filter(self._wants_restart, ended), *joined]
             if loop.is_leaving:
                 loop.stay_down()
                 return delay
             if not more:
                 return delay
-            delay = max(delay, *(next_delay(member) for member in more))
+            delay = max(delay, *map(next_delay, more))
             self._only_one_incident(pending, more)
             pending.pivot = self._earliest([pending.pivot, *more])
 
@@ -203,10 +200,10 @@ class GroupRestart:
             yield member
 
     def _after(self, pivot: Member | None) -> list[Member]:
-        """Those that go along with ``pivot``, the latest first."""
+        """Those that go along with ``pivot`` and are up, the latest first."""
         later: list[Member] = []
         for member in reversed(self._loop.members):
-            if member is not pivot or member.phase.is_alive:
+            if member.phase.is_alive or (member is not pivot and member.phase.is_up):
                 later.append(member)
             is_left = member.phase in (Phase.STOPPED, Phase.IGNORED)
             if is_left and member.key in self._loop.members.added:
@@ -214,11 +211,6 @@ class GroupRestart:
             if member is pivot and not self._all:
                 break
         return later
-
-    def _undecided(self) -> list[Member]:
-        loop = self._loop
-        ended = [member for member in loop.members if member.phase is Phase.ENDED]
-        return [one for one in ended if one not in loop.hooks and one.key not in loop.calls.to_stop]
 
     def _swept(self, joined: list[Member], member: Member) -> None:
         if member.phase is Phase.ENDED:

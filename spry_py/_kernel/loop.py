@@ -462,6 +462,12 @@ class Loop(Mailbox):
         """Refuse what may not be a child of this supervisor."""
         if not isinstance(child, Child):  # pyright: ignore[reportUnnecessaryIsInstance] - a user's
             raise TypeError(f"a supervisor starts a Child, not {child!r}")
+        if child.significant:
+            self.check_significant(child)
+
+    @abstractmethod
+    def check_significant(self, child: Child[Any]) -> None:
+        """Refuse a significant child where its end would signify nothing."""
 
     def completed(self, child: Child[Any]) -> Child[Any]:
         """A child with this supervisor's defaults; anything else is for others to judge."""

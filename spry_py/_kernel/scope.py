@@ -29,8 +29,9 @@ class Scope:
 
     def __init__(self, startup: Any) -> None:
         self._startup: Startup | None = startup
-        self._path = startup.path
-        self._token: TrioToken = startup.token
+        loop = startup.loop
+        self._path = loop.path
+        self._token: TrioToken = loop.tree.token
         self._busy = False
         # the calls whose coroutines have not taken their first step: at most one, if all is well
         self._unawaited: dict[object, tuple[str, Coroutine[Any, Any, Any]]] = {}

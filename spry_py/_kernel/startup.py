@@ -78,16 +78,6 @@ class Startup:
         self.failed: dict[str, Member] = {}
 
     @property
-    def path(self) -> str:
-        """The path of the system."""
-        return self._loop.path
-
-    @property
-    def token(self) -> trio.lowlevel.TrioToken:
-        """The run of trio that its scope may be used in."""
-        return self._loop.tree.token
-
-    @property
     def loop(self) -> SystemLoop:
         """The supervisor incarnation that starts."""
         return self._loop
@@ -218,7 +208,7 @@ class Startup:
                 self._keep(member)
                 member.move(Phase.STOPPED)
                 member.breaker, member.in_a_row = None, 0
-        elif incarnation is not None and _under_way(incarnation):
+        elif incarnation is not None and incarnation.started_at is None and not incarnation.ended:
             await self._until_up(member, incarnation)
         return self._loop.members.declared.get(member.key)
 
@@ -477,10 +467,6 @@ class Startup:
         else:
             # in a replay: tried again with the next attempt, unless the system goes on without it
             member.move(Phase.RESTARTING)
-
-
-def _under_way(incarnation: Incarnation) -> bool:
-    return incarnation.started_at is None and not incarnation.ended
 
 
 def _has_failed_by_itself(member: Member) -> bool:

@@ -150,8 +150,7 @@ class SystemLoop(Loop):
                 self.begin_to_stop()
                 self.ring()  # it may be the task of a child that was asked to end
 
-    def check_child(self, child: Child[Any]) -> None:
-        super().check_child(child)
+    def check_significant(self, child: Child[Any]) -> None:
         check_significant(self.path, child, self._auto_shutdown)
 
     async def run_system(

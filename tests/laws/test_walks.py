@@ -116,9 +116,9 @@ def all_lengths() -> dict[str, tuple[int, int]]:
 
 BOUNDS: Final = {
     "one_for_one": (62, 49),
-    "one_for_all": (129, 179),
-    "start_child": (65, 52),
-    "terminate_child": (71, 56),
+    "one_for_all": (118, 171),
+    "start_child": (61, 47),
+    "terminate_child": (69, 52),
 }
 
 
