@@ -5,8 +5,7 @@ All that happens to a supervisor becomes one of these; `Loop.handle` says what i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from spry_py._spec.child import Child
 from spry_py._spec.options import OnConflict
@@ -18,66 +17,57 @@ if TYPE_CHECKING:
     from .member import Member
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Ended:
+class Ended(NamedTuple):
     """A child has ended by itself, and its ``on_termination`` is over: decide."""
 
     member: Member
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Due:
+class Due(NamedTuple):
     """The backoff of a child that is restarted alone is over."""
 
     member: Member
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Again:
+class Again(NamedTuple):
     """A restart alone has failed, and is to be tried again without a wait."""
 
     member: Member
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Replay:
+class Replay(NamedTuple):
     """The backoff of a restart of several children is over, or it has none."""
 
     group: GroupRestart
     pending: Pending
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Called:
+class Called(NamedTuple):
     """A caller waits for something to be done."""
 
     call: Call
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Down:
+class Down(NamedTuple):
     """A child that a caller wants restarted has ended as it was asked to."""
 
     member: Member
     incarnation: Incarnation
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class StartFailed:
+class StartFailed(NamedTuple):
     """A first start that a call waits for has failed, and may be tried again."""
 
     member: Member
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class NextTry:
+class NextTry(NamedTuple):
     """The pause before another try of such a start is over."""
 
     member: Member
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Emptied:
+class Emptied(NamedTuple):
     """A supervisor that ends when nothing is left may have come to that."""
 
 
@@ -87,49 +77,42 @@ Message: TypeAlias = Ended | Due | Again | Replay | Called | Down | StartFailed 
 # What callers ask
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Start:
+class Start(NamedTuple):
     """Add a child and start it."""
 
     child: Child[Any]
     on_conflict: OnConflict = "raise"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Restart:
+class Restart(NamedTuple):
     """Start a child again that is known, but down."""
 
     key: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Delete:
+class Delete(NamedTuple):
     """Forget a child that is down."""
 
     key: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Terminate:
+class Terminate(NamedTuple):
     """Stop a child, whatever it is doing; it stays known."""
 
     key: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class RestartByStrategy:
+class RestartByStrategy(NamedTuple):
     """Stop a child, and restart it as if it had ended; no breaker is asked."""
 
     key: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Reload:
+class Reload(NamedTuple):
     """Run the system again, and make the children what it says now."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Nothing:
+class Nothing(NamedTuple):
     """The caller has given up before it was served; what it had asked for is let go of."""
 
 
