@@ -234,7 +234,7 @@ class ChildHandle(Handle):
     @enable_ki_protection
     async def terminate(self) -> None:
         """Stop it, as its supervisor's ``terminate_child`` does."""
-        calls = calls_of(self._above(), self.path)
+        calls = calls_of(self._above(), self.key)
         with listening_not(caller_below(calls, self.key)):
             await calls.ask(Terminate(self.key))
 
@@ -246,7 +246,7 @@ class ChildHandle(Handle):
         Returns when it is started again. Raises as ``restart_child``, and `SupervisorStopped` if it
         ends for good instead.
         """
-        calls = calls_of(self._above(), self.path)
+        calls = calls_of(self._above(), self.key)
         with listening_not(caller_below(calls, self.key)):
             await calls.ask(RestartByStrategy(self.key))
             await self.wait_started()

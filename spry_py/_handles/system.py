@@ -233,7 +233,7 @@ class SystemHandle(Handle):
         return f"{prefix}-{self._tree.last_key}"
 
     def _calls(self) -> Any:
-        return calls_of(self._member(), self.path)
+        return calls_of(self._member())
 
     def _handle_of(self, member: Member) -> ChildHandle:
         return ChildHandle(self._tree, (*self._keys, member.key), member)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from spry_py._spec.errors import SupervisorStopped, WouldDeadlock
 
 from .context import current_incarnation, deciding
-from .here import refuse_elsewhere
+from .here import is_here, refuse_elsewhere
 
 if TYPE_CHECKING:
     from .calls import Calls
@@ -92,16 +92,25 @@ def _is_starting_up(loop: object) -> bool:
     return getattr(loop, "startup", None) is not None
 
 
-def calls_of(member: Member, path: str) -> Calls:
-    """Where calls to a supervisor are served; raises if it serves none now or could not."""
-    refuse_elsewhere(member.loop.tree.token, f"a call to the supervisor for {path!r}")
+def calls_of(member: Member, key: str | None = None) -> Calls:
+    """Where calls to a supervisor are served, perhaps for the child of that ``key``.
+
+    Raises if it serves none now or could not.
+    """
+    token = member.loop.tree.token
+    if not is_here(token):
+        refuse_elsewhere(token, f"a call to the supervisor for {_place(member, key)!r}")
     loop = member.inner
     incarnation = member.incarnation
     if loop is None or incarnation is None or incarnation.inner is not loop or loop.is_stopping:
-        raise SupervisorStopped(f"the supervisor for {path!r} is {member.status}")
+        raise SupervisorStopped(f"the supervisor for {_place(member, key)!r} is {member.status}")
     if would_deadlock(loop):
         raise WouldDeadlock(
             f"{loop.path!r} waits for the very code that makes this call, and could serve it only "
             "afterwards; make the call from a task that nobody waits for"
         )
     return loop.calls
+
+
+def _place(member: Member, key: str | None) -> str:
+    return member.path if key is None else f"{member.path}/{key}"

@@ -387,10 +387,11 @@ class Loop(Mailbox):
         elif incident is not None:
             self.teller.incident_closed(incident, _outcome_of(member, verdict))
         self._refused = None
-        self.member_ended(member)
+        if member.child.significant:
+            self.significant_ended(member)
 
-    def member_ended(self, member: Member) -> None:
-        """A child has ended for good; its supervisor may want to end with it."""
+    def significant_ended(self, member: Member) -> None:
+        """A significant child has ended for good; its supervisor may want to end with it."""
 
     def leave_out(self, member: Member) -> None:
         """Its start raised `Ignore`."""
@@ -538,7 +539,8 @@ class Loop(Mailbox):
             self.forget(member)
         elif member.child.restart == "temporary":
             self.members.drop(member)
-        self.member_ended(member)
+        if member.child.significant:
+            self.significant_ended(member)
 
     def shut(self, member: Member) -> None:
         """Record that the supervisor stopped this child."""

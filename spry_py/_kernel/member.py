@@ -162,7 +162,8 @@ class Member:
     def spawn(self, nursery: trio.Nursery) -> Incarnation:
         """Begin the next incarnation; the former one must have ended."""
         assert not self.phase.is_alive, f"two incarnations of {self.path!r} would overlap"
-        self.forget_value()
+        if self.incarnation is not None:
+            self.incarnation.value = None  # a traceback may hold on to it
         self.number += 1
         child = self.child
         deadline = math.inf

@@ -142,9 +142,9 @@ class SystemLoop(Loop):
         if self.ends_when_empty:
             self.post(Emptied())
 
-    def member_ended(self, member: Member) -> None:
+    def significant_ended(self, member: Member) -> None:
         """End with the significant children, if ``auto_shutdown`` wants that."""
-        if member.child.significant and _ended_by_itself(member):
+        if member.last_report is not None and member.last_report.burden == "none":
             others = (other.phase for other in self.members if other.child.significant)
             if self._auto_shutdown == "any_significant" or all(phase.is_over for phase in others):
                 self.begin_to_stop()
@@ -226,10 +226,6 @@ def check_significant(owner: str, child: Child[Any], auto_shutdown: AutoShutdown
             f"{owner}: significant must be False for child {child.key!r} since auto_shutdown is "
             f"{auto_shutdown!r}; allowed with 'any_significant' and 'all_significant'"
         )
-
-
-def _ended_by_itself(member: Member) -> bool:
-    return member.last_report is not None and member.last_report.burden == "none"
 
 
 def _as_function(owner: str, system: Any, auto_shutdown: AutoShutdown) -> System[Any]:

@@ -115,10 +115,10 @@ def all_lengths() -> dict[str, tuple[int, int]]:
 
 
 BOUNDS: Final = {
-    "one_for_one": (62, 49),
-    "one_for_all": (118, 171),
-    "start_child": (61, 47),
-    "terminate_child": (69, 52),
+    "one_for_one": (61, 49),
+    "one_for_all": (117, 171),
+    "start_child": (59, 47),
+    "terminate_child": (67, 51),
 }
 
 
