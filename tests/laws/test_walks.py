@@ -13,8 +13,9 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+import pytest
 import trio
 from trio.testing import MockClock
 
@@ -48,6 +49,11 @@ class Walk:
         """How many different functions, and how many moves between files."""
         moves = sum(before != after for (before, _), (after, _) in pairwise(self.steps))
         return len(set(self.steps)), moves
+
+    @property
+    def told(self) -> list[str]:
+        """The functions among them of what hears of the tree's facts."""
+        return sorted({name for file, name in self.steps if file.endswith("listener.py")})
 
 
 async def serve(*, task_status: trio.TaskStatus[None]) -> None:
@@ -101,8 +107,8 @@ async def call() -> tuple[Walk, Walk]:
     return started, stopped
 
 
-def all_lengths() -> dict[str, tuple[int, int]]:
-    """The length of each walk, with nobody listening and nothing logged."""
+def all_walks() -> dict[str, Walk]:
+    """Each walk, with nobody listening and nothing logged."""
     logging.disable(logging.CRITICAL)
     strategies: tuple[Strategy, ...] = ("one_for_one", "one_for_all")
     walks: dict[str, Walk] = {}
@@ -111,7 +117,7 @@ def all_lengths() -> dict[str, tuple[int, int]]:
     }
     both = trio.run(call, clock=MockClock(autojump_threshold=0))
     walks["start_child"], walks["terminate_child"] = both
-    return {name: walk.length for name, walk in walks.items()}
+    return walks
 
 
 BOUNDS: Final = {
@@ -122,21 +128,40 @@ BOUNDS: Final = {
 }
 
 
-def test_no_walk_is_longer_than_it_was(tmp_path: Path) -> None:
+class Walked(NamedTuple):
+    """What is known of a walk: its length, and what of it was in the file of the listener."""
+
+    length: tuple[int, int]
+    told: set[str]
+
+
+@pytest.fixture(scope="module")
+def walked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Walked]:
     # in a process of its own: what other tests leave behind would be walked through as well
     kit = str(Path(__file__).parents[1] / "kit")
     path = os.pathsep.join([environment()["PYTHONPATH"], kit])
-    done = finished([__file__], tmp_path, PYTHONPATH=path)
+    done = finished([__file__], tmp_path_factory.mktemp("walks"), PYTHONPATH=path)
     assert (done.returncode, done.stderr) == (0, "")
-    lengths = {name: tuple(length) for name, length in json.loads(done.stdout).items()}
-    assert lengths.keys() == BOUNDS.keys()
+    said = json.loads(done.stdout)
+    return {name: Walked(tuple(length), set(told)) for name, (length, told) in said.items()}
+
+
+def test_no_walk_is_longer_than_it_was(walked: dict[str, Walked]) -> None:
+    assert walked.keys() == BOUNDS.keys()
     longer = {
-        name: length
-        for name, length in lengths.items()
-        if length[0] > BOUNDS[name][0] or length[1] > BOUNDS[name][1]
+        name: walk.length
+        for name, walk in walked.items()
+        if walk.length[0] > BOUNDS[name][0] or walk.length[1] > BOUNDS[name][1]
     }
     assert longer == {}
 
 
+def test_a_fact_that_nothing_hears_of_is_not_even_reported(walked: dict[str, Walked]) -> None:
+    # but for births, which must not stand in a span that somebody else has opened
+    births = {"Teller.bear"}
+    told = {name: walk.told for name, walk in walked.items()}
+    assert told == dict.fromkeys(BOUNDS, births) | {"terminate_child": set()}
+
+
 if __name__ == "__main__":
-    print(json.dumps(all_lengths()))
+    print(json.dumps({name: (walk.length, walk.told) for name, walk in all_walks().items()}))
