@@ -3,8 +3,8 @@
     pip install fastapi uvicorn
     uvicorn examples.fastapi_app:app
 
-The feed breaks again and again, and is restarted; requests are served meanwhile. When uvicorn is
-told to end, it finishes the requests in flight, and then the lifespan stops the tree in reverse
+The feed breaks again and again, and is restarted; requests are served meanwhile. When uvicorn
+has to end, it finishes the requests in flight, and then the lifespan stops the tree in reverse
 order. Signals are uvicorn's.
 """
 

@@ -1,4 +1,4 @@
-"""One task of asyncio that runs as a child: what its code says, and what trio does to it."""
+"""One task of asyncio that runs as a child: what its code does, and what trio does to it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def current_life(what: str) -> Life:
 
 
 class Life:
-    """A task of asyncio, from before its first step to its end. Its fields are written as they say.
+    """A task of asyncio, from before its first step to its end.
 
     Trio's side waits in `run` for news. All that crosses over is a call into the other thread, or
     where both share one, a call.
@@ -43,6 +43,7 @@ class Life:
 
     __slots__ = (
         "_args",
+        "_calls_started",
         "_context",
         "_failure",
         "_fn",
@@ -52,7 +53,6 @@ class Life:
         "_listens",
         "_news",
         "_place",
-        "_says_started",
         "_status",
         "_token",
         "_value",
@@ -67,14 +67,14 @@ class Life:
         self,
         fn: Callable[..., Awaitable[object]],
         args: tuple[object, ...],
-        says_started: bool,
+        calls_started: bool,
         status: trio.TaskStatus[Any],
         context: Context,
         place: Place,
     ) -> None:
         self._fn = fn
         self._args = args
-        self._says_started = says_started
+        self._calls_started = calls_started
         self._status = status
         self._context = context
         self._place = place
@@ -137,7 +137,7 @@ class Life:
         value, self._value = self._value, None
         try:
             if failure is None:
-                if not self._says_started:
+                if not self._calls_started:
                     self._start(None)
                 return value
             rest = without_cancelled(failure)
@@ -173,11 +173,11 @@ class Life:
                 self._status.started(value)
 
     def _started(self, value: object) -> None:
-        if self._has_started and not self._says_started:
+        if self._has_started and not self._calls_started:
             raise RuntimeError(
                 f"child {self.path!r} called started() after its first suspension, which counted "
                 "as its start, since nothing in its code names started(); write "
-                "task(..., says_started=True)"
+                "task(..., calls_started=True)"
             )
         self._has_started = True
         self._status.started(value)
@@ -197,7 +197,7 @@ class Life:
         try:
             if self._is_cancelled:
                 raise asyncio.CancelledError
-            if not self._says_started:
+            if not self._calls_started:
                 # comes after the first step of this task
                 self.loop.call_soon(self._first_suspension)
             self._value = await self._fn(*self._args)
@@ -217,11 +217,11 @@ class Life:
             task.cancel()
 
     def _settle(self) -> None:
-        for tell in list(self.on_settle):
-            tell()
+        for call in list(self.on_settle):
+            call()
 
     def started(self, value: object) -> None:
-        """Say that the child is up. May be called in other threads as well."""
+        """The child is up. May be called in other threads as well."""
         ask(self._token, self._started, value)
 
     def listen(self) -> None:

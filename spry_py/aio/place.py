@@ -48,13 +48,24 @@ class HostLoop:
         self._loop.call_soon(self._create, life, context=birth)
 
     def _create(self, life: Life) -> None:
-        task = self._loop.create_task(life.main(), name=life.path)
+        main = life.main()
+        try:
+            task = self._loop.create_task(main, name=life.path)
+        except BaseException as exception:  # there are task factories that may
+            main.close()
+            life.over(exception)
+            return
         # asyncio.run cancels all tasks that it knows, at once; this one ends in its tree's order
         asyncio.tasks._unregister_task(task)
-        task.add_done_callback(lambda _: life.over())
+        task.add_done_callback(lambda task: life.over(_failure_of(task)))
 
     def soon(self, function: Callable[[], object]) -> None:
         self._loop.call_soon(function)
+
+
+def _failure_of(task: asyncio.Task[None]) -> BaseException | None:
+    """What has ended a task from outside, perhaps before its first step."""
+    return asyncio.CancelledError() if task.cancelled() else task.exception()
 
 
 class OwnLoop:
@@ -87,7 +98,7 @@ class OwnLoop:
 
 
 async def host_of_run() -> asyncio.AbstractEventLoop | None:
-    """The loop that this run of trio is a guest of, whoever has begun it; ``None`` if it is none's.
+    """The loop that this run of trio is a guest of, also if others have begun it; else ``None``.
 
     A loop may also be running without serving this run: below a blocking `trio.run` that was called
     in one of its callbacks. Then nothing that it is given comes to pass meanwhile.

@@ -1,4 +1,4 @@
-"""Whether the code of a function names `started`: a task that will say it is waited for."""
+"""Whether the code of a function names `started`: then its start waits for that call."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class TaskStart:
     fn: Callable[..., Awaitable[object]]
     args: tuple[object, ...]
     loop: LoopName = "asyncio"
-    says_started: bool = False
+    calls_started: bool = False
 
     @enable_ki_protection
     async def __call__(
@@ -41,7 +41,7 @@ class TaskStart:
         context = current_context()
         host = await host_of_run()
         place: Place = HostLoop(host) if host is not None else OwnLoop(_factory_of(self.loop))
-        life = Life(self.fn, self.args, self.says_started, task_status, context, place)
+        life = Life(self.fn, self.args, self.calls_started, task_status, context, place)
         return await life.run()
 
     # the arguments need not be hashable
@@ -64,7 +64,7 @@ def task(
     fn: Callable[[*Ts], Awaitable[object]],
     *args: *Ts,
     loop: LoopName = "asyncio",
-    says_started: bool | None = None,
+    calls_started: bool | None = None,
 ) -> TaskStart:
     """A start function that runs ``fn(*args)``, a coroutine function of asyncio, as a task.
 
@@ -74,7 +74,7 @@ def task(
 
     The child is started when the task calls `started`, or else at its first suspension, with the
     value ``None``. Which of the two it is, the code of ``fn`` shows: whether it, or what it names,
-    names `started`. Where that is hidden, or never called, ``says_started`` says it.
+    names `started`. Where that is hidden, or never called, ``calls_started`` decides.
 
     What ``fn`` returns and raises is how the child ends. Asked to finish, the task goes on for the
     child's ``shutdown`` seconds if it has called `settled` or entered `cancel_on_settle`. Otherwise
@@ -90,6 +90,6 @@ def task(
     check_choice("task", "loop", loop, ("asyncio", "uvloop"))
     if find_spec(loop) is None:
         raise ValueError(f"task: loop={loop!r} needs the package {loop!r}, which is not installed")
-    if says_started is None:
-        says_started = names(fn, args, started)
-    return TaskStart(fn, args, loop, says_started)
+    if calls_started is None:
+        calls_started = names(fn, args, started)
+    return TaskStart(fn, args, loop, calls_started)

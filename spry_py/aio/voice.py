@@ -1,4 +1,4 @@
-"""What the code of a task says to its supervisor: that it is started, and that it will settle."""
+"""What the code of a task has of its supervisor: `started`, `settled` and `cancel_on_settle`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def started(value: object = None) -> None:
-    """Say that this child is up; ``value`` is its started value.
+    """This child is up; ``value`` is its started value.
 
     For the function given to `task`, for what it calls, for its nested tasks, and for threads that
     have its context, as those of `asyncio.to_thread` do. Raises `RuntimeError` if it has been said
@@ -35,15 +35,15 @@ async def settled() -> None:
         return
     asked = asyncio.get_running_loop().create_future()
 
-    def tell() -> None:
+    def wake() -> None:
         if not asked.done():
             asked.set_result(None)
 
-    life.on_settle.add(tell)
+    life.on_settle.add(wake)
     try:
         await asked
     finally:
-        life.on_settle.discard(tell)
+        life.on_settle.discard(wake)
 
 
 def cancel_on_settle() -> CancelOnSettle:

@@ -84,6 +84,35 @@ async def test_eager_tasks() -> None:
     assert notes.words == ["+a", "+b", "+p", "-a", "-b", "+a", "+b", "+p", "-b", "-a"]
 
 
+@in_asyncio
+async def test_a_task_that_cannot_be_made_is_a_failed_start() -> None:
+    def refuses(loop: Any, coroutine: Any, **options: Any) -> Any:
+        if coroutine.__qualname__ == "Life.main":
+            raise Boom("no more tasks")
+        return asyncio.Task(coroutine, loop=loop, **options)
+
+    asyncio.get_running_loop().set_task_factory(refuses)
+    with pytest.raises(spry_py.ChildFailure, match="no more tasks"):
+        async with open_system([Child("a", task(for_ever))]):
+            pass  # pragma: no cover
+    asyncio.get_running_loop().set_task_factory(None)
+
+
+@in_asyncio
+async def test_a_task_that_is_cancelled_before_its_first_step_has_failed_its_start() -> None:
+    def cancels(loop: Any, coroutine: Any, **options: Any) -> Any:
+        made = asyncio.Task(coroutine, loop=loop, **options)
+        if coroutine.__qualname__ == "Life.main":
+            made.cancel()
+        return made
+
+    asyncio.get_running_loop().set_task_factory(cancels)
+    with pytest.raises(spry_py.ChildFailure, match="no one has asked for"):
+        async with open_system([Child("a", task(for_ever))]):
+            pass  # pragma: no cover
+    asyncio.get_running_loop().set_task_factory(None)
+
+
 # Signals
 
 
@@ -361,7 +390,7 @@ async def test_a_block_may_be_entered_once() -> None:
         started("refused")
         await for_ever()
 
-    async with spry_py.open_system([Child("a", task(enters))]) as handle:
+    async with spry_py.open_system([Child("a", task(enters), shutdown=0)]) as handle:
         assert handle.child("a").value == "refused"
 
 

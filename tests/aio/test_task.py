@@ -121,7 +121,7 @@ def test_a_loop_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_whether_it_will_say_that_it_is_started_is_seen_in_its_code() -> None:
     def seen(start: TaskStart) -> bool:
-        return start.says_started
+        return start.calls_started
 
     async def unrelated() -> None:
         await asyncio.sleep(0)
@@ -137,8 +137,8 @@ def test_whether_it_will_say_that_it_is_started_is_seen_in_its_code() -> None:
     assert seen(task(through, partial(ready, 1)))
     assert seen(task(Server().serve))
     assert seen(task(Server()))
-    assert seen(task(for_ever, says_started=True))
-    assert not seen(task(ready, 1, says_started=False))
+    assert seen(task(for_ever, calls_started=True))
+    assert not seen(task(ready, 1, calls_started=False))
 
 
 # Started
@@ -201,7 +201,7 @@ async def test_too_late_is_an_error_that_names_the_way_out() -> None:
         vars(aio)["started"](1)
 
     report = await end_of(task(hidden))
-    assert "says_started=True" in str(report.exception)
+    assert "calls_started=True" in str(report.exception)
 
 
 @both_ways
@@ -227,7 +227,7 @@ async def test_one_that_raises_before_has_failed_its_start() -> None:
 @both_ways
 async def test_one_that_returns_before_it_has_said_so_has_failed_its_start() -> None:
     with pytest.raises(ChildFailure, match="before it called"):
-        async with open_system([Child("a", task(asyncio.sleep, 0, says_started=True))]):
+        async with open_system([Child("a", task(asyncio.sleep, 0, calls_started=True))]):
             pass  # pragma: no cover
 
 
