@@ -23,6 +23,7 @@ from . import (
     guest,
     interrupts,
     memory,
+    observer,
     restart,
     start,
     stop,
@@ -45,6 +46,7 @@ FIGURES: dict[str, Callable[[Options], Iterator[Row]]] = {
     "interrupts": interrupts.rows,
     "flood": flood.rows,
     "guest": guest.rows,
+    "observer": observer.rows,
 }
 
 

@@ -39,8 +39,11 @@ from .trees import Trees
 PERIOD: Final = 0.25
 # how often all is looked through, seconds
 _THOROUGH: Final = 10.0
-# the share of real time that looking may take, as one part of so many
-_SHARE: Final = 10
+# after a round of looking, so many times its own length nothing is done, up to a second; and after
+# one through all, so many times its length, not again through all
+_SHARE: Final = 4
+_LONGEST: Final = 1.0
+_RARELY: Final = 50
 # restarts are shown for so many seconds, and so many of them
 RECENT: Final = 120.0
 _MOST_RECENT: Final = 60
@@ -118,6 +121,8 @@ class Changes:
         self._has_lost = False
         # seconds of real time that the last round of looking took
         self._cost = 0.0
+        # and the last that went through all
+        self._whole_cost = 0.0
 
     # Looking
 
@@ -183,14 +188,16 @@ class Changes:
                 self._awoken = trio.Event()
                 self._find_new(nursery)
                 if self.viewers:
-                    last = self._doubt_all_since(last)
+                    before, last = last, self._doubt_all_since(last)
                     await self._tell()
-                    await trio.sleep(max(PERIOD, _SHARE * self._cost))
+                    if last > before:
+                        self._whole_cost = self._cost
+                    await trio.sleep(max(PERIOD, min(_SHARE * self._cost, _LONGEST)))
 
     def _doubt_all_since(self, last: float) -> float:
         """Have all looked through again if it is long ago; returns when that was last decided."""
         now = trio.current_time()
-        if now - last < _THOROUGH:
+        if now - last < max(_THOROUGH, _RARELY * self._whole_cost):
             return last
         self._doubtful.update((name, None) for name, _ in self._trees)
         return now

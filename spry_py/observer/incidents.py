@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
 
-from spry_py import ChildNotFound, DynamicSupervisor, TerminationReport
+from spry_py import ChildNotFound, TerminationReport
 from spry_py import events as facts
 from spry_py.lowlevel import (
     Attempt,
@@ -33,6 +33,7 @@ _SOON: Final = 60 * 1_000_000
 # of one restart, and of one failure
 _MOST_STEPS: Final = 64
 _MOST_ATTEMPTS: Final = 32
+_MOST_SEEN: Final = 1_000
 _WIDTH: Final = 96
 # stories in one reply
 MOST_TOLD: Final = 50
@@ -80,11 +81,16 @@ class Incidents:
             facts.Escalated: self._escalated,
             facts.IncidentClosed: self._closed,
         }
+        # kind, restart type and strategy by path: to look them up costs more than all the rest
+        self._seen: dict[str, tuple[str, str, str]] = {}
         # what the wall clock was when trio's was 0
         self._epoch: float | None = None
 
     def note(self, event: facts.Event, path: str, tree: str) -> None:
         """Take an event to the incident that it belongs to, if to any."""
+        if isinstance(event, facts.SystemStarted):
+            # it may declare something else than before
+            self._seen.clear()
         number = event.incident
         note = self._notes.get(type(event))
         if number is None or note is None:
@@ -125,7 +131,7 @@ class Incidents:
 
     def _failure(self, report: TerminationReport, path: str, at: int) -> Failure:
         failed = report.failed
-        kind, restart = self._about(path)
+        kind, restart, _ = self._about(path)
         return Failure(
             path=path,
             system=path.rpartition("/")[0] or path,
@@ -144,12 +150,21 @@ class Incidents:
             start=None,
         )
 
-    def _about(self, path: str) -> tuple[str, str]:
+    def _about(self, path: str) -> tuple[str, str, str]:
+        """Kind, restart type and strategy of a path."""
+        found = self._seen.get(path)
+        if found is None:
+            if len(self._seen) >= _MOST_SEEN:
+                self._seen.clear()
+            found = self._seen[path] = self._look_up(path)
+        return found
+
+    def _look_up(self, path: str) -> tuple[str, str, str]:
         try:
             info = self._trees.find(path).info()
         except ChildNotFound:
-            return "", "temporary"  # it is known no more
-        return info.kind, info.restart
+            return "", "temporary", ""  # it is known no more
+        return info.kind, info.restart, str(getattr(info.child.start, "strategy", "one_for_one"))
 
     def _step(
         self, case: _Case, what: Any, path: str, report: TerminationReport | None, at: int
@@ -211,7 +226,7 @@ class Incidents:
         refused = isinstance(event, facts.RestartRefused)
         new = Attempt(
             system=failure.system,
-            strategy=self._strategy(failure.system),
+            strategy=self._about(failure.system)[2],
             number=getattr(event, "attempt", len(attempts) + 1),
             delay=getattr(event, "delay", 0.0),
             # until more is known
@@ -225,15 +240,6 @@ class Incidents:
         half = _MOST_ATTEMPTS // 2
         kept = (*attempts[:half], *attempts[half:][-half:])
         case.failures[-1] = replace(failure, attempts=(*kept, new), ended=at)
-
-    def _strategy(self, path: str) -> str:
-        try:
-            start = self._trees.system(path).info().child.start
-        except ChildNotFound:
-            return ""
-        if isinstance(start, DynamicSupervisor):
-            return "one_for_one"
-        return str(getattr(start, "strategy", "one_for_one"))
 
     def _escalated(self, case: _Case, event: Any, path: str, at: int) -> None:
         if case.failures:
