@@ -56,7 +56,6 @@ class Call(Origin):
 
     __slots__ = (
         "_task",
-        "answer",
         "caller",
         "error",
         "is_answered",
@@ -64,6 +63,7 @@ class Call(Origin):
         "keeps",
         "member",
         "request",
+        "result",
     )
 
     def __init__(self, request: Request) -> None:
@@ -77,14 +77,14 @@ class Call(Origin):
         # the child whose start it waits for
         self.member: Member | None = None
         self.is_answered = False
-        self.answer: Any = None
+        self.result: Any = None
         self.error: BaseException | None = None
         self._task: trio.lowlevel.Task | None = None
 
-    def give(self, answer: Any = None) -> None:
+    def give(self, result: Any = None) -> None:
         if not self.is_answered:
             self.is_answered = True
-            self.answer = answer
+            self.result = result
             self._wake()
 
     def refuse(self, error: BaseException) -> None:
@@ -109,7 +109,7 @@ class Call(Origin):
             await trio.lowlevel.wait_task_rescheduled(self._give_up)
         if self.error is not None:
             raise self.error
-        return self.answer
+        return self.result
 
     def _give_up(self, _: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
         self._task = None

@@ -1,6 +1,6 @@
-"""What a supervisor's loop is told, and what callers ask of it: sealed, and each handled there.
+"""The messages of a supervisor's loop, and what callers ask of it: sealed, and each handled there.
 
-All that happens to a supervisor becomes one of these; `Loop.handle` says what is done about each.
+All that happens to a supervisor becomes one of these; `Loop.handle` has what is done about each.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class RestartByStrategy(NamedTuple):
 
 
 class Reload(NamedTuple):
-    """Run the system again, and make the children what it says now."""
+    """Run the system again, and make the children what it declares now."""
 
 
 class Nothing(NamedTuple):

@@ -72,7 +72,7 @@ class Phase(Enum):
 class Then(IntEnum):
     """What follows the end of one incarnation; of several wishes the strongest counts."""
 
-    DECIDE = 0  # nobody has asked: the loop decides
+    DECIDE = 0  # an end by itself: the loop decides
     AWAITED = 1  # a startup or a call waits for the start; or it was asked to end in its turn
     AGAIN = 2  # a caller wants it restarted by the strategy
     DOWN = 3  # a caller wants it kept down

@@ -37,7 +37,7 @@ class Budget:
 def allows(breaker: Breaker, key: str, now: float) -> bool:
     """Ask a live breaker; raises what it raises, and `TypeError` if it returns no truth value."""
     result = breaker.may_restart(key, now)
-    if result.__class__ is bool:  # what is said of another is made up only for that
+    if result.__class__ is bool:  # the name in the error is made up only for that
         return result
     return check_answer(f"breaker: {type(breaker).__qualname__}.may_restart()", result)
 
