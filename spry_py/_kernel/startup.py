@@ -189,7 +189,6 @@ class Startup:
         self._loop.begin(member)
         assert member.incarnation is not None
         member.incarnation.follow(Then.AWAITED)
-        self._loop.ring()
 
     def _note_change(self) -> None:
         if self._before is not None:

@@ -28,7 +28,7 @@ from spry_py import (
     Unrecoverable,
     open_system,
 )
-from stories import Actor, Boom, Record, story
+from stories import Actor, Boom, Ledger, Record, story
 
 
 class Late:
@@ -385,6 +385,30 @@ async def test_a_replay_that_tries_it_in_vain_leaves_the_pause_as_it_was() -> No
         assert handle.child("db").status == "starting"
         await trio.sleep(99)
         assert late.record.facts == [(1, "!"), (3, "!"), (12, "+")]
+
+
+@story
+async def test_a_replay_that_tries_it_after_a_change_makes_a_restart_of_the_pause() -> None:
+    late, record = Late(Boom(), Boom()), Record()
+    child = late.child(3, backoff=lambda state: 10.0)
+    declared: list[Child[Any]] = []
+
+    async def system(scope: Scope) -> None:
+        for one in declared:
+            await scope.start(one)
+
+    async with (
+        open_system(system, strategy="one_for_one", breaker=Ledger(record)) as handle,
+        trio.open_nursery() as nursery,
+    ):
+        Desk(record, nursery).call("start", handle.start_child, child)
+        await trio.sleep(2)
+        declared += [Child("new", trio.sleep_forever), child]
+        with pytest.raises(ChildFailure):
+            await handle.replay()
+        await trio.sleep(99)
+        assert late.record.facts == [(1, "!"), (3, "!"), (14, "+")]
+        assert record.facts == [(3, "?db"), (14, "start:ok")]
 
 
 @story

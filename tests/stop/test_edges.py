@@ -492,3 +492,25 @@ async def test_a_tree_opened_by_a_task_that_its_child_has_left_behind_is_on_its_
     async with trio.open_nursery() as nursery, open_system(children):
         await trio.sleep(1)
     assert record.facts == [(2, "+a1"), (3, "-a1")]
+
+
+@pytest.mark.parametrize("limit", ["run_timeout", "heartbeat"])
+@story
+async def test_the_limits_of_one_that_was_asked_to_finish_count_no_more(limit: str) -> None:
+    record = Record()
+
+    async def child() -> None:
+        current_context().heartbeat()
+        with cancel_on_settle():
+            await trio.sleep_forever()
+        await trio.sleep(4)
+        record("finished")
+
+    limits: dict[str, Any] = {limit: 2}
+    async with open_system([Child("a", child, **limits)]) as tree:
+        await trio.sleep(1)
+        await tree.terminate_child("a")
+        report = tree.child("a").last_report
+    assert report is not None
+    assert (report.failed, report.burden) == (False, "settling")
+    assert record.facts == [(5, "finished")]
