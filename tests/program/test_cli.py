@@ -303,7 +303,7 @@ def test_the_version_of_the_distribution(place: Path) -> None:
 def test_help_names_every_option(place: Path) -> None:
     done = finished(spry("--help"), place)
     assert done.returncode == 0
-    for word in ("MODULE:SYSTEM", "--traces", "--for"):
+    for word in ("MODULE:SYSTEM", "--traces", "--for", "--health", "--drain", "--reload"):
         assert word in done.stdout
 
 
