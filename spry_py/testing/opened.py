@@ -68,7 +68,7 @@ class Started(Block[tuple[Any, LiveRecord]]):
     ) -> bool | None:
         __tracebackhide__ = True
         try:
-            if isinstance(exception, ChaosFailure):
+            if isinstance(exception, ChaosFailure) and exception.__cause__ is not None:
                 await self._leave_after(exception)
                 return False
             is_over = await self._opened.__aexit__(kind, exception, place)
@@ -84,6 +84,6 @@ class Started(Block[tuple[Any, LiveRecord]]):
             await self._opened.__aexit__(None, None, None)
         except BaseException as error:
             if error is not chaos.__cause__:
-                raise
+                raise  # pragma: no cover - a Ctrl-C in this very moment
         finally:
             del chaos

@@ -29,9 +29,10 @@ class Prepared:
         self._holder, self._name = _place_of(item)
         self._test = getattr(self._holder, self._name)
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Any:
         if inspect.iscoroutinefunction(self._test):
             setattr(self._holder, self._name, _prepared(self._item, self._test))
+        return self._item
 
     def __exit__(self, *_: object) -> None:
         setattr(self._holder, self._name, self._test)

@@ -17,6 +17,7 @@ from logged import kept
 from spans import play, recording
 from spry_py import Child, NeverRestart, TooManyRestarts, current_context, open_system, telemetry
 from spry_py.events import ChildStarted
+from spry_py.lowlevel import tracer_provider
 from spry_py.pipes import Pipe, Worker, pipeline
 from spry_py.testing import Script, crash, started
 from stories import story
@@ -184,6 +185,21 @@ async def test_of_nested_blocks_the_inner_one_captures() -> None:
             await lives("second")
         await lives("third")
     assert (roots_of(outer), roots_of(inner)) == (["first", "third"], ["second"])
+
+
+def test_spans_from_outside_trio_are_kept_in_their_order() -> None:
+    with telemetry.capture() as captured:
+        provider = tracer_provider()
+        assert provider is not None
+        tracer = provider.get_tracer("test")
+        with tracer.start_as_current_span("outer"), tracer.start_as_current_span("inner"):
+            pass
+    inner, outer = captured.spans
+    assert (inner.name, outer.name) == ("inner", "outer")
+    times = [outer.start_time, inner.start_time, inner.end_time, outer.end_time]
+    assert all(time is not None for time in times)
+    assert len(set(times)) == 4
+    assert times == sorted(times, key=lambda time: time or 0)
 
 
 def test_it_ends_with_the_block_however_that_ends() -> None:

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from inspect import iscoroutinefunction
 from pathlib import Path
 
 import hypothesis
 import pytest
 import trio
+import trio.lowlevel
 from hypothesis import strategies as st
+from trio.testing import MockClock
 
 from odd import Frozen
 from spans import recording
-from spry_py import AlwaysRestart, Child, ChildFailure, DynamicSupervisor, SystemHandle, telemetry
+from spry_py import (
+    AlwaysRestart,
+    Child,
+    ChildFailure,
+    DynamicSupervisor,
+    SystemHandle,
+    TooManyRestarts,
+    telemetry,
+)
 from spry_py.events import ChildStarted
 from spry_py.testing import Script, Spry, crash, started
-from spry_py.testing.under_pytest import run
+from spry_py.testing.under_pytest import Prepared, run
 
 LIVED: list[SystemHandle] = []
 ENDS: list[str] = []
@@ -173,3 +185,90 @@ async def test_what_is_left_of_its_nursery_is_what_has_failed(spry: Spry) -> Non
 def test_a_sync_test_is_left_alone() -> None:
     with pytest.raises(RuntimeError):
         trio.current_time()
+
+
+# What other plugins run
+
+
+class Item:
+    """As much of a test as another plugin leaves to us."""
+
+    def __init__(self, fixtures: dict[str, object], *markers: pytest.MarkDecorator) -> None:
+        self.obj: object = calm
+        self.funcargs = fixtures
+        self.markers = {marker.name: marker.mark for marker in markers}
+
+    def get_closest_marker(self, name: str) -> pytest.Mark | None:
+        return self.markers.get(name)
+
+
+async def calm() -> None:
+    await trio.lowlevel.checkpoint()
+
+
+def test_a_test_of_anyio_stays_as_it_is_but_for_its_trees() -> None:
+    with Prepared(Item({"anyio_backend": "trio"}, pytest.mark.spry)) as item:
+        assert item.obj is calm
+    with Prepared(Item({"anyio_backend": "trio", "spry": Spry()}, pytest.mark.spry)) as item:
+        assert iscoroutinefunction(item.obj)
+        assert item.obj is not calm
+    assert item.obj is calm
+
+
+def test_a_clock_of_its_own_counts() -> None:
+    clock = MockClock()
+    clock.jump(7)
+
+    async def time() -> float:
+        return trio.current_time()
+
+    assert run(time, clock=clock) == 7
+
+
+def test_without_trio_a_test_runs_without_trees() -> None:
+    spry = Spry()
+
+    async def start() -> None:
+        await spry.start(steady("a"))
+
+    async def test() -> None:
+        await spry.around(start)()
+
+    with pytest.raises(RuntimeError, match=r"spry\.start is for async tests that trio runs"):
+        asyncio.run(test())
+
+
+# What fails
+
+
+def test_a_tree_that_fails_cancels_the_test_and_comes_out_bare() -> None:
+    spry = Spry()
+
+    async def waits() -> None:
+        await spry.start([Child("a", Script(["start", 1, OSError("gone")]))], name="app")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            nursery.start_soon(trio.sleep_forever)
+
+    with pytest.raises(TooManyRestarts):
+        run(spry.around(waits))
+    assert spry.sections[1][1].endswith("4.00 app SystemStopped")
+
+
+def test_what_its_nursery_makes_of_that_is_taken_apart() -> None:
+    spry = Spry()
+
+    async def grumble() -> None:
+        try:
+            await trio.sleep_forever()
+        except trio.Cancelled:
+            raise ValueError("cancelled") from None
+
+    async def waits() -> None:
+        await spry.start([Child("a", Script(["start", 1, OSError("gone")]))], name="app")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            nursery.start_soon(grumble)
+
+    with pytest.RaisesGroup(pytest.RaisesGroup(ValueError), TooManyRestarts):
+        run(spry.around(waits))
