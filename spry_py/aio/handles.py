@@ -199,6 +199,12 @@ class SystemHandle(Handle):
 
     __slots__ = ()
 
+    @property
+    def host(self) -> ChildHandle | None:
+        """The child of another tree in whose code this tree was opened, as long as that runs."""
+        host = self._theirs.host
+        return ChildHandle(host) if host is not None else None
+
     def child(self, key: str) -> ChildHandle:
         """The handle of a direct child. Raises `ChildNotFound`."""
         return ChildHandle(self._theirs.child(key))

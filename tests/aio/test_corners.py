@@ -165,11 +165,12 @@ async def test_a_tree_in_a_child_settles_with_that_child() -> None:
 
     async def host() -> str:
         async with open_system(notes.system(), name="inner") as inner:
-            started()
+            started(inner.host)
             return (await inner.wait()).burden
 
-    async with spry_py.open_system([Child("host", task(host), shutdown=60)]) as handle:
+    async with spry_py.open_system([Child("host", task(host), shutdown=60)], name="app") as handle:
         assert notes.words == UP_AND_DOWN[:3]
+        assert handle.child("host").value.path == "app/host"
     assert notes.words == UP_AND_DOWN
     report = handle.child("host").last_report if handle.which_children() else None
     assert report is None or report.reason == Normal("settling")
