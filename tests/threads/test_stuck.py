@@ -56,6 +56,22 @@ async def test_it_is_reported_with_the_stack_of_its_thread(jump: Jump) -> None:
     assert (report.reason, report.burden) == (Normal("at last"), "aborted")
 
 
+@story_with_threads
+async def test_its_stack_can_be_asked_for_at_any_time() -> None:
+    begun, gate = threading.Event(), threading.Event()
+    child = Child("a", thread(sitting, begun, gate), restart="temporary")
+    async with open_system([child], name="top") as tree:
+        await until(begun)
+        stack = tree.child("a").stack()
+        gate.set()
+    lines = [line.strip() for line in stack.partition("in its thread")[2].splitlines()]
+    assert lines[0] == "'top/a':"
+    assert [line.rpartition(" ")[2] for line in lines if line.startswith("File")][:2] == [
+        "sitting",
+        "in_a_call",
+    ]
+
+
 @by_hand
 async def test_the_next_one_waits_until_it_has_come_back(jump: Jump) -> None:
     puppet = Puppet()
