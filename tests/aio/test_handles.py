@@ -242,6 +242,25 @@ async def test_a_reader_that_is_cancelled_loses_no_event() -> None:
 
 
 @in_asyncio
+async def test_leaving_a_block_may_be_cancelled_and_is_left_all_the_same() -> None:
+    notes = Notes()
+    async with open_system([]) as handle:
+
+        async def maps() -> None:
+            async with handle.map(notes.live, ["a"]):
+                while not notes.words:
+                    await asyncio.sleep(0)
+
+        mapping = asyncio.create_task(maps())
+        while not handle.which_children() or handle.which_children()[0].status != "stopping":
+            await asyncio.sleep(0)
+        mapping.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await mapping
+        assert notes.words == ["+a", "-a"]
+
+
+@in_asyncio
 async def test_a_bad_capacity_is_refused_at_the_call() -> None:
     async with open_system([]) as handle:
         with pytest.raises(ValueError, match="capacity"):

@@ -269,6 +269,33 @@ async def test_what_fails_is_of_more_weight_than_a_cancellation() -> None:
         await own
 
 
+@pytest.mark.skipif(
+    sys.version_info < (3, 13), reason="before 3.13 a timeout around it would leave one behind"
+)
+@in_asyncio
+async def test_a_cancellation_that_gave_way_to_a_failure_comes_again() -> None:
+    notes = Notes()
+
+    async def fails() -> None:
+        async with cancel_on_settle():
+            started()
+            await for_ever()
+        own.cancel()
+
+    async def opener() -> None:
+        with suppress(Boom):
+            async with open_system([Child("a", task(fails))]):
+                raise Boom("the block's")
+        notes("goes on")
+        await for_ever()
+
+    own = asyncio.create_task(opener())
+    with pytest.raises(asyncio.CancelledError):
+        await own
+    assert notes.words == ["goes on"]
+    assert own.cancelling() == 1
+
+
 @in_asyncio
 async def test_cancelled_while_it_stops_it_is_stopped_all_the_same() -> None:
     notes = Notes()

@@ -126,6 +126,9 @@ def test_whether_it_will_say_that_it_is_started_is_seen_in_its_code() -> None:
     async def unrelated() -> None:
         await asyncio.sleep(0)
 
+    async def refers() -> None:
+        await to_come()
+
     assert not seen(task(for_ever))
     assert not seen(task(unrelated))
     assert not seen(task(asyncio.sleep, 1))
@@ -137,8 +140,11 @@ def test_whether_it_will_say_that_it_is_started_is_seen_in_its_code() -> None:
     assert seen(task(through, partial(ready, 1)))
     assert seen(task(Server().serve))
     assert seen(task(Server()))
+    assert not seen(task(refers))
     assert seen(task(for_ever, calls_started=True))
     assert not seen(task(ready, 1, calls_started=False))
+    # seen only from now on
+    to_come = unrelated
 
 
 # Started
