@@ -54,7 +54,7 @@ def living_trees() -> list[Tree]:
 
 def host_of(tree: Tree) -> Member | None:
     """The child of another tree in whose code this one was opened, as long as that runs."""
-    host = tree.root.loop.own
+    host = tree.ground.own
     return host.member if host is not None else None
 
 
