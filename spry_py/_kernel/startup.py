@@ -205,7 +205,7 @@ class Startup:
                 await self._make_way(member)
             if member.child != child:
                 self._keep(member)
-                member.move(Phase.STOPPED)
+                self._comes_back(member)
                 member.breaker, member.in_a_row = None, 0
         elif incarnation is not None and incarnation.started_at is None and not incarnation.ended:
             await self._until_up(member, incarnation)
@@ -219,10 +219,19 @@ class Startup:
         self._loop.calls.refuse_awaited()
         if incarnation.burden == "none":
             self._note_change()
-            await self._shut_down([member])
+            await self._shut_down([member], after=self._made_way)
         else:
             # it is being stopped by a call, which has its own idea of what becomes of it
             await self._shut_down([member], after=lambda _: None)
+
+    def _made_way(self, member: Member) -> None:
+        self._shut(member)
+        self._comes_back(member)
+
+    def _comes_back(self, member: Member) -> None:
+        """It is down, but not for good, however long the start of others is waited for first."""
+        if member.is_declared:
+            member.move(Phase.RESTARTING)
 
     def _keep(self, member: Member) -> None:
         if self._before is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import trio
 
@@ -528,3 +530,43 @@ async def test_what_is_refused_since_it_could_only_come_too_late_is_not_done_the
             (6, "terminate:WouldDeadlock"),
         ]
         assert listed(tree) == "b=running caller=running busy=stopped"
+
+
+@pytest.mark.parametrize("way", ["waits", "runs"])
+@story
+async def test_one_that_is_to_become_another_has_not_ended_for_good(
+    way: str,
+) -> None:
+    record = Record()
+    a = Actor(record, "a")
+    b = Actor(record, "b", start_takes=5)
+    script: list[Any] = []
+
+    async def system(scope: Scope) -> None:
+        await scope.start_together(b.child(), a.child(*script, backoff=Backoff(lambda _: 100.0)))
+
+    async with (
+        open_system(system, strategy="one_for_one") as tree,
+        trio.open_nursery() as nursery,
+    ):
+        desk = Desk(record, nursery)
+        if way == "waits":
+            a.die()
+        b.die()
+        await trio.sleep(1)
+        script.append("new")
+        record.take()
+        desk.call("replay", tree.replay)
+        await trio.sleep(1)
+        desk.call("wait", tree.child("a").wait)
+        assert record.take() == ([] if way == "waits" else [(6, "-a1")])
+        desk.call("wait_started", tree.child("a").wait_started)
+        assert tree.child("a").status == "restarting"
+        await trio.sleep(9)
+        assert sorted(record.take()) == [
+            (10, "+a2(new)"),
+            (10, "+b2"),
+            (10, "replay:ok"),
+            (10, "wait_started:ok"),
+        ]
+        nursery.cancel_scope.cancel()
