@@ -480,6 +480,21 @@ def contexts(error: BaseException) -> list[BaseException]:
 
 
 @story
+async def test_what_is_raised_beside_the_failure_that_was_told_before_is_its_context() -> None:
+    disk, worker = OSError("disk"), Boom("worker broke")
+
+    async def flush() -> None:
+        current_context().fail(disk)
+        raise worker
+
+    with pytest.raises(OSError, match="disk") as caught:
+        async with open_system(DynamicSupervisor()) as pool:
+            await pool.run(flush)
+    assert caught.value is disk
+    assert contexts(disk) == [disk, worker]
+
+
+@story
 async def test_what_is_raised_from_the_failure_that_was_told_before_leads_to_it() -> None:
     disk = OSError("disk")
 
