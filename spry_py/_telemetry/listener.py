@@ -373,9 +373,11 @@ class Teller:
     ) -> None:
         """Children of ``system`` or below it that do not end, each with its path and its stack."""
         wait = self.spans.wait_of(run) if self.spans is not None and run is not None else None
+        # what a root stands on is part of no incident
+        number = self.numbers.of_system(system) if self.subscribers and system.path else None
         for path, stack in stuck:
             if self.subscribers:
-                self._publish(ChildStuck, path, self.numbers.of_system(system), stack)
+                self._publish(ChildStuck, path, number, stack)
             if self.spans is not None:
                 late = f"{path!r} does not end although it was aborted"
                 self.guard(self.spans.child_late, system, late)

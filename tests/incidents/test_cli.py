@@ -120,11 +120,12 @@ def test_a_directory(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     assert incidents(capsys, str(tmp_path)) == (2, "", said)
 
 
-def test_nothing_to_read_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as leaving:
-        main(["incidents"])
-    assert leaving.value.code == 2
-    assert "required: FILE|URL" in capsys.readouterr().err
+def test_without_a_source_a_running_program_is_asked(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    said = "spry-py: no observer is running: start one by spry-py run --observe ...\n"
+    assert incidents(capsys) == (2, "", said)
 
 
 # From a server
