@@ -98,6 +98,8 @@ class Failure:
     was_ending: bool = False
     """Whether its supervisor was being stopped before anything else was done about it."""
     is_told: bool = True
+    is_reload: bool = False
+    """Whether no child had ended: a reload by call had failed, after it had changed something."""
 
     @property
     def is_refused(self) -> bool:
@@ -175,11 +177,22 @@ def _chain(index: SpanIndex, trace: str) -> Iterator[Failure]:
         failure = _failure(index, span)
         below = failure.system if failure.gave_up else ""
         yield failure
-    tried = [span for span in spans if span.name == "spry.try_restart" and index.is_loose(span)]
+    tried = [span for span in spans if span.name == "spry.try_restart" and _is_first(index, span)]
     loose = [span for span in spans if is_step(span) and index.is_loose(span)]
     is_alone = all(span.name != "spry.term" for span in spans)
     if tried or (is_alone and any("restart_of" in span.links for span in loose)):
         yield _untold(index, tried, loose, below)
+
+
+def _is_first(index: SpanIndex, tried: Span) -> bool:
+    """Whether it stands for what it was about: below a span that is not there, or of a reload.
+
+    No end of a child has begun a reload. A supervisor that gives up after one has a ``spry.term``
+    of its own, but for a root.
+    """
+    if tried.parent is not None:
+        return index.is_loose(tried)
+    return not _is_refusal(tried) or "/" not in tried.system
 
 
 def _failure(index: SpanIndex, term: Span) -> Failure:
@@ -253,6 +266,7 @@ def _untold(index: SpanIndex, tried: list[Span], loose: list[Span], below: str) 
         stops=_steps(index, teardowns) if gave_up else (),
         start=None,
         is_told=False,
+        is_reload=not below and any(span.parent is None for span in tried),
     )
 
 

@@ -148,6 +148,8 @@ def _reasons(failures: Iterable[Failure]) -> str:
 
 
 def _untold(failure: Failure) -> str:
+    if failure.is_reload:
+        return f"A reload of {printable(failure.system)} failed when it had begun to change it."
     who = printable(failure.path) or f"A child of {printable(failure.system)}"
     return f"{who} failed; its own span, which is written when all is over, is missing."
 
@@ -192,7 +194,7 @@ def _deeds(story: Story) -> Iterator[_Deed]:
     is_alone = len({incident.leaf.path for incident in story.incidents}) == 1
     for incident in story.incidents:
         for failure in incident.failures:
-            is_it = is_alone and failure is incident.leaf
+            is_it = is_alone and failure is incident.leaf and not failure.is_reload
             who = "it" if is_it else printable(failure.path) or "a child"
             for attempt in failure.attempts:
                 yield from _attempted(who, failure, attempt)

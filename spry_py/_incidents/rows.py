@@ -176,6 +176,9 @@ def _incident_rows(
 
 
 def _failure_row(story: Story, failure: Failure, last: dict[str, Raised | None]) -> Row:
+    if failure.is_reload:
+        text = f"a reload of {key_of(failure.system)} failed before this"
+        return _row(failure.began, failure.began, failure.system, "failed", text)
     if not failure.is_told:
         path = failure.path or failure.system
         who = key_of(path) if failure.path else f"a child of {key_of(path)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Container
+from contextlib import suppress
 
 import trio
 
@@ -10,9 +11,11 @@ from incident_files import lasts, life_of, sheet, steady, told, traced
 from spry_py import (
     Child,
     NeverRestart,
+    NonChildFailure,
     RateLimited,
     Scope,
     SystemSupervisor,
+    TooManyRestarts,
     Unrecoverable,
     open_system,
 )
@@ -404,4 +407,68 @@ def test_one_below_that_fails_again_and_again_is_a_failed_start_there() -> None:
   ValueError: boom
 
 1 incident in 26 spans: 1 ended the tree
+""")
+
+
+# A reload
+
+
+def reloaded(system: Callable[[Scope], Awaitable[None]], breaker: RateLimited) -> str:
+    async def story() -> None:
+        tree = SystemSupervisor(system, name="shop", breaker=breaker)
+        with suppress(TooManyRestarts):
+            async with open_system(tree) as handle:
+                with suppress(NonChildFailure):
+                    await handle.replay()
+                await trio.sleep(5)
+
+    return told(traced(story))
+
+
+def changing(good: Container[int]) -> Callable[[Scope], Awaitable[None]]:
+    """A system function that fails, but for some of its runs, when it has changed something."""
+    runs = 0
+
+    async def system(scope: Scope) -> None:
+        nonlocal runs
+        runs += 1
+        await scope.start(Child("db", idle))
+        if runs not in good:
+            await scope.start(Child("new", idle))
+            raise LookupError("no config")
+
+    return system
+
+
+def test_a_reload_that_is_the_end_of_a_tree() -> None:
+    assert reloaded(changing(good=(1,)), RateLimited(0, 60.0)) == sheet("""
+━━ 1 ━━ shop ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━ 2026-03-01 12:00:00 UTC ━━
+
+  A reload of shop failed when it had begun to change it. The breaker of shop
+  refused to run its system function again: shop gave up. That was the end of
+  the whole tree.
+
+  seconds    shop                                           0 s     under 0.1 ms
+    0.000  ✗ a reload of shop failed before this            ✗
+    0.000  ▲ shop gives up: its system function keeps fai…  ▲
+    0.000  ■ the whole tree ended                           ■
+
+1 incident in 9 spans: 1 ended the tree
+""")
+
+
+def test_a_reload_that_fails_once() -> None:
+    assert reloaded(changing(good=(1, 3)), RateLimited(1, 60.0)) == sheet("""
+━━ 1 ━━ shop ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━ 2026-03-01 12:00:00 UTC ━━
+
+  A reload of shop failed when it had begun to change it. shop started db
+  again (one_for_all). Healthy again at once.
+
+  seconds    shop                                           0 s     under 0.1 ms
+    0.000  ✗ a reload of shop failed before this            ✗
+    0.000  ↻ one_for_all: shop restarts all                 ─
+    0.000    ▸ db#2 started                                 █
+    0.000  ✓ healthy again                                  ✓
+
+1 incident in 12 spans: 1 healthy again
 """)
