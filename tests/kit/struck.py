@@ -61,8 +61,9 @@ class Striker:
             place = frame.f_code, frame.f_lasti
             is_new = place not in self.known
             self.known.add(place)
-            # once: a frame of this run that is thrown away in a later one still calls this
-            if is_new and self._strikes and not self.struck:
+            # Once: a frame of this run that is thrown away in a later one still calls this. Nor in
+            # the task of a child, for which a caller's task may have made the first step.
+            if is_new and self._strikes and not self.struck and self._is_callers(frame):
                 self.struck = f"{frame.f_code.co_qualname}, line {frame.f_lineno}"
                 sys.settrace(None)
                 signal.raise_signal(signal.SIGINT)
