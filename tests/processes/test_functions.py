@@ -358,6 +358,7 @@ def test_a_function_notices_by_itself_that_its_parent_has_died() -> None:
                 "path": sys.path,
                 "argv": [],
                 "carrier": {},
+                "channel": None,
             }
             message = pickle.dumps(order)
             ours.sendall(len(message).to_bytes(8, "big") + message)
