@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -39,12 +37,10 @@ def send_lock(channel: Channel) -> None:
         channel.send(str(error))
 
 
-def receive_some_and_die(some: int, *, channel: Channel) -> None:
+def echo_some(some: int, *, channel: Channel) -> None:
     for _ in range(some):
         channel.send(channel.receive())
-    # all has left then
-    channel.close()
-    os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(FOREVER)
 
 
 def ignore(channel: Channel) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -119,11 +120,13 @@ async def test_what_came_before_the_end_is_received_after_it() -> None:
 @story_with_threads
 async def test_what_a_dead_process_has_not_received_is_logged_by_number() -> None:
     with kept() as book:
-        async with opened(talkers.receive_some_and_die, 2) as tree:
+        async with opened(talkers.echo_some, 2) as tree:
             it = process_of(tree)
             for message in "abcde":
                 await it.send(message)
-            assert [message async for message in it] == ["a", "b"]
+            assert [await it.receive() for _ in range(2)] == ["a", "b"]
+            os.kill(it.pid, signal.SIGKILL)
+            assert [message async for message in it] == []
             reason = await ended(tree)
             assert isinstance(reason.exception, ProcessFailed)
             assert it.unreceived == range(3, 6)
