@@ -11,13 +11,11 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
-import trio
-
 from spry_py.processes import call as _processes_call
 
 from .call import HEAD, IMPORTING, MAIN
 from .failed import RemoteFailure
-from .post import Post
+from .post import Post, write_all
 from .run import Run, named
 
 NAME: Final = _processes_call.__name__
@@ -79,7 +77,7 @@ class Order:
         message = self._message(run.carrier, channel)
         theirs, ours = inherited(run, Messages(partial(self._heard, run)).feed)
         run.argv.append(str(theirs))
-        run.tasks.append(partial(send, ours, message))
+        run.tasks.append(partial(write_all, ours, message))
 
     def _message(self, carrier: dict[str, str], channel: int | None) -> bytes:
         work = pickle.dumps((self._fn, self._args))
@@ -139,19 +137,6 @@ def failure_of(value: bytes) -> Exception:
     with suppress(Exception):  # it may refuse attributes
         exception.add_note(f"in the process:\n{text.rstrip()}")
     return exception
-
-
-async def send(fd: int, message: bytes) -> None:
-    """Write all of it; if the other side has closed the pipe, nothing is missed."""
-    left = memoryview(message)
-    while left:
-        await trio.lowlevel.wait_writable(fd)
-        try:
-            left = left[os.write(fd, left) :]
-        except BlockingIOError:
-            continue
-        except (BrokenPipeError, ConnectionResetError):
-            return
 
 
 def main_program() -> tuple[str, str] | None:

@@ -97,13 +97,20 @@ class Post:
         while True:
             while not self._leaving:
                 await self._writer.park()
-            left = memoryview(self._leaving[0])
-            while left:
-                await trio.lowlevel.wait_writable(fd)
-                try:
-                    left = left[os.write(fd, left) :]
-                except BlockingIOError:
-                    continue
-                except (BrokenPipeError, ConnectionResetError):
-                    return
+            if not await write_all(fd, self._leaving[0]):
+                return
             self._leaving.popleft()
+
+
+async def write_all(fd: int, data: bytes) -> bool:
+    """Write all of it, but for a part if cancelled; `False` if the other side has closed it."""
+    left = memoryview(data)
+    while left:
+        await trio.lowlevel.wait_writable(fd)
+        try:
+            left = left[os.write(fd, left) :]
+        except BlockingIOError:
+            continue
+        except (BrokenPipeError, ConnectionResetError):
+            return False
+    return True
