@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+from spry_py._handles.history import sentence_of
 from spry_py._kernel.facts import (
     ChildAborted,
     ChildDiscarded,
@@ -130,20 +131,15 @@ def _terminated(event: Any) -> str:
     return end_of(event.report)
 
 
-def _scheduled(event: Any) -> str:
-    when = f"in {event.delay:g} s" if event.delay else "now"
-    return f"will be restarted {when} (attempt {event.attempt})"
-
-
 _SENTENCES: Final[dict[type[Event], Callable[[Any], str]]] = {
     ChildStarted: _started,
     ChildStartFailed: _start_failed,
     ChildTerminated: _terminated,
-    RestartScheduled: _scheduled,
-    RestartRefused: lambda event: "may not be restarted any more",
+    RestartScheduled: sentence_of,
+    RestartRefused: sentence_of,
     ChildSlow: _slow,
-    ChildStuck: lambda event: f"does not end although it was aborted; it sits at\n{event.stack}",
-    ChildDiscarded: lambda event: "is not recoverable: going on without it",
+    ChildStuck: lambda event: f"{sentence_of(event)}\n{event.stack}",
+    ChildDiscarded: sentence_of,
     SystemStarted: lambda event: "started",
     SystemStopped: lambda event: "stopped",
     Escalated: lambda event: f"gives up: {event.error}",
