@@ -92,8 +92,6 @@ class Ground:
     path = ""
     is_stopping = False
     ends_when_empty = False
-    # those of a tree begin at its root
-    incident = None
 
     def __init__(self, tree: Tree, host: Incarnation | None) -> None:
         self.tree = tree
