@@ -1,4 +1,4 @@
-"""docs/testing.md: its tests are run by pytest, in one project, and pass."""
+"""docs/how-to/pytest.md: its tests are run by pytest, in one project, and pass."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from programs import finished
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "testing.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "pytest.md"
 FENCE = re.compile(r"^```py\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 QUICK = ("-p", "no:cacheprovider", "-p", "no:trio", "-p", "no:anyio", "-p", "no:hypothesispytest")
 
