@@ -28,6 +28,11 @@ class Bridge:
         self._token = token
         self._loop = asyncio.get_running_loop()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the loop is still there."""
+        return not self._loop.is_closed()
+
     def to_trio(self, function: Callable[..., object], *args: Any) -> None:
         """Call it in trio's thread; at once if this is that. Raises `trio.RunFinishedError`."""
         if is_here(self._token):
@@ -55,6 +60,14 @@ class Bridge:
         else:
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(function, *args)
+
+    def soon(self, function: Callable[[], object]) -> bool:
+        """Let the loop call it, after the present step of trio's; false if the loop is closed."""
+        try:
+            self._loop.call_soon_threadsafe(function)
+        except RuntimeError:
+            return False
+        return True
 
 
 class Call(Generic[T]):

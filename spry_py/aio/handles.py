@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, suppress
+from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, TypeVarTuple
 
@@ -27,11 +28,12 @@ from spry_py import (
     TerminationReport,
 )
 from spry_py.events import Event
-from spry_py.lowlevel import Block, check_async_function, check_type, token_of
+from spry_py.lowlevel import Block, check_async_function, token_of
 
-from .call import Call, in_trio
+from .call import Bridge, Call, in_trio
 from .held import Held
 from .place import ask
+from .source import read
 from .tasks import TaskStart, task
 from .waiting import raise_instead
 
@@ -325,7 +327,7 @@ class SystemHandle(Handle):
     def map(
         self,
         fn: Callable[[T], Awaitable[object]],
-        items: Iterable[T],
+        items: Iterable[T] | AsyncIterable[T],
         *,
         limit: int | None = None,
         ordered: bool = True,
@@ -333,16 +335,18 @@ class SystemHandle(Handle):
     ) -> AbstractAsyncContextManager[AsyncIterator[Reason]]:
         """Run ``fn(item)``, of asyncio, as a task for each item, and iterate over how they ended.
 
-        As `spry_py.SystemHandle.map`, but for items that have to be awaited.
+        As `spry_py.SystemHandle.map`; an async iterable is one of asyncio, and is read there.
         """
         check_async_function("map", "fn", fn)
-        check_type("map", "items", items, Iterable, "an iterable")
+        token = token_of(self._theirs)
+        if isinstance(items, AsyncIterable):
+            items = read(items, Bridge(token), copy_context())
 
         async def one(item: T) -> object:
             return await TaskStart(fn, (item,))()
 
         begin = partial(self._theirs.map, limit=limit, ordered=ordered, timeout=timeout)
-        return _Results(token_of(self._theirs), self._ask(begin, one, items))
+        return _Results(token, self._ask(begin, one, items))
 
     async def stop(self) -> None:
         """Stop the present incarnation in reverse start order, and wait until it has ended.

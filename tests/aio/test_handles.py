@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
+from contextvars import copy_context
 from typing import Any
 
 import pytest
@@ -29,6 +31,8 @@ from spry_py import (
     current_context,
 )
 from spry_py.aio import ChildHandle, SystemHandle, open_system, settled, started, task
+from spry_py.aio.call import Bridge
+from spry_py.aio.source import read
 from spry_py.events import ChildStarted, Event
 from stories import Boom
 from ways import both_ways
@@ -266,13 +270,9 @@ async def test_a_bad_capacity_is_refused_at_the_call() -> None:
         with pytest.raises(ValueError, match="capacity"):
             handle.events(0)
         with pytest.raises(TypeError, match="items must be an iterable"):
-            handle.map(double, numbers())  # type: ignore[arg-type]
+            handle.map(double, 3)  # type: ignore[arg-type]
         with pytest.raises(TypeError, match="fn must be an async function"):
             handle.map(None, [])  # type: ignore[arg-type]
-
-
-async def numbers() -> AsyncIterator[int]:
-    yield 1  # pragma: no cover
 
 
 async def double(number: int) -> int:
@@ -298,6 +298,161 @@ async def test_tasks_run_below_a_handle() -> None:
         async with handle.map(fails, [1]) as results:
             assert [result async for result in results] == [Failed(error)]
         assert handle.count_children().specs == 0
+
+
+class Counted:
+    """Numbers that have to be awaited, and what has become of their generator."""
+
+    def __init__(self, until: int, error: Exception | None = None) -> None:
+        self.words: list[object] = []
+        self._until = until
+        self._error = error
+
+    async def numbers(self) -> AsyncIterator[int]:
+        try:
+            for number in range(self._until):
+                await asyncio.sleep(0)
+                self.words.append(number)
+                yield number
+            if self._error is not None:
+                raise self._error
+            await for_ever()
+        finally:
+            await asyncio.sleep(0)
+            self.words.append(type(sys.exception()).__name__)
+
+
+class Few:
+    """An async iterable that is no generator."""
+
+    def __init__(self, until: int) -> None:
+        self._left = until
+
+    def __aiter__(self) -> Few:
+        assert asyncio.current_task() is not None
+        return self
+
+    async def __anext__(self) -> int:
+        await asyncio.sleep(0)
+        if not self._left:
+            raise StopAsyncIteration
+        self._left -= 1
+        return self._left
+
+
+@both_ways
+async def test_items_may_have_to_be_awaited() -> None:
+    told: list[Any] = []
+
+    async def boss(pool: spry_py.SystemHandle) -> None:
+        async with SystemHandle(pool).map(double, Few(3), limit=1) as results:
+            told.extend([result async for result in results])
+        started()
+        await settled()
+
+    async def system(scope: Scope) -> None:
+        pool = await scope.start(Child("pool", DynamicSupervisor()))
+        await scope.start(Child("boss", task(boss, pool)))
+
+    async with spry_py.open_system(system):
+        assert told == [Normal(4), Normal(2), Normal(0)]
+
+
+@in_asyncio
+async def test_items_are_closed_when_no_more_are_wanted() -> None:
+    items = Counted(5)
+    async with open_system([]) as handle:
+        async with handle.map(double, items.numbers(), limit=1) as results:
+            assert await anext(results) == Normal(0)
+            assert await anext(results) == Normal(2)
+        assert items.words[:2] == [0, 1]
+        assert items.words[-1] in {"GeneratorExit", "CancelledError"}
+
+
+@in_asyncio
+async def test_what_the_items_raise_comes_out_of_the_iteration() -> None:
+    items = Counted(2, error := Boom("no more"))
+    async with open_system([]) as handle:
+        with pytest.raises(Boom) as caught:
+            async with handle.map(double, items.numbers(), limit=4) as results:
+                async for _ in results:
+                    pass
+        assert caught.value is error
+        assert items.words == [0, 1, "Boom"]
+
+
+@in_asyncio
+async def test_a_wait_for_items_ends_with_its_caller() -> None:
+    items = Counted(0)
+
+    async def consume(handle: SystemHandle) -> None:
+        async with handle.map(double, items.numbers()) as results:
+            await anext(results)
+
+    async with open_system([]) as handle:
+        consuming = asyncio.create_task(consume(handle))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        consuming.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await consuming
+        assert items.words == ["CancelledError"]
+
+
+@in_asyncio
+async def test_items_that_swallow_a_cancellation_are_cancelled_again() -> None:
+    asked: list[float] = []
+
+    async def deaf() -> AsyncIterator[int]:
+        while len(asked) < 2:
+            try:
+                await for_ever()
+            except asyncio.CancelledError:
+                asked.append(asyncio.get_running_loop().time())
+        yield 1
+
+    async with open_system([]) as handle:
+        async with handle.map(double, deaf()):
+            for _ in range(20):
+                await asyncio.sleep(0)
+        assert len(asked) == 2
+
+
+async def bridge_to(token: trio.lowlevel.TrioToken) -> Bridge:
+    return Bridge(token)
+
+
+@pytest.mark.parametrize("closed", ["before", "while they are awaited"])
+def test_items_of_a_loop_that_is_gone_are_an_error(closed: str) -> None:
+    async def never() -> AsyncIterator[int]:
+        await for_ever()
+        yield 1  # pragma: no cover
+
+    async def main() -> None:
+        loop = asyncio.new_event_loop()
+        bridge = loop.run_until_complete(bridge_to(trio.lowlevel.current_trio_token()))
+        items = read(never(), bridge, copy_context())
+        if closed == "before":
+            loop.close()
+            with pytest.raises(RuntimeError, match=r"the loop of asyncio .* is closed"):
+                await anext(items)
+            return
+        # its turns are taken by hand, as those of another thread would be
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(items.__anext__)
+                for _ in range(5):
+                    await trio.testing.wait_all_tasks_blocked()
+                    loop.run_until_complete(asyncio.sleep(0))
+                for left in asyncio.all_tasks(loop):
+                    left.set_name("left")
+                    kept.append(left)
+                loop.close()
+                scope.cancel()
+        assert scope.cancelled_caught
+
+    kept: list[asyncio.Task[object]] = []
+    trio.run(main)
 
 
 @in_asyncio
