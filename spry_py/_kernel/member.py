@@ -68,6 +68,8 @@ class Member:
         self.phase = Phase.NEW
         self.last_report: TerminationReport | None = None
         self.breaker: Breaker | None = None
+        # of the last incarnation that was one of a supervisor, until one of a worker begins: by
+        # what runs in its task, and by `spawn`
         self.inner: Loop | None = None
         self.watchers: trio.lowlevel.ParkingLot | None = None
         # the restart under way of this child alone
@@ -166,6 +168,8 @@ class Member:
             self.incarnation.value = None  # a traceback may hold on to it
         self.number += 1
         child = self.child
+        if not isinstance(child.start, Supervisor):
+            self.inner = None
         deadline = math.inf
         if child.start_timeout < math.inf:
             deadline = trio.current_time() + child.start_timeout

@@ -14,6 +14,7 @@ from replays import Script, every_strategy, soon
 from spry_py import (
     AlwaysRestart,
     Child,
+    ChildNotFound,
     DynamicSupervisor,
     Scope,
     SystemSupervisor,
@@ -319,3 +320,21 @@ async def test_what_cannot_be_compared_has_changed_unless_it_is_the_very_same(
         await tree.replay()
         assert [info.incarnation for info in tree.which_children()] == [1, 2]
         assert tree.child("work").status == "running"
+
+
+@every_strategy
+@story
+async def test_a_supervisor_that_becomes_a_worker_has_no_children_any_more(
+    strategy: Strategy,
+) -> None:
+    (leaf,) = cast(Record(), "a")
+    script = Script(Child("part", SystemSupervisor([leaf.child()])))
+    async with open_system(script, name="top", strategy=strategy) as tree:
+        assert tree.find("part/a").path == "top/part/a"
+        script.lines = (Child("part", trio.sleep_forever),)
+        await tree.replay()
+        assert [node.path for _, node in tree.snapshot().walk()] == ["top", "top/part"]
+        with pytest.raises(ChildNotFound, match=r"'top/part' has no child 'a'; it has none"):
+            tree.find("part/a")
+        async with tree.follow() as (snapshot, _):
+            assert [node.path for _, node in snapshot.walk()] == ["top", "top/part"]

@@ -378,3 +378,17 @@ def test_the_last_start_belongs_to_the_trace_of_the_leaf() -> None:
     spans = tell(tree)
     first, last = spans.named("spry.term")[0], spans.named("spry.child.start")[-1]
     assert trace_of(first) == trace_of(last)
+
+
+def test_a_worker_in_the_place_of_a_supervisor_has_incidents_of_its_own() -> None:
+    inner = supervisor(Child("leaf", lives(crash())), breaker=NeverRestart())
+    parts = [inner, worker := lives(crash(2.0))]
+
+    async def system(scope: Scope) -> None:
+        await scope.start(Child("part", parts.pop(0) if parts else worker))
+
+    tree = SystemSupervisor(system, name="top", strategy="one_for_all")
+    first, second = tell(tree).trees("spry.term")
+    assert first.attributes["spry.child.path"] == "top/part/leaf"
+    assert first.children[-1].name == "spry.term"
+    assert (second.name, second.attributes["spry.child.path"]) == ("spry.term", "top/part")
