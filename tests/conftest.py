@@ -73,3 +73,17 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     seed = config.getoption("--scheduler-seed")
     order = [] if seed is None else [f"trio's scheduler: seed {seed}"]
     return [f"spry_py: {Path(spry_py.__file__).parent}", *order]
+
+
+# coverage writes what a process has measured when the interpreter ends, and a worker that is not
+# down ten seconds after its last test is killed before: by a thread of it, or on a loaded machine.
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Write down what a worker of pytest-xdist has measured, before it reports that it is done."""
+    if hasattr(session.config, "workerinput") and "coverage" in sys.modules:
+        measured = sys.modules["coverage"].Coverage.current()
+        if measured is not None:
+            measured.stop()
+            measured.save()
