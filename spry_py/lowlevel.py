@@ -9,15 +9,15 @@ worker: one of `Kind`, as in ``my_start.child_kind = "process"``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import trio
 
 from spry_py._handles.child import Handle
 from spry_py._handles.context import (
-    Context,
+    add_stack,
+    carrier,
     context_of,
-    current_context,
     kept_for,
     supervisor_of,
 )
@@ -110,26 +110,6 @@ __all__ = [
     "token_of",
     "tracer_provider",
 ]
-
-
-def add_stack(tell: Callable[[], str], context: Context | None = None) -> Callable[[], None]:
-    """Add where else a child stands to its stack, in reports and in `ChildHandle.stack`.
-
-    For what trio cannot see, such as a thread: ``tell`` returns the lines of a traceback, and is
-    called in trio's thread each time the stack is wanted. What it raises is dropped. Returns a
-    function that takes it back, for what ends before the child does. ``context`` is that of the
-    child, the current one unless given; `RuntimeError` outside a tree.
-    """
-    return (context or current_context()).add_stack(tell)
-
-
-def carrier(context: Context | None = None) -> dict[str, str]:
-    """The trace context of a child's start, to be handed to another process.
-
-    Headers as of W3C: ``traceparent`` and, if there is any, ``baggage``. Empty if nothing is
-    traced. ``context`` as for `add_stack`.
-    """
-    return (context or current_context()).carrier()
 
 
 def clock_of(handle: Handle) -> trio.abc.Clock:

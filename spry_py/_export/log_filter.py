@@ -10,7 +10,7 @@ from typing import Any, Final
 from opentelemetry import trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from spry_py._handles.context import current_context
+from spry_py._handles.context import carrier, current_context
 from spry_py._kernel.context import current_incarnation
 
 # outside a tree, so that a format may name them
@@ -66,7 +66,7 @@ def _of_child(incarnation: object) -> dict[str, object]:
         "spry.child.incarnation": context.incarnation,
     }
     # the span of its start, in whose trace all else is told of it
-    start = trace.get_current_span(_propagator.extract(context.carrier())).get_span_context()
+    start = trace.get_current_span(_propagator.extract(carrier(context))).get_span_context()
     if start.is_valid:
         fields |= _of_span(start)
     _known.set((incarnation, fields))

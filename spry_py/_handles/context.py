@@ -10,10 +10,10 @@ from trio.lowlevel import enable_ki_protection
 
 from spry_py._kernel.context import current_incarnation, incarnation_of
 from spry_py._kernel.guard import guarded
-from spry_py._kernel.here import in_own_run
+from spry_py._kernel.here import in_own_run, refuse_elsewhere
 from spry_py._spec.check import check_exception
 
-from .system import SystemHandle
+from .system import SystemHandle, handle_of
 
 if TYPE_CHECKING:
     from spry_py._kernel.incarnation import Incarnation
@@ -70,14 +70,18 @@ class Context:
         tree any more.
         """
         member = self._living_member("system")
-        if member.kind == "supervisor" or not member.loop.path:
-            return SystemHandle.of(member)
-        return SystemHandle.of(member.loop.own.member)
+        if member.kind != "supervisor" and member.loop.path:
+            above = member.loop.own.member
+            assert above is not None, "a supervisor outlives its children"
+            member = above
+        return handle_of(member, SystemHandle)
 
     @property
     def root(self) -> SystemHandle:
         """The handle of the whole tree; otherwise as `system`."""
-        return SystemHandle.of(self._living_member("root").loop.tree.root)
+        root = self._living_member("root").loop.tree.root
+        assert root is not None
+        return handle_of(root, SystemHandle)
 
     def _living_member(self, name: str) -> Member:
         member = self._incarnation.member
@@ -144,38 +148,6 @@ class Context:
         """
         self._incarnation.call_soon(self._incarnation.beat)
 
-    @in_own_run
-    @enable_ki_protection
-    def add_stack(self, tell: Callable[[], str]) -> Callable[[], None]:
-        """Add where else the child stands to its stack in reports.
-
-        For what trio cannot see, such as a thread: ``tell`` returns the lines of a traceback,
-        and is called in trio's thread each time the child is reported as stuck. What it raises is
-        dropped. Returns a function that takes it back, for what ends before the child does.
-        """
-        incarnation = self._incarnation
-        incarnation.more_stacks += (tell,)
-
-        def take_back() -> None:
-            others = (other for other in incarnation.more_stacks if other is not tell)
-            incarnation.more_stacks = tuple(others)
-
-        return take_back
-
-    def carrier(self) -> dict[str, str]:
-        """The trace context of this incarnation's start, to be handed to another process.
-
-        Headers as of W3C: ``traceparent`` and, if there is any, ``baggage``. Empty if nothing is
-        traced. What a propagator raises changes nothing.
-        """
-        headers: dict[str, str] = {}
-        member = self._incarnation.member
-        if member is not None:
-            member.loop.teller.inject(member, headers)
-        elif self._incarnation.where is not None:
-            guarded(self._incarnation.where[2], headers)
-        return headers
-
     @enable_ki_protection
     def fail(self, exception: Exception) -> None:
         """Cancel the child and make it end `Failed` with ``exception``, whatever it does then.
@@ -225,6 +197,42 @@ def kept_for(context: Context) -> Kept:
     member = context._incarnation.member  # pyright: ignore[reportPrivateUsage] - a friend
     assert member is not None, "an ended child keeps nothing"
     return member.loop.tree.kept.at(context.path)
+
+
+@enable_ki_protection
+def add_stack(tell: Callable[[], str], context: Context | None = None) -> Callable[[], None]:
+    """Add where else a child stands to its stack, in reports and in `ChildHandle.stack`.
+
+    For what trio cannot see, such as a thread: ``tell`` returns the lines of a traceback, and is
+    called in trio's thread each time the stack is wanted. What it raises is dropped. Returns a
+    function that takes it back, for what ends before the child does. ``context`` is that of the
+    child, the current one unless given; `RuntimeError` outside a tree.
+    """
+    context = context or current_context()
+    refuse_elsewhere(context._token, "add_stack", is_async=False)  # pyright: ignore[reportPrivateUsage] - a friend
+    incarnation = context._incarnation  # pyright: ignore[reportPrivateUsage] - a friend
+    incarnation.more_stacks += (tell,)
+
+    def take_back() -> None:
+        others = (other for other in incarnation.more_stacks if other is not tell)
+        incarnation.more_stacks = tuple(others)
+
+    return take_back
+
+
+def carrier(context: Context | None = None) -> dict[str, str]:
+    """The trace context of a child's start, to be handed to another process.
+
+    Headers as of W3C: ``traceparent`` and, if there is any, ``baggage``. Empty if nothing is
+    traced. What a propagator raises changes nothing. ``context`` as for `add_stack`.
+    """
+    incarnation = (context or current_context())._incarnation  # pyright: ignore[reportPrivateUsage] - a friend
+    headers: dict[str, str] = {}
+    if incarnation.member is not None:
+        incarnation.member.loop.teller.inject(incarnation.member, headers)
+    elif incarnation.where is not None:
+        guarded(incarnation.where[2], headers)
+    return headers
 
 
 def cancel_on_settle() -> trio.CancelScope:

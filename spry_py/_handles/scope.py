@@ -8,7 +8,7 @@ from typing import TypeAlias
 from spry_py._kernel import scope
 
 from .context import Context, current_context
-from .system import SystemHandle
+from .system import SystemHandle, handle_of
 
 
 class Scope(scope.Scope):
@@ -28,7 +28,7 @@ class Scope(scope.Scope):
         What changes the tree raises `WouldDeadlock` as long as the supervisor waits for the system
         function. May be read from any thread. Raises `RuntimeError` once that has returned.
         """
-        return SystemHandle.of(self.startup.loop.own.member)
+        return handle_of(self.startup.loop.own.member, SystemHandle)
 
 
 System: TypeAlias = Callable[[Scope], Awaitable[None]]

@@ -9,7 +9,7 @@ from spry_py._telemetry.listener import Teller
 
 from .partition import PartitionHandle
 from .scope import Scope
-from .system import SystemHandle
+from .system import SystemHandle, handle_of
 
 
 class _Told:
@@ -43,7 +43,7 @@ class SystemSupervisor(_Told, system.SystemSupervisor[SystemHandle, Scope]):
     __slots__ = ()
 
     def handle_of(self, member: Any) -> SystemHandle:
-        return SystemHandle.of(member)
+        return handle_of(member, SystemHandle)
 
 
 DynamicHandle: TypeAlias = SystemHandle
@@ -64,7 +64,7 @@ class DynamicSupervisor(_Told, dynamic.DynamicSupervisor[DynamicHandle]):
     __slots__ = ()
 
     def handle_of(self, member: Any) -> DynamicHandle:
-        return DynamicHandle.of(member)
+        return handle_of(member, DynamicHandle)
 
 
 class PartitionSupervisor(_Told, partition.PartitionSupervisor[PartitionHandle]):
@@ -80,4 +80,4 @@ class PartitionSupervisor(_Told, partition.PartitionSupervisor[PartitionHandle])
     __slots__ = ()
 
     def handle_of(self, member: Any) -> PartitionHandle:
-        return PartitionHandle.of(member)
+        return handle_of(member, PartitionHandle)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Self, TypeVar, TypeVarTuple
+from typing import Any, TypeVar, TypeVarTuple
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -38,18 +38,19 @@ from .tasks import Items, Results, map_tasks, run_task
 from .text import render
 
 T = TypeVar("T")
+H = TypeVar("H", bound="SystemHandle")
 Ts = TypeVarTuple("Ts")
+
+
+def handle_of(member: Member, kind: type[H]) -> H:
+    """The handle of the supervisor that runs as ``member``."""
+    return kind(member.loop.tree, _keys_of(member), member)
 
 
 class SystemHandle(Handle):
     """A supervisor seen from outside, by its path; the started value of a supervisor."""
 
     __slots__ = ()
-
-    @classmethod
-    def of(cls, member: Any) -> Self:
-        """The handle of the supervisor that runs as ``member``."""
-        return cls(member.loop.tree, _keys_of(member), member)
 
     # Looking
 

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from itertools import count, cycle
 from pathlib import Path
-from types import FrameType
+from types import FrameType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -33,6 +33,7 @@ from spry_py import (
     current_context,
     open_system,
 )
+from spry_py.lowlevel import add_stack
 from stories import story, story_with_threads
 
 HOUSE = str(Path(spry_py.__file__).parent)
@@ -252,7 +253,7 @@ CHANGES: list[tuple[str, str, tuple[Any, ...]]] = [
     ("partition", "replay", ()),
     ("context", "settled", ()),
     ("context", "cancel_on_settle", ()),
-    ("context", "add_stack", (str,)),
+    ("lowlevel", "add_stack", (str,)),
     ("scope", "start", (EXTRA,)),
     ("scope", "start_together", (EXTRA, EXTRA)),
 ]
@@ -363,6 +364,9 @@ async def test_what_changes_something_is_refused_elsewhere_and_changes_nothing(
         before = tree.snapshot()
         if which != "scope":
             targets = {**handles(tree), "context": contexts[0]}
+            targets["lowlevel"] = SimpleNamespace(
+                add_stack=lambda tell: add_stack(tell, contexts[0])
+            )
             await attempt(targets[which])
         await trio.testing.wait_all_tasks_blocked()
         assert tree.snapshot() == before

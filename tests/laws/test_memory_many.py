@@ -38,6 +38,7 @@ from spry_py import (
     open_system,
 )
 from spry_py._spec.options import OnConflict
+from spry_py.lowlevel import add_stack
 from stories import Boom, Strategy, story
 
 MANY = 10_000
@@ -571,7 +572,7 @@ async def scopes() -> None:
 
 
 async def stacks() -> None:
-    current_context().add_stack(lambda: "elsewhere")()
+    add_stack(lambda: "elsewhere")()
 
 
 lives("trees_in_a_child", inner_tree, each=2)

@@ -18,10 +18,11 @@ import odd
 from logged import kept
 from metered import meters
 from spans import play
-from spry_py import Child, current_context, open_system
+from spry_py import Child, open_system
 from spry_py._kernel.guard import MOST_REPORTED, Guard
 from spry_py._kernel.life import _until_first_checkpoint
 from spry_py._telemetry.logs import write
+from spry_py.lowlevel import add_stack, carrier
 from spry_py.pipes import Pipe, Worker, pipeline
 from stories import Boom, story, warnings_of
 from trapped import unraisable
@@ -184,7 +185,7 @@ def test_a_propagator_has_no_say_in_what_a_child_does(monkeypatch: pytest.Monkey
     seen: list[Any] = []
 
     async def look() -> None:
-        seen.append(current_context().carrier())
+        seen.append(carrier())
 
     async def main() -> None:
         children = [Child("a", look, restart="temporary")]
@@ -203,10 +204,9 @@ async def test_what_says_where_a_child_stands_may_fail() -> None:
         raise Boom
 
     async def clings() -> None:
-        context = current_context()
-        context.add_stack(broken)
-        context.add_stack(lambda: 3)  # type: ignore[arg-type,return-value]
-        context.add_stack(lambda: "  in another place\n")
+        add_stack(broken)
+        add_stack(lambda: 3)  # type: ignore[arg-type,return-value]
+        add_stack(lambda: "  in another place\n")
         try:
             await trio.sleep_forever()
         finally:

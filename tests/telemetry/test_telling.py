@@ -35,6 +35,7 @@ from spry_py import (
 )
 from spry_py._handles import supervisors
 from spry_py._telemetry.listener import Teller
+from spry_py.lowlevel import add_stack
 from stories import Boom, Facts, Record, Strategy
 from trapped import Trap, trapped, unraisable
 
@@ -95,7 +96,7 @@ async def leave_out() -> None:
 
 async def swallow() -> None:
     """Stuck: it does not end for three seconds after it was cancelled."""
-    current_context().add_stack(lambda: "  in a place of its own\n")
+    add_stack(lambda: "  in a place of its own\n")
     try:
         await trio.sleep_forever()
     finally:
