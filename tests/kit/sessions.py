@@ -1,0 +1,161 @@
+"""Sessions at a shell, as pages show them: run, in real time, and compared line by line.
+
+A block ``shell-session`` is a list of commands, each with the lines that come until the next one.
+``command &`` goes on behind the others, and ``kill %1`` signals the first such one. Lines of
+several programs may come in any order between each other, those of one in theirs. Times, and free
+ports instead of those that a page names, are no difference.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from programs import SECONDS, environment
+from servers import free_port
+
+BLOCK = re.compile(r"^```shell-session\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+TIME = re.compile(r" *\b\d+(\.\d+)? (ms|s)\b")
+PORT = re.compile(r"\b80[0-9]\d\b")
+KILL = re.compile(r"kill (?:-(?P<signal>\w+) )?%(?P<job>\d+)")
+
+
+class Step(NamedTuple):
+    command: str
+    lines: list[str]
+
+
+def steps_of(text: str) -> Iterator[Step]:
+    for block in BLOCK.findall(text):
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, *lines = part.removesuffix("\n").split("\n")
+            yield Step(command, lines)
+
+
+class Job:
+    """One program of a session."""
+
+    def __init__(self, command: str, place: Path, variables: dict[str, str]) -> None:
+        self.process = subprocess.Popen(
+            ["bash", "-c", command.removesuffix("&")],
+            cwd=place,
+            env=environment() | variables,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        # only the thread appends
+        self.lines: list[str] = []
+        self.taken = 0
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip("\n"))
+
+    @property
+    def has_ended(self) -> bool:
+        return not self._reader.is_alive()
+
+    def take(self, line: str) -> bool:
+        is_it = self.taken < len(self.lines) and plain(self.lines[self.taken]) == plain(line)
+        self.taken += is_it
+        return is_it
+
+    def end(self) -> None:
+        """Wait for its end, which must be a good one, with nothing that the page does not show."""
+        status = self.process.wait(SECONDS)
+        self._reader.join(SECONDS)
+        assert (status, self.lines[self.taken :]) == (0, [])
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(SECONDS)
+        self._reader.join(SECONDS)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+class Session:
+    """The shell of one page."""
+
+    def __init__(self, place: Path, variables: dict[str, str]) -> None:
+        self._place = place
+        self._variables = variables
+        # all that were begun, and those that go on behind the others
+        self._all: list[Job] = []
+        self.jobs: list[Job] = []
+
+    def play(self, step: Step) -> None:
+        if kill := KILL.fullmatch(step.command):
+            number = signal.Signals[f"SIG{kill['signal'] or 'TERM'}"]
+            self.jobs[int(kill["job"]) - 1].process.send_signal(number)
+            self._expect(step, self.jobs)
+            return
+        job = Job(step.command, self._place, self._variables)
+        self._all.append(job)
+        if step.command.endswith("&"):
+            self.jobs.append(job)
+            self._expect(step, self.jobs)
+        else:
+            self._expect(step, [job, *self.jobs])
+            job.end()
+
+    def _expect(self, step: Step, jobs: list[Job]) -> None:
+        for line in step.lines:
+            deadline = time.monotonic() + SECONDS
+            while True:
+                # looked at first: what ends afterwards may have written until then
+                is_over = all(job.has_ended for job in jobs)
+                if any(job.take(line) for job in jobs):
+                    break
+                rest = [job.lines[job.taken :] for job in jobs]
+                assert not is_over, (step.command, line, rest)
+                assert time.monotonic() < deadline, (step.command, line, rest)
+                time.sleep(0.005)
+
+    def close(self) -> None:
+        for job in self._all:
+            job.kill()
+
+
+def plain(line: str) -> str:
+    return TIME.sub("", line)
+
+
+def tools_in(place: Path) -> str:
+    """A PATH on which ``spry-py`` and ``python3`` are those under test."""
+    tools = place / "bin"
+    tools.mkdir()
+    for name, arguments in (("spry-py", "-m spry_py "), ("python3", "")):
+        (tools / name).write_text(f'#!/bin/sh\nexec {sys.executable} {arguments}"$@"\n')
+        (tools / name).chmod(0o755)
+    return f"{tools}{os.pathsep}{os.environ['PATH']}"
+
+
+def play(text: str, place: Path, root: Path) -> None:
+    """Run all sessions of a page in one directory, with the examples of the repository at hand."""
+    (place / "examples").symlink_to(root / "examples")
+    ports = {port: str(free_port()) for port in sorted(set(PORT.findall(text)))}
+    text = PORT.sub(lambda found: ports[found[0]], text)
+    session = Session(place, {"PATH": tools_in(place), "PORT": ports.get("8080", "0")})
+    try:
+        for step in steps_of(text):
+            session.play(step)
+        for job in session.jobs:
+            job.end()
+    finally:
+        session.close()
