@@ -26,6 +26,7 @@ PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("**/*.md
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
+TOCTREE = re.compile(r"^```\{toctree\}\n(?::[^\n]*\n)*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 # One process imports what all need, and forks for each: nothing is left of the one before. On
 # virtual time, spans too; the clock that the command line reads stays the real one.
@@ -89,10 +90,16 @@ def test_links_lead_to_something(page: Path) -> None:
     assert [link for link in links if is_broken(page, link)] == []
 
 
+def listed_in(page: Path) -> Iterator[Path]:
+    """Where the lists of the site lead, those that take all pages of a directory among them."""
+    for entries in TOCTREE.findall(text_of(page)):
+        for entry in entries.split():
+            yield from page.parent.glob(f"{entry}.md")
+
+
 def links_of(page: Path) -> set[Path]:
-    return {
-        (page.parent / link.partition("#")[0]).resolve() for link in LINK.findall(text_of(page))
-    }
+    links = {(page.parent / link.partition("#")[0]) for link in LINK.findall(text_of(page))}
+    return {link.resolve() for link in (*links, *listed_in(page))}
 
 
 def test_readme_leads_to_each_page() -> None:

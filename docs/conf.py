@@ -1,0 +1,48 @@
+"""How Sphinx makes the site out of docs/: `sphinx-build -W --keep-going -n docs build/site`."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version as version_of
+from pathlib import Path
+
+DOCS = Path(__file__).resolve().parent
+# The programs that the pages are made with: beside this file, and the examples.
+sys.path[:0] = [str(DOCS / "_ext"), str(DOCS.parent)]
+
+project = "spry_py"
+author = "spry_py contributors"
+copyright = "spry_py contributors"  # noqa: A001
+version = release = version_of("spry-py")
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinxcontrib.mermaid",
+    "site_links",
+    "site_names",
+]
+source_suffix = {".md": "markdown"}
+# Built from inside docs/ as well: what is made is no source.
+exclude_patterns = ["_build", "**/.*"]
+nitpicky = True
+
+myst_enable_extensions = ["colon_fence", "deflist"]
+# Headings can be linked to down to this level, named as on a code host.
+myst_heading_anchors = 4
+myst_fence_as_directive = ["mermaid"]
+
+html_theme = "furo"
+html_title = f"spry_py {version}"
+html_show_sourcelink = False
+
+# A single backtick in a docstring: a link if it names something of ours, else plain code.
+default_role = "named"
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+python_maximum_signature_line_length = 88
+python_use_unqualified_type_names = True
+# Types of other projects are plain: to link to them would need their inventories, from the net.
+nitpick_ignore_regex = [(r"py:.*", r"spry_py\._.*|(?!spry_py\.).*")]
