@@ -13,7 +13,9 @@ loop decides when the tick is over, and knows of both.
 An end that was asked for leaves nothing to decide. The task that has ended does what follows: it
 returns to the callers that wait for it (`Calls.on_ended`), asks the next one to end where several
 are stopped one after the other (`Shutdowns.advance`), and lets in the next that waits for a place
-(`DynamicLoop.on_ended`). To wake the loop for each of these would cost as much as the thing itself.
+(`DynamicLoop.on_ended`). Where a list says what comes next, the child that is started begins the
+next one in the same way (`Startup.begin_next`). To wake the loop for each of these would cost as
+much as the thing itself.
 """
 
 from __future__ import annotations
@@ -410,14 +412,20 @@ class Loop(Mailbox):
             self.teller.child_started(member, incarnation)
         if self.calls.starts:
             self.calls.on_started(member)
+        was_awaited = False
         if incarnation.then and incarnation.burden == "none":
             incarnation.then = Then.DECIDE
-            if not self.is_idle:
-                self.ring()
+            was_awaited = not self.is_idle
         if member.incident is not None:
             if self.heard_by:
                 self.teller.incident_closed(member.incident, "cured")
             member.incident = None
+        if was_awaited and not self.begin_next(member):
+            self.ring()
+
+    def begin_next(self, member: Member) -> bool:
+        """Begin what was only waiting for this child to be started, if there is such a thing."""
+        return False
 
     def on_ended(self, member: Member, incarnation: Incarnation, report: TerminationReport) -> bool:
         """A child has ended; returns whether its ``on_termination`` is to run first."""
@@ -487,10 +495,10 @@ class Loop(Mailbox):
         """Begin the next incarnation of a child, without waiting for it."""
         call = self.calls.starts.get(member)
         if call is None:
-            self._spawn(member)
+            self.spawn(member)
         else:
             with self.on_behalf_of(call):
-                self._spawn(member).follow(Then.AWAITED)
+                self.spawn(member).follow(Then.AWAITED)
 
     def begin_again(self, member: Member) -> None:
         """Begin another try of a first start, in the place that was kept for it."""
@@ -513,7 +521,7 @@ class Loop(Mailbox):
         self.waits[member] = self.tree.alarm.at(trio.current_time() + pause, begin)
         return True
 
-    def _spawn(self, member: Member) -> Incarnation:
+    def spawn(self, member: Member) -> Incarnation:
         """Children are born in the context of their supervisor, in whatever task that comes."""
         task = self.own.task
         if task is None or self._is_in_turn or task is trio.lowlevel.current_task():

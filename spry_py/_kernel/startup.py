@@ -6,6 +6,7 @@ is returned.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
@@ -53,7 +54,9 @@ class Startup:
         "_inserted",
         "_loop",
         "_problems",
+        "_rest",
         "_scope",
+        "_turn",
         "declared",
         "failed",
     )
@@ -69,7 +72,11 @@ class Startup:
         self._cancel_scope = trio.CancelScope()
         # what recoverable or backoff raised when asked about another try
         self._problems: dict[Member, Exception] = {}
-        self._scope = loop.scope_class(self)
+        # what a system function is given; a list needs none
+        self._scope: Scope | None = None
+        # the children of a list that are still to be begun, and the one whose start begins the next
+        self._rest: deque[Child[Any]] = deque()
+        self._turn: Member | None = None
         # in the order of declaration
         self.declared: dict[str, None] = {}
         # new keys among old ones
@@ -84,8 +91,8 @@ class Startup:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether the system function waits for the start of a child."""
-        return self._scope.is_busy
+        """Whether the system waits for the start of a child; a list does nothing else."""
+        return self._scope is None or self._scope.is_busy
 
     async def run(self) -> None:
         """Run the system function to its end.
@@ -99,15 +106,14 @@ class Startup:
         was_cancelled = False
         try:
             with self._cancel_scope:
-                await self._call(self._scope)
-                if not loop.is_leaving:
-                    self._scope.refuse_unawaited()
+                await self._start_declared()
         except BaseException as exception:
             error = failure_of(exception)
             was_cancelled = error is None
         finally:
             loop.tree.slow.end(self)
-            self._scope.close()
+            if self._scope is not None:
+                self._scope.close()
             if self._inserted:
                 loop.members.put_in_order(self.declared, self._inserted)
         if was_cancelled:
@@ -121,9 +127,20 @@ class Startup:
         """A stop has come: cancel whatever the system function waits for."""
         self._cancel_scope.cancel()
 
+    async def _start_declared(self) -> None:
+        loop, system = self._loop, self._loop.system
+        if callable(system):
+            self._scope = scope = loop.scope_class(self)
+            await self._call(system, scope)
+            if not loop.is_leaving:
+                scope.refuse_unawaited()
+        else:
+            self._rest.extend(system)
+            while self._rest:
+                await self.start(self._rest.popleft())
+
     @disable_ki_protection
-    async def _call(self, scope: Scope) -> None:
-        system: Callable[[Scope], Awaitable[object]] = self._loop.system
+    async def _call(self, system: Callable[[Scope], Awaitable[object]], scope: Scope) -> None:
         awaitable = system(scope)
         if awaitable.__class__ is not CoroutineType:  # no call in between: see `_run_child._call`
             check_awaitable(f"the system function of {self._loop.path!r}", system, awaitable)
@@ -152,24 +169,56 @@ class Startup:
 
     async def start(self, child: Child[Any]) -> Any:
         """Start one child and return its value once it is started."""
-        child = self._loop.completed(child)
-        self._refuse_reused(child, self.declared)
+        child = self._acceptable(child)
         member = self._declare(child)
         if member is not None and member.number:
             member = await self._make_ready(member, child)
         if member is None or not member.phase.is_replayed:
             await trio.lowlevel.checkpoint()
             return self._present_value(member)
-        return await self._until_started(member, self._spawn(member, child))
+        return await self._until_started(self._spawn(member, child))
 
-    async def _until_started(self, member: Member, incarnation: Incarnation) -> Any:
-        await self._until_over([member])
-        # the last of its tries
-        incarnation = member.incarnation or incarnation
+    async def _until_started(self, member: Member) -> Any:
+        self._turn = member
+        await self._until_over((member,))
+        # of a list, the one that has come last
+        member, self._turn = self._turn, None
+        incarnation = member.incarnation  # the last of its tries
+        assert incarnation is not None
         if incarnation.started_at is not None:
             self._note_change()
             return incarnation.value
         return self._not_started(member)
+
+    def begin_next(self, member: Member) -> bool:
+        """A child of a list is started: begin the next one, in the task of the one before it.
+
+        To wake the loop for each of them would cost as much as the start itself. What has to be
+        waited for, or would raise, is left to the loop: also that a stop has come.
+        """
+        if member is not self._turn or not self._rest:
+            return False
+        try:
+            child = self._acceptable(self._rest[0])
+        except Exception:
+            return False
+        if not self._can_begin(child.key):
+            return False
+        self._note_change()
+        self._rest.popleft()
+        following = self._declare(child)
+        assert following is not None, "what is left out cannot begin"
+        self._turn = self._spawn(following, child)
+        self._loop.waiting_for = (following,)
+        return True
+
+    def _can_begin(self, key: str) -> bool:
+        """Whether nothing has to be waited for before a child is begun."""
+        members = self._loop.members
+        known = members.get(key)
+        if known is None:
+            return key not in members.gone
+        return known.phase.is_replayed and not self._changes
 
     def _may_try_again(self, member: Member) -> bool:
         """If the first start of a child has failed and may be tried again, see to that."""
@@ -258,17 +307,17 @@ class Startup:
         if self._loop.is_leaving:
             raise Interrupted(f"the restart of {member.path!r} was interrupted by a stop")
         try:
-            await self._until_started(member, self._spawn(member, member.child))
+            await self._until_started(self._spawn(member, member.child))
         except ChildFailure:
             member.move(Phase.RESTARTING)  # it stays known, for the next attempt
             raise
 
     async def start_together(self, declared: Sequence[Child[Any]]) -> tuple[Any, ...]:
         """Start several at the same time; all or none of them."""
-        children = [self._loop.completed(child) for child in declared]
-        keys = set(self.declared)
-        for child in children:
-            self._refuse_reused(child, keys)
+        children: list[Child[Any]] = []
+        keys = set[str]()
+        for child in declared:
+            children.append(self._acceptable(child, keys))
             keys.add(child.key)
         members = [self._declare(child) for child in children]
         try:
@@ -293,12 +342,15 @@ class Startup:
                 self._loop.leave_out(member)
         return tuple(self._present_value(member) for member in members)
 
-    def _refuse_reused(self, child: Child[Any], keys: Collection[str]) -> None:
+    def _acceptable(self, child: Child[Any], beside: Collection[str] = ()) -> Child[Any]:
+        """The child with this supervisor's defaults; raises if it cannot be started now."""
         self._refuse_stopping()
         loop = self._loop
+        child = loop.completed(child)
         loop.check_child(child)
-        if child.key in keys:
+        if child.key in self.declared or child.key in beside:
             raise ReusedKey(child.key, f"{loop.path}/{child.key}")
+        return child
 
     def _refuse_stopping(self) -> None:
         if self._loop.is_leaving:
@@ -334,7 +386,7 @@ class Startup:
         assert member.incarnation is not None, "what has never run is started"
         return member.incarnation.value
 
-    def _spawn(self, member: Member, child: Child[Any]) -> Incarnation:
+    def _spawn(self, member: Member, child: Child[Any]) -> Member:
         self._refuse_stopping()  # the stop may have come while it was made ready
         if member.number:
             member.count_restart()
@@ -345,9 +397,8 @@ class Startup:
             elif member in loop.waits:
                 loop.waits.pop(member).cancel()
         member.child = child
-        incarnation = member.spawn(self._loop.nursery)
-        incarnation.follow(Then.AWAITED)
-        return incarnation
+        self._loop.spawn(member).follow(Then.AWAITED)
+        return member
 
     def _spawn_all(
         self, members: list[Member | None], children: Sequence[Child[Any]]
@@ -368,19 +419,22 @@ class Startup:
                     del self._loop.members.declared[member.key]
                     member.move(Phase.STOPPED)
 
-    async def _until_over(self, members: list[Member]) -> None:
-        """Wait until all of them are started, or one has failed, or a stop has come."""
+    async def _until_over(self, members: Collection[Member]) -> None:
+        """Wait until all of them are started, or one has failed, or a stop has come.
+
+        Those of a list take turns meanwhile: what is waited for then is another one.
+        """
         loop = self._loop
         loop.waiting_for = members
         try:
-            while not loop.is_leaving and self._are_starting(members):
+            while not loop.is_leaving and self._are_starting(loop.waiting_for):
                 await loop.pause()
         except trio.Cancelled:
-            await self._cancelled(members)
+            await self._cancelled(loop.waiting_for)
         if loop.is_leaving:
-            await self._interrupted(members)
+            await self._interrupted(loop.waiting_for)
 
-    def _are_starting(self, members: list[Member]) -> bool:
+    def _are_starting(self, members: Collection[Member]) -> bool:
         """Whether to wait on: some are not started yet, and none has failed for good."""
         waiting = False
         for member in members:
@@ -394,13 +448,13 @@ class Startup:
                 waiting = True
         return waiting
 
-    async def _cancelled(self, members: list[Member]) -> None:
+    async def _cancelled(self, members: Collection[Member]) -> None:
         """By a stop, which is no cancellation; or by the user, who thereby takes the start back."""
         if not self._loop.is_leaving:
             await self._take_back(members)
             await trio.lowlevel.checkpoint()
 
-    async def _interrupted(self, members: list[Member]) -> None:
+    async def _interrupted(self, members: Collection[Member]) -> None:
         """Shut them down: they are the last ones, and so it is their turn.
 
         What the system function holds for them must not be let go of before they have ended.
@@ -408,7 +462,7 @@ class Startup:
         if any(member.phase.is_alive for member in members):
             await self._shut_down(members)
 
-    async def _take_back(self, members: list[Member]) -> None:
+    async def _take_back(self, members: Collection[Member]) -> None:
         """Shut down in reverse what has been started together; the keys are free again."""
         waits = self._loop.waits
         failed = [member for member in members if _has_failed(member) and member not in waits]
@@ -418,13 +472,13 @@ class Startup:
                 self._free(member)
 
     async def _shut_down(
-        self, members: list[Member], after: Callable[[Member], object] | None = None
+        self, members: Collection[Member], after: Callable[[Member], object] | None = None
     ) -> None:
         loop = self._loop
         if loop.heard_by:
             loop.teller.teardown_began(loop, loop.part_of)
         with trio.CancelScope(shield=True):
-            row, after = list(reversed(members)), after or self._shut
+            row, after = list(members)[::-1], after or self._shut
             await loop.shutdowns.each(row, after, self._occasion)
         if loop.heard_by:
             loop.teller.teardown_ended(loop)

@@ -6,8 +6,6 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypedDict, TypeVar, cast
 
-from trio.lowlevel import enable_ki_protection
-
 from spry_py._policy.breaker import RateLimited
 from spry_py._policy.restart import AUTO_SHUTDOWN, STRATEGIES, AutoShutdown, Strategy
 from spry_py._spec.check import check_async_function, check_breaker, check_choice, check_key
@@ -53,7 +51,7 @@ class SystemSupervisor(Rooted[T_co], Generic[T_co, S]):
     # what the system function is given; the public class sets its own
     scope_class: ClassVar[type[Scope]] = Scope
 
-    __slots__ = ("_said", "auto_shutdown", "breaker", "defaults", "name", "strategy", "system")
+    __slots__ = ("auto_shutdown", "breaker", "defaults", "name", "strategy", "system")
 
     def __init__(
         self,
@@ -72,9 +70,7 @@ class SystemSupervisor(Rooted[T_co], Generic[T_co, S]):
         check_choice(owner, "auto_shutdown", auto_shutdown, AUTO_SHUTDOWN)
         check_breaker(owner, breaker)
         self.name: str = name or name_of(system)
-        self.system: System[Any] = _as_function(owner, system, auto_shutdown)
-        is_list = isinstance(system, Sequence)
-        self._said = tuple(cast("Sequence[object]", system)) if is_list else system
+        self.system: System[Any] | tuple[Child[Any], ...] = _checked(owner, system, auto_shutdown)
         self.strategy: Strategy = strategy
         self.breaker: BreakerFactory = breaker
         self.auto_shutdown: AutoShutdown = auto_shutdown
@@ -89,11 +85,10 @@ class SystemSupervisor(Rooted[T_co], Generic[T_co, S]):
         return loop.run(lambda: incarnation.started(self.handle_of(member)))
 
     def _fields(self) -> tuple[object, ...]:
-        own = self.name, self._said, self.strategy, self.breaker, self.auto_shutdown
+        own = self.name, self.system, self.strategy, self.breaker, self.auto_shutdown
         return *own, self.defaults
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # made anew of what was given: the function made of a list of children cannot be pickled
         options: dict[str, Any] = {
             "name": self.name,
             "strategy": self.strategy,
@@ -101,7 +96,7 @@ class SystemSupervisor(Rooted[T_co], Generic[T_co, S]):
             "auto_shutdown": self.auto_shutdown,
             "defaults": self.defaults,
         }
-        return partial(type(self), **options), (self._said,)
+        return partial(type(self), **options), (self.system,)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SystemSupervisor):
@@ -178,6 +173,9 @@ class SystemLoop(Loop):
             del error
         return startup
 
+    def begin_next(self, member: Member) -> bool:
+        return self.startup is not None and self.startup.begin_next(member)
+
     def waits_for(self, incarnation: Incarnation) -> bool:
         return self.startup is not None and incarnation.member in self.waiting_for
 
@@ -228,7 +226,9 @@ def check_significant(owner: str, child: Child[Any], auto_shutdown: AutoShutdown
         )
 
 
-def _as_function(owner: str, system: Any, auto_shutdown: AutoShutdown) -> System[Any]:
+def _checked(
+    owner: str, system: Any, auto_shutdown: AutoShutdown
+) -> System[Any] | tuple[Child[Any], ...]:
     if isinstance(system, Supervisor):
         raise TypeError(
             f"{owner}: system must be an async function or a sequence of Child, not the supervisor "
@@ -240,28 +240,23 @@ def _as_function(owner: str, system: Any, auto_shutdown: AutoShutdown) -> System
             "alone; write [child], a list of one"
         )
     if isinstance(system, Sequence) and not isinstance(system, str | bytes):
-        return _declared(owner, tuple(cast("Sequence[object]", system)), auto_shutdown)
+        children: tuple[Any, ...] = tuple(cast("Sequence[object]", system))
+        _check_declared(owner, children, auto_shutdown)
+        return children
     check_async_function(owner, "system", system, plain=True)
     return cast("System[Any]", system)
 
 
-def _check_declared(owner: str, child: object) -> None:
-    if not isinstance(child, Child):
-        raise TypeError(f"{owner}: system must hold only Child objects, not {child!r}")
-
-
-def _declared(owner: str, children: tuple[Any, ...], auto_shutdown: AutoShutdown) -> System[Any]:
+def _check_declared(owner: str, children: tuple[Any, ...], auto_shutdown: AutoShutdown) -> None:
     keys: set[str] = set()
     for child in children:
-        _check_declared(owner, child)
+        _check_is_child(owner, child)
         if child.key in keys:
             raise ReusedKey(child.key, child.key)
         check_significant(owner, child, auto_shutdown)
         keys.add(child.key)
 
-    @enable_ki_protection
-    async def system(scope: Scope) -> None:
-        for child in children:
-            await scope.start(child)
 
-    return system
+def _check_is_child(owner: str, child: object) -> None:
+    if not isinstance(child, Child):
+        raise TypeError(f"{owner}: system must hold only Child objects, not {child!r}")

@@ -122,7 +122,7 @@ def all_walks() -> dict[str, Walk]:
 
 BOUNDS: Final = {
     "one_for_one": (61, 49),
-    "one_for_all": (117, 171),
+    "one_for_all": (115, 158),
     "start_child": (59, 47),
     "terminate_child": (67, 51),
 }
