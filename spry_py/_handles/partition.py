@@ -7,6 +7,7 @@ from typing import Any
 
 from trio.lowlevel import enable_ki_protection
 
+from spry_py._kernel.callers import calls_of
 from spry_py._kernel.here import in_own_run
 from spry_py._kernel.partition import PartitionKey, PartitionLoop, number_of
 from spry_py._spec.check import check_count
@@ -55,7 +56,8 @@ class PartitionHandle(SystemHandle):
         to start, `SupervisorStopped`, `WouldDeadlock`. After any of these, and when it is
         cancelled, what has been done stays done.
         """
-        loop: PartitionLoop = self._calls().loop
+        loop = calls_of(self._member()).loop
+        assert isinstance(loop, PartitionLoop)
         check_count("resize", "partitions", partitions)
         most = len(loop.children)
         if partitions > most:
@@ -76,7 +78,8 @@ class PartitionHandle(SystemHandle):
     @enable_ki_protection
     async def replay(self) -> None:
         """Start every partition that is down; there are as many again as there were initially."""
-        loop: PartitionLoop = self._calls().loop
+        loop = calls_of(self._member()).loop
+        assert isinstance(loop, PartitionLoop)
         await super().replay()
         loop.size = len(loop.children)
 

@@ -171,9 +171,10 @@ class SystemHandle(Handle):
         the call could only be served after its caller has started. Cancelling it takes the start
         back, queued or begun. After Erlang's ``supervisor:start_child``.
         """
-        check_choice("start_child", "on_conflict", on_conflict, ON_CONFLICT)
-        calls = self._calls()
-        calls.check_conflict(on_conflict)
+        calls = calls_of(self._member())
+        if on_conflict != "raise":
+            check_choice("start_child", "on_conflict", on_conflict, ON_CONFLICT)
+            calls.check_conflict(on_conflict)
         return self._handle_of(await calls.ask(Start(child, on_conflict)))
 
     @in_own_run
@@ -184,7 +185,7 @@ class SystemHandle(Handle):
         One that waits to be restarted stays down. Raises `ChildNotFound`, `SupervisorStopped`,
         `WouldDeadlock`. Cancelling it stops the waiting, not the termination.
         """
-        calls = self._calls()
+        calls = calls_of(self._member())
         with listening_not(caller_below(calls, key)):
             await calls.ask(Terminate(key))
 
@@ -196,14 +197,14 @@ class SystemHandle(Handle):
         Raises `ChildNotFound`, `ChildRunning`, `ChildRestarting`, `ChildFailure` (it stays known),
         otherwise as `start_child`.
         """
-        calls = self._calls()
+        calls = calls_of(self._member())
         return self._handle_of(await calls.ask(Restart(key)))
 
     @in_own_run
     @enable_ki_protection
     async def delete_child(self, key: str) -> None:
         """Forget a child that is down. Raises as `restart_child`."""
-        calls = self._calls()
+        calls = calls_of(self._member())
         await calls.ask(Delete(key))
 
     @in_own_run
@@ -221,7 +222,7 @@ class SystemHandle(Handle):
 
         Raises `TypeError` where this path is a `DynamicSupervisor`, which has no system function.
         """
-        calls = self._calls()
+        calls = calls_of(self._member())
         with listening_not(caller_inside(calls.loop)):
             await calls.ask(Reload())
 
@@ -232,9 +233,6 @@ class SystemHandle(Handle):
         check_key("new_key", "prefix", prefix)
         self._tree.last_key += 1
         return f"{prefix}-{self._tree.last_key}"
-
-    def _calls(self) -> Any:
-        return calls_of(self._member())
 
     def _handle_of(self, member: Member) -> ChildHandle:
         return ChildHandle(self._tree, (*self._keys, member.key), member)

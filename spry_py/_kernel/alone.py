@@ -14,7 +14,7 @@ from .phases import Phase
 
 if TYPE_CHECKING:
     from .calls import Call
-    from .facts import Incident
+    from .facts import Cause, Incident
     from .loop import Loop
     from .member import Member
 
@@ -83,14 +83,13 @@ class OneForOne:
         self._loop.shut(member)
         member.move(Phase.RESTARTING)
         member.by_hand += 1
-        with self._loop.on_behalf_of(calls[0]):
-            self._begin(member)
+        self._begin(member, (calls[0],))
         for call in calls:
             call.give()
 
-    def _begin(self, member: Member) -> None:
+    def _begin(self, member: Member, part_of: Cause = ()) -> None:
         member.count_restart()
-        self._loop.begin(member)
+        self._loop.begin(member, part_of)
 
 
 def next_delay(member: Member) -> float:

@@ -102,7 +102,7 @@ def calls_of(member: Member, key: str | None = None) -> Calls:
         refuse_elsewhere(token, f"a call to the supervisor for {_place(member, key)!r}")
     loop = member.inner
     incarnation = member.incarnation
-    if loop is None or incarnation is None or incarnation.inner is not loop or loop.is_stopping:
+    if loop is None or incarnation is None or loop.own is not incarnation or loop.is_stopping:
         raise SupervisorStopped(f"the supervisor for {_place(member, key)!r} is {member.status}")
     if would_deadlock(loop):
         raise WouldDeadlock(

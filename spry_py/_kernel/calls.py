@@ -85,18 +85,14 @@ class Call(Origin):
         if not self.is_answered:
             self.is_answered = True
             self.result = result
-            self._wake()
+            task, self._task = self._task, None
+            if task is not None:
+                trio.lowlevel.reschedule(task)
 
     def refuse(self, error: BaseException) -> None:
         if not self.is_answered:
-            self.is_answered = True
             self.error = error
-            self._wake()
-
-    def _wake(self) -> None:
-        task, self._task = self._task, None
-        if task is not None:
-            trio.lowlevel.reschedule(task)
+            self.give()
 
     async def wait(self) -> Any:
         """Wait for the result; a checkpoint also if it is there already."""
@@ -176,8 +172,7 @@ class Calls:
         assert incarnation is not None
         if member not in self.starts:
             incarnation.follow(Then.DOWN if call.keeps else Then.FORGET)
-        with self.loop.on_behalf_of(call):
-            self.loop.shutdowns.ask(member, incarnation, "call")
+        self.loop.shutdowns.ask(member, incarnation, "call", (call,))
         with trio.CancelScope(shield=True):
             while not incarnation.ended:
                 await member.watch()
@@ -263,10 +258,6 @@ class Calls:
     def has_start_of(self, member: Member) -> bool:
         """Whether a call waits for this child to start."""
         return member in self.starts
-
-    def on_started(self, member: Member) -> None:
-        if member in self.starts:
-            self.starts.pop(member).give(member)
 
     def on_ended(self, member: Member, incarnation: Incarnation) -> None:
         """It was asked to end, or its start came to nothing: do what is to follow."""
@@ -411,8 +402,7 @@ class Calls:
         assert incarnation is not None
         incarnation.follow(then)
         self._ends.setdefault(incarnation, []).append(call)
-        with self.loop.on_behalf_of(call):
-            self.loop.shutdowns.ask(member, incarnation, "call")
+        self.loop.shutdowns.ask(member, incarnation, "call", (call,))
 
     def _known(self, key: str) -> Member:
         member = self.loop.members.get(key)

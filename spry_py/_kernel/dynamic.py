@@ -25,7 +25,7 @@ from .root import Rooted, T_co
 if TYPE_CHECKING:
     from spry_py._spec.termination import TerminationReport
 
-    from .facts import Incident
+    from .facts import Cause, Incident
     from .incarnation import Incarnation
     from .member import Member
 
@@ -123,10 +123,10 @@ class DynamicLoop(Loop):
 
     # Who may run
 
-    def begin(self, member: Member) -> None:
+    def begin(self, member: Member, part_of: Cause = ()) -> None:
         """Begin the next incarnation, or let it wait for its turn."""
         if self._running < self._max_running and not self._line:
-            self._begin_now(member)
+            self._begin_now(member, part_of)
         else:
             member.move(Phase.WAITING)
             self._line[member] = None
@@ -138,9 +138,9 @@ class DynamicLoop(Loop):
     def keep_place(self, member: Member) -> None:
         self._kept.add(member)
 
-    def _begin_now(self, member: Member) -> None:
+    def _begin_now(self, member: Member, part_of: Cause = ()) -> None:
         self._running += 1
-        super().begin(member)
+        super().begin(member, part_of)
 
     def on_ended(self, member: Member, incarnation: Incarnation, report: TerminationReport) -> bool:
         wants_hook = super().on_ended(member, incarnation, report)
@@ -253,8 +253,7 @@ class Admission(Calls):
         self._queues[known.key] = deque([call])
         incarnation = known.incarnation
         if known.phase.is_alive and incarnation is not None:
-            with self.loop.on_behalf_of(call):
-                self.loop.shutdowns.ask(known, incarnation, "call")
+            self.loop.shutdowns.ask(known, incarnation, "call", (call,))
             incarnation.follow(Then.DOWN)
         else:
             await self.take_down(known)

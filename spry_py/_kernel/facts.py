@@ -361,9 +361,6 @@ class AboutSystem(Protocol):
     @property
     def has_ended(self) -> bool: ...  # pragma: no cover
 
-    @property
-    def part_of(self) -> Cause: ...  # pragma: no cover
-
 
 Cause: TypeAlias = tuple[object, ...]
 """What an operation is a part of: the first of these that a listener knows anything about.
@@ -426,7 +423,7 @@ class Listener(Protocol):
 
     # A child comes up
 
-    def child_starting(self, child: AboutChild, run: AboutRun) -> None: ...
+    def child_starting(self, child: AboutChild, run: AboutRun, part_of: Cause) -> None: ...
 
     def child_started(self, child: AboutChild, run: AboutRun) -> None: ...
 
@@ -455,7 +452,7 @@ class Listener(Protocol):
 
     # A child is stopped
 
-    def child_asked(self, child: AboutChild, run: AboutRun) -> None:
+    def child_asked(self, child: AboutChild, run: AboutRun, part_of: Cause) -> None:
         """It is about to be stopped, whatever its burden becomes."""
 
     def child_settling(self, child: AboutChild, run: AboutRun) -> None:

@@ -51,7 +51,8 @@ def in_own_run(method: F) -> F:
     @enable_ki_protection
     def checked(self: _Owned, /, *args: Any, **kwargs: Any) -> Any:
         token = self._token  # pyright: ignore[reportPrivateUsage] - that of its own class
-        refuse_elsewhere(token, method.__qualname__, is_async)
+        if token is not None and not is_here(token):
+            refuse_elsewhere(token, method.__qualname__, is_async)
         return method(self, *args, **kwargs)
 
     return cast(F, functools.wraps(method)(checked))

@@ -69,7 +69,7 @@ class Incarnation:
         "where",
     )
 
-    def __init__(self, member: Member, deadline: float) -> None:
+    def __init__(self, member: Member, deadline: float, then: Then = Then.DECIDE) -> None:
         self.member: Member | None = member
         self.number = member.number
         self.scope = trio.CancelScope(deadline=deadline)
@@ -83,7 +83,7 @@ class Incarnation:
         # its scope was cancelled by us; readers in other threads may not ask the scope itself
         self.is_cancelled = False
         # what follows its end; written by `follow`, and by its supervisor as soon as it is started
-        self.then = Then.DECIDE
+        self.then = then
         self.listener: Listener | None = None
         self.task: trio.lowlevel.Task | None = None
         # the coroutine of a child that takes no task_status: its task does not show it
@@ -97,6 +97,13 @@ class Incarnation:
     @property
     def ended(self) -> bool:
         return self.member is None
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether its scope is cancelled. Without a limit trio's clock need not be asked."""
+        if self.is_cancelled or self.cause is not None:
+            return True
+        return self.scope.deadline < math.inf and self.scope.cancel_called
 
     @property
     def limit_is_over(self) -> bool:
@@ -132,19 +139,19 @@ class Incarnation:
         Raises `RuntimeError` if the child has called it before, or after its start was cancelled.
         """
         member = self.member
-        if member is not None:
+        if member is not None and not is_here(member.loop.tree.token):
             refuse_elsewhere(member.loop.tree.token, "task_status.started", is_async=False)
         if self.started_at is not None:
             raise RuntimeError(f"child {self.path!r} called task_status.started() twice")
         if member is None:
             raise RuntimeError(f"child {self.path!r} called task_status.started() after its end")
-        if self.scope.cancel_called:
+        if self.is_cut:
             raise LateStart(
                 f"child {self.path!r} called task_status.started() after its start was cancelled; "
                 "let trio.Cancelled pass (clean up in a finally block) instead of going on"
             )
         self.value = value
-        self.started_at = now = trio.current_time()
+        self.started_at = now = member.loop.tree.now()
         child = member.child
         if self.scope.deadline < math.inf or child.run_timeout < math.inf:
             self.run_until = now + child.run_timeout
@@ -242,7 +249,7 @@ class Incarnation:
     def note_occasion(self, occasion: Occasion) -> None:
         """It is about to be asked to end; the first occasion counts."""
         if self.occasion is None:
-            self.occasion = "limit" if self.scope.cancel_called else occasion
+            self.occasion = "limit" if self.is_cut else occasion
 
     def follow(self, then: Then) -> None:
         """One more wish about what follows its end."""
@@ -330,7 +337,7 @@ def abort_below(loop: Loop) -> None:
     for incarnation in living_below(loop):
         member = incarnation.member
         assert member is not None
-        loop.teller.child_asked(member, incarnation)
+        loop.teller.child_asked(member, incarnation, ())
         incarnation.note_occasion(occasion)
         if incarnation.burden != "aborted":
             loop.teller.child_aborted(member, incarnation)

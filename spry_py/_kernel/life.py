@@ -118,22 +118,24 @@ def _begin(incarnation: Incarnation) -> Awaitable[object]:
         return _until_first_checkpoint(incarnation.steps, incarnation)
     if isinstance(start, Supervisor):
         return cast("_Living", start).live_as_child(incarnation)
-    return _checked(incarnation, start, start(*child.args, task_status=incarnation))
+    awaitable: Awaitable[object] = start(*child.args, task_status=incarnation)
+    if awaitable.__class__ is not types.CoroutineType:
+        _check_awaitable(incarnation, start, awaitable)
+    return awaitable
 
 
 @disable_ki_protection
 async def _call(incarnation: Incarnation, child: Child[Any]) -> object:
     """Below what drives it the user's code is open to Ctrl-C again."""
     start: Any = child.start
-    return await _checked(incarnation, start, start(*child.args))
-
-
-def _checked(incarnation: Incarnation, start: object, awaitable: Any) -> Awaitable[object]:
-    # the name is made up only where it is wanted
+    awaitable: Awaitable[object] = start(*child.args)
     if awaitable.__class__ is not types.CoroutineType:
-        check_awaitable(f"the start function of child {incarnation.path!r}", start, awaitable)
-    checked: Awaitable[object] = awaitable
-    return checked
+        _check_awaitable(incarnation, start, awaitable)
+    return await awaitable
+
+
+def _check_awaitable(incarnation: Incarnation, start: object, awaitable: object) -> None:
+    check_awaitable(f"the start function of child {incarnation.path!r}", start, awaitable)
 
 
 @enable_ki_protection
@@ -180,7 +182,7 @@ def _until_first_checkpoint(
 
 
 def _note_started(incarnation: Incarnation) -> None:
-    if not incarnation.scope.cancel_called:
+    if not incarnation.is_cut:
         incarnation.started()
 
 
@@ -213,7 +215,9 @@ def failure_of(raised: BaseException) -> BaseException | None:
     own cancellations. One that no scope there has asked for is a failure: `trio.Cancelled` may be
     kept, and raised again where it means nothing.
     """
-    failure = without_cancelled(raised)
+    if type(raised) is not trio.Cancelled and not isinstance(raised, BaseExceptionGroup):
+        return raised
+    failure = without_cancelled(cast("BaseException", raised))
     if failure is None and trio.current_effective_deadline() > -math.inf:
         failure = RuntimeError(
             "a trio.Cancelled was raised that nobody has asked for: it belongs to another cancel "
@@ -285,7 +289,7 @@ def drop_own_frames(exception: BaseException) -> None:
     every ended child alive.
     """
     traceback = place_of(exception)
-    while traceback is not None and is_own(traceback.tb_frame.f_code):
+    while traceback is not None and traceback.tb_frame.f_code.co_filename.startswith(_PACKAGE):
         traceback = traceback.tb_next
     set_place(exception, traceback)
 

@@ -21,8 +21,7 @@ much as the thing itself.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol, assert_never, cast
 
 import trio
@@ -150,7 +149,7 @@ class Loop(Mailbox):
         self._refused: Member | None = None
         # the incident that made it give up
         self.incident: Incident | None = None
-        # what is begun or stopped now is a part of this: written by those who begin or stop it
+        # what a startup begins or stops is a part of this; written where it begins and ends
         self.part_of: Cause = ()
 
     # Its life
@@ -410,8 +409,8 @@ class Loop(Mailbox):
             self.tree.slow.end(incarnation)
         if self.heard_by or self.teller.is_logged(ChildStarted):
             self.teller.child_started(member, incarnation)
-        if self.calls.starts:
-            self.calls.on_started(member)
+        if member in self.calls.starts:
+            self.calls.starts.pop(member).give(member)
         was_awaited = False
         if incarnation.then and incarnation.burden == "none":
             incarnation.then = Then.DECIDE
@@ -429,7 +428,8 @@ class Loop(Mailbox):
 
     def on_ended(self, member: Member, incarnation: Incarnation, report: TerminationReport) -> bool:
         """A child has ended; returns whether its ``on_termination`` is to run first."""
-        self.shutdowns.forget(incarnation)
+        if self.shutdowns.asked or self.shutdowns.guarded:
+            self.shutdowns.forget(incarnation)
         if report.started_at is None:
             self.tree.slow.end(incarnation)
         # an end by itself is logged with what becomes of it
@@ -491,14 +491,13 @@ class Loop(Mailbox):
         """Whether a startup waits for this start; a call that does so waits outside the loop."""
         return False
 
-    def begin(self, member: Member) -> None:
+    def begin(self, member: Member, part_of: Cause = ()) -> None:
         """Begin the next incarnation of a child, without waiting for it."""
         call = self.calls.starts.get(member)
         if call is None:
-            self.spawn(member)
+            self.spawn(member, Then.DECIDE, part_of)
         else:
-            with self.on_behalf_of(call):
-                self.spawn(member).follow(Then.AWAITED)
+            self.spawn(member, Then.AWAITED, (call,))
 
     def begin_again(self, member: Member) -> None:
         """Begin another try of a first start, in the place that was kept for it."""
@@ -521,21 +520,13 @@ class Loop(Mailbox):
         self.waits[member] = self.tree.alarm.at(trio.current_time() + pause, begin)
         return True
 
-    def spawn(self, member: Member) -> Incarnation:
+    def spawn(self, member: Member, then: Then, part_of: Cause) -> None:
         """Children are born in the context of their supervisor, in whatever task that comes."""
         task = self.own.task
         if task is None or self._is_in_turn or task is trio.lowlevel.current_task():
-            return member.spawn(self.nursery)
-        return task.context.run(member.spawn, self.nursery)
-
-    @contextmanager
-    def on_behalf_of(self, call: Call) -> Generator[None, None, None]:
-        """What is begun inside is a part of what the caller does."""
-        before, self.part_of = self.part_of, (call,)
-        try:
-            yield
-        finally:
-            self.part_of = before
+            member.spawn(self.nursery, then, part_of)
+        else:
+            task.context.run(member.spawn, self.nursery, then, part_of)
 
     # What is kept down
 

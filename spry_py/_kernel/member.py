@@ -22,12 +22,12 @@ from .here import refuse_elsewhere
 from .incarnation import Incarnation
 from .life import in_own_task
 from .messages import Emptied
-from .phases import MOVES, Phase, Status
+from .phases import MOVES, Phase, Status, Then
 
 if TYPE_CHECKING:
     from spry_py._spec.options import Breaker
 
-    from .facts import Incident
+    from .facts import Cause, Incident
     from .loop import Loop
 
 
@@ -161,8 +161,11 @@ class Member:
         if self.loop.heard_by:
             self.loop.teller.child_restarted(self)
 
-    def spawn(self, nursery: trio.Nursery) -> Incarnation:
-        """Begin the next incarnation; the former one must have ended."""
+    def spawn(self, nursery: trio.Nursery, then: Then, part_of: Cause) -> None:
+        """Begin the next incarnation; the former one must have ended.
+
+        ``then`` is what follows its end unless it is started, ``part_of`` what it belongs to.
+        """
         assert not self.phase.is_alive, f"two incarnations of {self.path!r} would overlap"
         if self.incarnation is not None:
             self.incarnation.value = None  # a traceback may hold on to it
@@ -172,18 +175,17 @@ class Member:
             self.inner = None
         deadline = math.inf
         if child.start_timeout < math.inf:
-            deadline = trio.current_time() + child.start_timeout
-        self.incarnation = incarnation = Incarnation(self, deadline)
+            deadline = self.loop.tree.now() + child.start_timeout
+        self.incarnation = incarnation = Incarnation(self, deadline, then)
         self.move(Phase.STARTING)
         if deadline < math.inf:
             self.loop.shutdowns.guard(incarnation)
         tree = self.loop.tree
         if self.loop.heard_by:
-            tree.teller.child_starting(self, incarnation)
+            tree.teller.child_starting(self, incarnation, part_of)
         if child.takes_status and not isinstance(child.start, Supervisor):
             tree.slow.begin(incarnation)
         tree.teller.bear(nursery.start_soon, in_own_task, incarnation, child.key)
-        return incarnation
 
     def close(self, incarnation: Incarnation, reason: Reason) -> bool:
         """Write down the end of an incarnation and hand it to the supervisor.
@@ -198,7 +200,7 @@ class Member:
             reason,
             incarnation.burden,
             incarnation.started_at,
-            trio.current_time(),
+            self.loop.tree.now(),
             time(),
         )
         incarnation.where = self.key, path, self.loop.teller.inject_here

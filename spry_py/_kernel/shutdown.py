@@ -23,6 +23,7 @@ from .phases import Then
 if TYPE_CHECKING:
     from spry_py._spec.termination import Occasion
 
+    from .facts import Cause
     from .incarnation import Incarnation
     from .loop import Loop
     from .member import Member
@@ -36,15 +37,15 @@ class Shutdowns:
 
     __slots__ = (
         "_after",
-        "_asked",
         "_closed",
-        "_guarded",
         "_intervals",
         "_loop",
         "_occasion",
         "_row",
         "_timer",
         "_watch_at",
+        "asked",
+        "guarded",
         "turn",
     )
 
@@ -56,22 +57,32 @@ class Shutdowns:
         self._occasion: Occasion = "stop"
         self.turn: Member | None = None
         # when to look at each again
-        self._asked: dict[Incarnation | Hook, float] = {}
+        self.asked: dict[Incarnation | Hook, float] = {}
         # how long to wait before the next look at those found stuck
         self._intervals: dict[Incarnation | Hook, float] = {}
         # those with a deadline, and when to look whether it has struck
-        self._guarded: dict[Incarnation, Timer] = {}
+        self.guarded: dict[Incarnation, Timer] = {}
         self._watch_at = math.inf
         self._timer: Timer | None = None
         # a supervisor above watches now, or no child is left to be watched
         self._closed = False
 
-    def ask(self, member: Member, incarnation: Incarnation, occasion: Occasion) -> None:
-        """Begin to stop a living child. Its end wakes what waits for it; no loop decides then."""
+    def ask(
+        self,
+        member: Member,
+        incarnation: Incarnation,
+        occasion: Occasion,
+        part_of: Cause | None = None,
+    ) -> None:
+        """Begin to stop a living child. Its end wakes what waits for it; no loop decides then.
+
+        It is a part of what is under way in the loop, unless of something else.
+        """
         incarnation.follow(Then.AWAITED)
         incarnation.note_occasion(occasion)
-        if incarnation.burden == "none" and self._loop.heard_by:
-            self._loop.teller.child_asked(member, incarnation)
+        loop = self._loop
+        if incarnation.burden == "none" and loop.heard_by:
+            loop.teller.child_asked(member, incarnation, part_of or loop.part_of)
         may_settle = incarnation.is_listening and incarnation.burden != "aborted"
         if may_settle and member.child.shutdown > 0:
             self._settle(member, incarnation)
@@ -80,31 +91,31 @@ class Shutdowns:
 
     def over_at(self, incarnation: Incarnation) -> float | None:
         """When a child that was asked to finish will be aborted. May be called from any thread."""
-        when = self._asked.get(incarnation, math.inf)
+        when = self.asked.get(incarnation, math.inf)
         return when if incarnation.burden == "settling" and when < math.inf else None
 
     def watch(self, incarnation: Incarnation) -> None:
         """A child has been cancelled by something else: report it if it does not end."""
-        if incarnation not in self._asked:
+        if incarnation not in self.asked:
             self._watch(incarnation, trio.current_time() + STUCK_AFTER)
 
     def guard(self, incarnation: Incarnation) -> None:
         """A child has a deadline: look after it when that has struck."""
-        if incarnation not in self._guarded and not self._closed:
+        if incarnation not in self.guarded and not self._closed:
             self._guard_again(incarnation)
 
     def _guard_again(self, incarnation: Incarnation) -> None:
         when = incarnation.scope.deadline + STUCK_AFTER
         alarm = self._loop.tree.alarm
-        self._guarded[incarnation] = alarm.at(when, lambda: self._after_deadline(incarnation))
+        self.guarded[incarnation] = alarm.at(when, lambda: self._after_deadline(incarnation))
 
     def _after_deadline(self, incarnation: Incarnation) -> None:
         now, deadline = trio.current_time(), incarnation.scope.deadline
         if now < deadline + STUCK_AFTER < math.inf:
             self._guard_again(incarnation)
             return
-        del self._guarded[incarnation]
-        if deadline < math.inf and incarnation not in self._asked:
+        del self.guarded[incarnation]
+        if deadline < math.inf and incarnation not in self.asked:
             if incarnation.inner is not None:
                 note_limit_above(incarnation.inner)
             self._watch(incarnation, now)
@@ -125,19 +136,19 @@ class Shutdowns:
         The supervisor that has cancelled it watches over all that lives below it.
         """
         self._closed = True
-        self._asked.clear()
+        self.asked.clear()
         self._intervals.clear()
-        for timer in self._guarded.values():
+        for timer in self.guarded.values():
             timer.cancel()
-        self._guarded.clear()
+        self.guarded.clear()
         if self._timer is not None:
             self._timer.cancel()
 
     def forget(self, ended: Incarnation | Hook) -> None:
         """It has ended."""
-        self._asked.pop(ended, None)
-        if self._guarded and not isinstance(ended, Hook) and ended in self._guarded:
-            self._guarded.pop(ended).cancel()
+        self.asked.pop(ended, None)
+        if self.guarded and not isinstance(ended, Hook) and ended in self.guarded:
+            self.guarded.pop(ended).cancel()
         if self._intervals:
             self._intervals.pop(ended, None)
 
@@ -195,38 +206,37 @@ class Shutdowns:
     def _settle(self, member: Member, incarnation: Incarnation) -> None:
         if incarnation.burden == "none":
             # it cannot settle any more if something else has cancelled it already
-            patience = STUCK_AFTER if incarnation.scope.cancel_called else member.child.shutdown
+            patience = STUCK_AFTER if incarnation.is_cut else member.child.shutdown
             incarnation.settle()
-            if incarnation not in self._asked:
-                self._watch(incarnation, trio.current_time() + patience)
+            if incarnation not in self.asked:
+                self._watch(incarnation, self._loop.tree.now() + patience)
 
     def _abort(self, incarnation: Incarnation) -> None:
         if incarnation.burden != "aborted":
             incarnation.abort()
-            self._watch(incarnation, trio.current_time() + STUCK_AFTER)
+            self._watch(incarnation, self._loop.tree.now() + STUCK_AFTER)
 
     def _watch(self, one: Incarnation | Hook, due: float) -> None:
         if self._closed:
             return
-        self._asked[one] = due
+        self.asked[one] = due
         if due < self._watch_at:
             self._arm(due)
 
     def _arm(self, due: float) -> None:
-        if due < self._watch_at:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._watch_at = due
-            self._timer = self._loop.tree.alarm.at(due, self._look)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._watch_at = due
+        self._timer = self._loop.tree.alarm.at(due, self._look)
 
     def _look(self) -> None:
         now = trio.current_time()
         self._watch_at = math.inf
-        for one, due in list(self._asked.items()):
+        for one, due in list(self.asked.items()):
             if due <= now:
                 self._overdue(one, now)
-        if self._asked:
-            self._arm(min(self._asked.values()))
+        if self.asked:
+            self._arm(min(self.asked.values()))
 
     def _overdue(self, one: Incarnation | Hook, now: float) -> None:
         teller, guard = self._loop.teller, self._loop.tree.guard
@@ -242,7 +252,7 @@ class Shutdowns:
             here = [(one.path, "")]
             teller.stuck(self._loop, one, guard(stuck_below, one) or here)
         self._intervals[one] = 2 * self._intervals.get(one, STUCK_AFTER)
-        self._asked[one] = now + self._intervals[one]
+        self.asked[one] = now + self._intervals[one]
 
 
 def stuck_below(incarnation: Incarnation) -> list[tuple[str, str]]:

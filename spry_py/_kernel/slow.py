@@ -7,10 +7,9 @@ get one of their own.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import takewhile
 from typing import TYPE_CHECKING, Final, TypeAlias
-
-import trio
 
 from .calls import Call
 from .incarnation import Incarnation
@@ -34,10 +33,11 @@ A supervisor's own start is none: it is whatever its system function does.
 class SlowStarts:
     """The starts of a tree that have not come to their end yet."""
 
-    __slots__ = ("_alarm", "_armed", "_slow", "_young")
+    __slots__ = ("_alarm", "_armed", "_now", "_slow", "_young")
 
-    def __init__(self, alarm: Alarm) -> None:
+    def __init__(self, alarm: Alarm, now: Callable[[], float]) -> None:
         self._alarm = alarm
+        self._now = now
         # when each was begun, the oldest first
         self._young: dict[Start, float] = {}
         # whether an appointment is made for the oldest
@@ -47,7 +47,7 @@ class SlowStarts:
 
     def begin(self, start: Start) -> None:
         """Look after a start from now on."""
-        self._young[start] = now = trio.current_time()
+        self._young[start] = now = self._now()
         if not self._armed:
             self._arm(now)
 
@@ -61,7 +61,7 @@ class SlowStarts:
         self._alarm.at(begun + SLOW_AFTER, self._look)
 
     def _look(self) -> None:
-        now = trio.current_time()
+        now = self._now()
         self._armed = False
         old = takewhile(lambda item: item[1] + SLOW_AFTER <= now, self._young.items())
         for start, begun in list(old):
@@ -75,7 +75,7 @@ class SlowStarts:
         self._slow[start] = self._alarm.at(due, lambda: self._overdue(start, begun, interval))
 
     def _overdue(self, start: Start, begun: float, interval: float) -> None:
-        now = trio.current_time()
+        now = self._now()
         self._wait(start, begun, now + 2 * interval, 2 * interval)
         if isinstance(start, Incarnation):
             _report_child(start, now - begun)

@@ -397,7 +397,7 @@ class Startup:
             elif member in loop.waits:
                 loop.waits.pop(member).cancel()
         member.child = child
-        self._loop.spawn(member).follow(Then.AWAITED)
+        self._loop.spawn(member, Then.AWAITED, self._loop.part_of)
         return member
 
     def _spawn_all(

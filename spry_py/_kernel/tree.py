@@ -34,6 +34,7 @@ class Tree:
         "guard",
         "kept",
         "last_key",
+        "now",
         "root",
         "slow",
         "stream",
@@ -43,13 +44,15 @@ class Tree:
 
     def __init__(self, child: Child[Any], host: Incarnation | None, listen: Listen) -> None:
         self.alarm = Alarm()
-        self.slow = SlowStarts(self.alarm)
         self.guard = Guard(self.exit)
         self.stream = Stream()
         self.teller = listen(self.stream, self.guard)
         self.token = trio.lowlevel.current_trio_token()
         # readable from every thread, and after the run
         self.clock = trio.lowlevel.current_clock()
+        # what `trio.current_time` returns, without the detour through the run
+        self.now = self.clock.current_time
+        self.slow = SlowStarts(self.alarm, self.now)
         self.exit_exception: BaseException | None = None
         self.kept = Kept()
         # the number in the last key that was made up
@@ -101,7 +104,6 @@ class Ground:
         self.own = host
         self.has_ended = False
         self.cancelled = False
-        self.part_of = ()
         self.shutdowns = Shutdowns(cast("Loop", self))
         # called with the root's started value
         self.on_value: Callable[[Any], object]

@@ -112,7 +112,10 @@ class TerminationReport:
     @property
     def exception(self) -> BaseException | None:
         """What the child failed with; ``None`` unless it ``failed``."""
-        return self.reason.exception if isinstance(self.reason, Failed) and self.failed else None
+        reason = self.reason
+        if not isinstance(reason, Failed):
+            return None
+        return reason.exception if self.burden == "none" or self.failed else None
 
     @property
     def cause(self) -> BaseException | None:

@@ -196,14 +196,14 @@ class Teller:
 
     # A child comes up
 
-    def child_starting(self, child: AboutChild, run: AboutRun) -> None:
+    def child_starting(self, child: AboutChild, run: AboutRun, part_of: Cause) -> None:
         if self.subscribers:
-            number = self.numbers.start_began(child, run)
+            number = self.numbers.start_began(child, run, part_of)
             self._publish(ChildStarting, child.path, number, run.number)
         if self.metrics is not None:
             self.guard(self.metrics.child_starting, run)
         if self.spans is not None:
-            self.guard(self.spans.child_starting, child, run)
+            self.guard(self.spans.child_starting, child, run, part_of)
 
     def child_started(self, child: AboutChild, run: AboutRun) -> None:
         if self.subscribers:
@@ -340,12 +340,12 @@ class Teller:
 
     # A child is stopped
 
-    def child_asked(self, child: AboutChild, run: AboutRun) -> None:
+    def child_asked(self, child: AboutChild, run: AboutRun, part_of: Cause) -> None:
         """It is about to be stopped, whatever its burden becomes."""
         if self.metrics is not None:
             self.guard(self.metrics.child_asked, run)
         if self.spans is not None:
-            self.guard(self.spans.child_asked, child, run)
+            self.guard(self.spans.child_asked, child, run, part_of)
 
     def child_settling(self, child: AboutChild, run: AboutRun) -> None:
         """It is about to be asked to finish; a root is no child."""

@@ -109,8 +109,8 @@ class Numbers:
         incident.number = 0
         return number
 
-    def start_began(self, child: AboutChild, run: AboutRun) -> int | None:
-        return _keep(self._starts, run, self._of_cause((*child.loop.part_of, child.incident)))
+    def start_began(self, child: AboutChild, run: AboutRun, part_of: Cause) -> int | None:
+        return _keep(self._starts, run, self._of_cause((*part_of, child.incident)))
 
     def start_ended(self, child: AboutChild, run: AboutRun) -> int | None:
         return self._starts.pop(run, None) or self.of(child.incident)

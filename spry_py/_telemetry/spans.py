@@ -200,8 +200,8 @@ class Spans:
 
     # A child comes up
 
-    def child_starting(self, child: AboutChild, run: AboutRun) -> None:
-        parent = self._parent((*child.loop.part_of, child.incident))
+    def child_starting(self, child: AboutChild, run: AboutRun, part_of: Cause) -> None:
+        parent = self._parent((*part_of, child.incident))
         births = self._births_of(child)
         links = _links("restart_of", births.start)
         span = self._start("spry.child.start", parent, child_attributes(child), links)
@@ -231,10 +231,10 @@ class Spans:
         """Return the spans of its start, if it was never up, and of the wait for its end."""
         return self._starts.pop(run, None), self._waits.pop(run, None)
 
-    def child_asked(self, child: AboutChild, run: AboutRun) -> None:
+    def child_asked(self, child: AboutChild, run: AboutRun, part_of: Cause) -> None:
         if run in self._waits:
             return
-        parent = self._teardowns.get(child.loop) or self._parent(child.loop.part_of)
+        parent = self._teardowns.get(child.loop) or self._parent(part_of)
         links = _links("terminates", self.last_start(child))
         attributes = child_attributes(child)
         self._waits[run] = self._start("spry.wait_for_termination", parent, attributes, links)

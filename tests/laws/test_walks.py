@@ -121,10 +121,10 @@ def all_walks() -> dict[str, Walk]:
 
 
 BOUNDS: Final = {
-    "one_for_one": (61, 49),
-    "one_for_all": (115, 158),
-    "start_child": (59, 47),
-    "terminate_child": (67, 51),
+    "one_for_one": (56, 49),
+    "one_for_all": (111, 155),
+    "start_child": (50, 43),
+    "terminate_child": (64, 48),
 }
 
 

@@ -127,7 +127,7 @@ def test_a_child_that_is_left_at_its_first_checkpoint_is_closed() -> None:
             ended.append("closed")
 
     started = Listener(KeyboardInterrupt)
-    incarnation: Any = SimpleNamespace(scope=SimpleNamespace(cancel_called=False), started=started)
+    incarnation: Any = SimpleNamespace(is_cut=False, started=started)
 
     async def main() -> None:
         with pytest.raises(KeyboardInterrupt):
