@@ -15,12 +15,14 @@ from collections.abc import Callable, Iterator, Sequence
 import trio
 
 from . import (
+    boot,
     calls,
     chain,
     events,
     flat,
     flood,
     guest,
+    instructions,
     interrupts,
     memory,
     observer,
@@ -34,6 +36,7 @@ from .harness import Options, Row, count_cpu_time, table
 
 FIGURES: dict[str, Callable[[Options], Iterator[Row]]] = {
     "start": start.rows,
+    "boot": boot.rows,
     "stop": stop.rows,
     "restart": restart.rows,
     "tree": tree.rows,
@@ -72,7 +75,17 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--logs", action="store_true", help="with log records made (and dropped), WARNING and up"
     )
+    parser.add_argument(
+        "--instructions",
+        action="store_true",
+        help="count instructions with valgrind instead; a FIGURE is then a part of a name",
+    )
+    parser.add_argument(
+        "--write", action="store_true", help="write the ratios of --instructions into ratios.toml"
+    )
     parsed = parser.parse_args(argv)
+    if parsed.instructions:
+        return parsed
     unknown = [name for name in parsed.figures if name not in FIGURES]
     if unknown:
         parser.error(f"no such figure: {', '.join(unknown)} (there are {', '.join(FIGURES)})")
@@ -90,6 +103,9 @@ def set_logging(*, on: bool) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parsed = arguments(argv)
+    if parsed.instructions:
+        instructions.main(parsed.figures, writes=parsed.write)
+        return
     options = Options(
         rounds=parsed.rounds or (3 if parsed.quick else 21),
         children=parsed.children or (500 if parsed.quick else 1_000),

@@ -9,6 +9,7 @@ import trio
 
 from spry_py import Child, DynamicSupervisor, open_system
 
+from .flat import started_scoped
 from .harness import Options, Row, against, clock, in_turn, micros, ready
 
 CALLS = 200
@@ -32,6 +33,27 @@ async def bare(count: int) -> float:
     return seconds
 
 
+async def started_and_ended(count: int) -> float:
+    async with open_system(DynamicSupervisor()) as handle:
+        began = clock()
+        for number in range(count):
+            await handle.start_child(Child(f"child-{number}", ready))
+            await handle.terminate_child(f"child-{number}")
+        return clock() - began
+
+
+async def bare_started_and_ended(count: int) -> float:
+    """A scope for each task, which is cancelled, and its end waited for."""
+    async with trio.open_nursery() as nursery:
+        began = clock()
+        for _ in range(count):
+            scope, ended = trio.CancelScope(), trio.Event()
+            await nursery.start(started_scoped, scope, ended)
+            scope.cancel()
+            await ended.wait()
+        return clock() - began
+
+
 async def among(crowd: int) -> float:
     """Start and terminate children, one after the other, on a supervisor that has many."""
     async with open_system(DynamicSupervisor()) as handle:
@@ -46,6 +68,13 @@ async def among(crowd: int) -> float:
 
 def rows(options: Options) -> Iterator[Row]:
     yield against("start_child of a ready child", options, started, bare, target=1.6)
+    yield against(
+        "start_child and terminate_child",
+        options,
+        started_and_ended,
+        bare_started_and_ended,
+        target=1.15,
+    )
     few, many = (1_000, 10_000) if options.quick else (1_000, 100_000)
     rounds = min(options.rounds, 3 if options.quick else 5)
     small, large = in_turn(rounds, lambda: among(few), lambda: among(many))
