@@ -28,7 +28,9 @@ class Scope(scope.Scope):
         What changes the tree raises `WouldDeadlock` as long as the supervisor waits for the system
         function. May be read from any thread. Raises `RuntimeError` once that has returned.
         """
-        return handle_of(self.startup.loop.own.member, SystemHandle)
+        member = self._declaring.startup.loop.own.member
+        assert member is not None, "it has just been read of a living loop"
+        return handle_of(member, SystemHandle)
 
 
 System: TypeAlias = Callable[[Scope], Awaitable[None]]

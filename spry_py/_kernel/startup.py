@@ -32,13 +32,13 @@ from .alone import was_ignored
 from .life import drop_own_frames, failure_of
 from .member import Member
 from .phases import Phase, Then
+from .scope import Declaring, Scope
 
 if TYPE_CHECKING:
     from spry_py._spec.termination import Occasion
 
     from .before import Before
     from .incarnation import Incarnation
-    from .scope import Scope
     from .system import SystemLoop
 
 _STOPPING = (Interrupted, SupervisorStopped)
@@ -51,11 +51,11 @@ class Startup:
         "_before",
         "_cancel_scope",
         "_changes",
+        "_declaring",
         "_inserted",
         "_loop",
         "_problems",
         "_rest",
-        "_scope",
         "_turn",
         "declared",
         "failed",
@@ -73,7 +73,7 @@ class Startup:
         # what recoverable or backoff raised when asked about another try
         self._problems: dict[Member, Exception] = {}
         # what a system function is given; a list needs none
-        self._scope: Scope | None = None
+        self._declaring: Declaring | None = None
         # the children of a list that are still to be begun, and the one whose start begins the next
         self._rest: deque[Child[Any]] = deque()
         self._turn: Member | None = None
@@ -92,7 +92,7 @@ class Startup:
     @property
     def is_waiting(self) -> bool:
         """Whether the system waits for the start of a child; a list does nothing else."""
-        return self._scope is None or self._scope.is_busy
+        return self._declaring is None or self._declaring.is_busy
 
     async def run(self) -> None:
         """Run the system function to its end.
@@ -112,8 +112,8 @@ class Startup:
             was_cancelled = error is None
         finally:
             loop.tree.slow.end(self)
-            if self._scope is not None:
-                self._scope.close()
+            if self._declaring is not None:
+                self._declaring.close()
             if self._inserted:
                 loop.members.put_in_order(self.declared, self._inserted)
         if was_cancelled:
@@ -130,10 +130,10 @@ class Startup:
     async def _start_declared(self) -> None:
         loop, system = self._loop, self._loop.system
         if callable(system):
-            self._scope = scope = loop.scope_class(self)
-            await self._call(system, scope)
+            self._declaring = declaring = Declaring(self)
+            await self._call(system, loop.scope_class(declaring))
             if not loop.is_leaving:
-                scope.refuse_unawaited()
+                declaring.refuse_unawaited()
         else:
             self._rest.extend(system)
             while self._rest:
