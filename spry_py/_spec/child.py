@@ -231,7 +231,7 @@ class Child(Generic[T_co]):
 
     @property
     def kind(self) -> Kind:
-        """``"supervisor"``, ``"thread"`` or ``"process"``, or else ``"worker"``.
+        """``"supervisor"``, ``"thread"``, ``"process"`` or ``"remote"``, or else ``"worker"``.
 
         An attribute ``child_kind`` of the start function names another kind than a worker.
         """

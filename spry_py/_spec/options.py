@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 RestartType: TypeAlias = Literal["permanent", "transient", "temporary"]
 OnUnrecoverable: TypeAlias = Literal["escalate", "discard"]
-Kind: TypeAlias = Literal["worker", "supervisor", "thread", "process"]
+Kind: TypeAlias = Literal["worker", "supervisor", "thread", "process", "remote"]
 
 OnConflict: TypeAlias = Literal["raise", "replace", "queue", "ignore"]
 

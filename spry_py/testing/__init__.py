@@ -7,6 +7,7 @@ plugin for pytest comes along with it: the fixture ``spry`` and the marker ``@py
 from .blows import ChildCrashed, ChildRestarted
 from .chaos import ChaosCrash, ChaosFailure, chaos
 from .crashes import crash
+from .fake_engine import FakeEngine
 from .fixture import Spry
 from .live_record import LiveRecord
 from .opened import started
@@ -19,6 +20,7 @@ __all__ = [
     "ChildCrashed",
     "ChildRestarted",
     "Deed",
+    "FakeEngine",
     "Landmark",
     "LiveRecord",
     "Record",
@@ -36,6 +38,7 @@ for _public in (
     ChildCrashed,
     ChildRestarted,
     Deed,
+    FakeEngine,
     LiveRecord,
     Record,
     Script,

@@ -50,6 +50,7 @@ EXTENSIONS: Final = (
     "periodic",
     "pipes",
     "processes",
+    "remote",
     "testing",
     "threads",
     "watchdog",

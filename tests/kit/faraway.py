@@ -1,0 +1,177 @@
+"""What runs on the other side in the tests of remote children, and what it has done.
+
+Functions are sent by their names, so they and their record stand in a module. `RECORD` belongs to
+the story of this process that is under way: `begin` empties it.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import NoReturn
+
+import trio
+
+from spry_py import (
+    Child,
+    Ignore,
+    Scope,
+    SystemSupervisor,
+    Unrecoverable,
+    cancel_on_settle,
+    current_context,
+)
+from spry_py.remote import fencing_number
+
+RECORD: list[tuple[float, str]] = []
+FENCES: list[int] = []
+# the code that is at work now, by its name
+AT_WORK: dict[str, int] = {}
+
+
+class Broken(Exception):
+    """What breaks far away."""
+
+
+class Secretive(Exception):
+    """Cannot be pickled."""
+
+    def __init__(self) -> None:
+        super().__init__("secret")
+        self.lock = open
+        self.inner = lambda: None
+
+
+def begin() -> None:
+    """A new story begins."""
+    RECORD.clear()
+    FENCES.clear()
+    AT_WORK.clear()
+
+
+def note(fact: str) -> None:
+    RECORD.append((trio.current_time(), fact))
+
+
+async def serve(name: str, *, task_status: trio.TaskStatus[str]) -> str:
+    """Start at once, wait to be asked, and finish within a second."""
+    note(f"+{name}")
+    FENCES.append(fencing_number())
+    AT_WORK[name] = AT_WORK.get(name, 0) + 1
+    try:
+        task_status.started(f"{name} is up")
+        with cancel_on_settle():
+            await trio.sleep_forever()
+        await trio.sleep(1)
+        return f"{name} is done"
+    finally:
+        AT_WORK[name] -= 1
+        note(f"-{name}")
+
+
+async def deaf(name: str) -> None:
+    """Never listen."""
+    note(f"+{name}")
+    try:
+        await trio.sleep_forever()
+    finally:
+        note(f"-{name}")
+
+
+async def slow_to_settle(name: str, *, task_status: trio.TaskStatus[None]) -> None:
+    """Listen, and take longer than allowed."""
+    task_status.started()
+    try:
+        with cancel_on_settle():
+            await trio.sleep_forever()
+        await trio.sleep(1000)
+    finally:
+        note(f"-{name}")
+
+
+async def stubborn(name: str, seconds: float, *, task_status: trio.TaskStatus[None]) -> None:
+    """Swallow the cancellation for so many seconds."""
+    task_status.started()
+    try:
+        await trio.sleep_forever()
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(seconds)
+        note(f"-{name}")
+
+
+async def break_after(seconds: float, *, task_status: trio.TaskStatus[None]) -> NoReturn:
+    task_status.started()
+    await trio.sleep(seconds)
+    raise Broken("it broke", seconds)
+
+
+async def break_at_start() -> NoReturn:
+    raise Broken("no start")
+
+
+async def break_in_clean_up(*, task_status: trio.TaskStatus[None]) -> None:
+    task_status.started()
+    try:
+        await trio.sleep_forever()
+    finally:
+        raise Broken("clean-up")
+
+
+async def keep_secret(*, task_status: trio.TaskStatus[object]) -> None:
+    task_status.started(lambda: None)
+    await trio.sleep_forever()
+
+
+async def raise_secret() -> NoReturn:
+    await trio.sleep(1)
+    raise Secretive
+
+
+async def leave_out() -> NoReturn:
+    raise Ignore
+
+
+async def give_up() -> NoReturn:
+    await trio.sleep(1)
+    raise Unrecoverable("do not restart me")
+
+
+async def exit_it() -> NoReturn:
+    await trio.sleep(1)
+    raise SystemExit(3)
+
+
+async def add(a: int, b: int) -> int:
+    await trio.sleep(1)
+    return a + b
+
+
+async def beat_for(seconds: int, *, task_status: trio.TaskStatus[None]) -> None:
+    task_status.started()
+    for _ in range(seconds):
+        current_context().heartbeat()
+        await trio.sleep(1)
+    await trio.sleep_forever()
+
+
+async def fail_itself(*, task_status: trio.TaskStatus[None]) -> None:
+    task_status.started()
+    await trio.sleep(1)
+    current_context().fail(Broken("by itself"))
+    await trio.sleep_forever()
+
+
+async def talk(*, task_status: trio.TaskStatus[None]) -> None:
+    task_status.started()
+    await trio.sleep(1)
+    logging.getLogger("shop").warning("out of %s", "milk")
+    await trio.sleep_forever()
+
+
+async def shelves(scope: Scope) -> None:
+    await scope.start(Child("milk", serve, "milk"))
+    await scope.start(Child("bread", serve, "bread"))
+
+
+def subtree() -> SystemSupervisor:
+    return SystemSupervisor(shelves)
