@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, Final, NamedTuple, NoReturn, TypeAlias, cast
 
 import trio
@@ -43,6 +44,9 @@ class Script:
     - ``"stuck"``: it goes on for 10 seconds after it was cancelled, and is reported for that.
     - a function, sync or async, which is called without arguments.
 
+    One that waits or is deaf goes on when the test lets it (`go_on`): so it crashes, or is done, by
+    itself and at the moment that the test chooses.
+
     ``ran`` is what it did and when, of all runs: the steps, each as it was begun (``"start #2"`` in
     the second run, ``"start(a, b)"`` if it was given values), and how it ended: ``"returned"``,
     ``"aborted"`` or ``"raised OSError"``.
@@ -59,6 +63,8 @@ class Script:
         # how many runs have begun; and who plays it now
         self._count = 0
         self._player = ""
+        # what the run waits for that is at "wait" or "deaf"
+        self._pause: _Pause | None = None
 
     async def __call__(
         self, *given: object, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED
@@ -89,6 +95,34 @@ class Script:
         self.note("returned")
         return value
 
+    def go_on(self, step: Step | None = None) -> None:
+        """Let the run that is at ``"wait"`` or ``"deaf"`` go on, and do ``step`` first if given::
+
+            db.go_on(OSError("gone"))    # it crashes, and no one has cancelled it, unlike `crash`
+            importer.go_on()             # it is done, and returns
+
+        Returns at once. Raises `RuntimeError` if it is at neither, and what `Script` raises for a
+        bad step.
+        """
+        if step is not None:
+            _check_step(step)
+        if self._pause is None or self._pause.over.is_set():
+            raise RuntimeError(
+                f'{self!r} is not at "wait" or "deaf": there is nothing that it could go on from'
+            )
+        self._pause.step = step
+        self._pause.over.set()
+
+    async def pause(self, *, listens: bool) -> Step | None:
+        """Wait until the test lets it go on, or it is asked to finish; return what to do then."""
+        self._pause = pause = _Pause()
+        try:
+            with cancel_on_settle() if listens else nullcontext():
+                await pause.over.wait()
+        finally:
+            self._pause = None
+        return pause.step
+
     def note(self, what: str) -> None:
         """Write down what has been done now."""
         self.ran.append(Deed(trio.current_time(), what))
@@ -100,6 +134,14 @@ class Script:
 # One run
 
 
+class _Pause:
+    """A step that waits; both are written by `Script.go_on`."""
+
+    def __init__(self) -> None:
+        self.over = trio.Event()
+        self.step: Step | None = None
+
+
 class _Run(NamedTuple):
     script: Script
     number: int
@@ -109,8 +151,8 @@ class _Run(NamedTuple):
 
     async def do(self, step: Step) -> object:
         if isinstance(step, str):
-            await _WORDS[step](self)
-        elif isinstance(step, int | float):
+            return await _WORDS[step](self)
+        if isinstance(step, int | float):
             self.script.note(f"sleep {step:g}")
             await trio.sleep(step)
         elif isinstance(step, BaseException):
@@ -133,17 +175,20 @@ class _Run(NamedTuple):
         self.script.note(f"start{values}{number}")
         self.status.started(f"{self.context.key}#{self.number}")
 
-    async def wait(self) -> None:
+    async def wait(self) -> object:
         self.script.note("wait")
-        with cancel_on_settle():
-            await trio.sleep_forever()
+        return await self.paused(listens=True)
 
-    async def deaf(self) -> None:
+    async def deaf(self) -> object:
         self.script.note("deaf")
         with cancel_on_settle():
             # the promise to listen, and nothing that keeps it
             pass
-        await trio.sleep_forever()
+        return await self.paused(listens=False)
+
+    async def paused(self, *, listens: bool) -> object:
+        step = await self.script.pause(listens=listens)
+        return None if step is None else await self.do(step)
 
     async def stuck(self) -> None:
         self.script.note("stuck")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, Literal, NoReturn
 
 import trio
 import trio.testing
@@ -16,9 +16,9 @@ from spry_py import (
     RateLimited,
     SystemHandle,
     SystemSupervisor,
-    cancel_on_settle,
     current_context,
 )
+from spry_py.testing import Script, Step
 
 Strategy = Literal["one_for_one", "rest_for_one", "one_for_all"]
 Restart = Literal["permanent", "transient", "temporary"]
@@ -80,63 +80,57 @@ def causes(error: BaseException) -> list[BaseException]:
     return chain
 
 
-@dataclass
-class Shift:
-    """One incarnation of one worker, from its own point of view."""
+def die() -> NoReturn:
+    """A step of a worker: it crashes, with words that say which run it is."""
+    context = current_context()
+    raise Crash(f"{context.key}#{context.incarnation}")
 
-    crew: Crew
-    name: str
-    incarnation: int
-    orders: trio.MemoryReceiveChannel[str]
 
-    @property
-    def value(self) -> str:
-        return f"{self.name}#{self.incarnation}"
+def refuse() -> NoReturn:
+    """A step of a worker: its start fails."""
+    context = current_context()
+    raise Refusal(f"{context.key}#{context.incarnation}")
 
-    def note(self, word: str) -> None:
-        self.crew.facts.append(f"{self.value} {word}")
 
-    def up(self, task_status: trio.TaskStatus[str]) -> None:
-        """Say so before anybody who waits for this start can go on."""
-        self.note("up")
-        task_status.started(self.value)
+async def swallow() -> None:
+    """A step of a worker that does not listen, and returns when it is cancelled."""
+    with suppress(trio.Cancelled):
+        await trio.sleep_forever()
 
-    def refuse(self) -> None:
-        self.note("refused")
-        raise Refusal(self.value)
 
-    def ignore(self) -> None:
-        self.note("ignored")
-        raise Ignore
+async def protest() -> None:
+    """A step of a worker that does not listen, and crashes when it is cancelled."""
+    await swallow()
+    die()
 
-    async def obey(self) -> str:
-        """Wait for an order and carry it out."""
-        order = await self.orders.receive()
-        if order == "die":
-            self.note("died")
-            raise Crash(self.value)
-        assert order == "stop"
-        self.note("stopped")
-        return self.value
 
-    async def stay(self) -> str:
-        """Wait for an order, listening; end at once when asked to settle."""
-        with cancel_on_settle():
-            return await self.obey()
-        self.note("settled")
-        return self.value
+ORDERS: dict[str, Step | None] = {"stop": None, "die": die}
+
+
+class Worker(Script):
+    """An actor of a crew: how a run of it begins and ends is a fact."""
+
+    def __init__(self, crew: Crew, key: str, runs: Sequence[Sequence[Step]]) -> None:
+        super().__init__(*runs)
+        self._crew = crew
+        self._key = key
+
+    def note(self, what: str) -> None:
+        super().note(what)
+        if what.startswith(("start", "returned", "raised", "aborted")):
+            self._crew.facts.append(f"{self._key} {what}")
 
 
 class Crew:
     """All workers of one story: what they did, in order, and the way to give them orders.
 
-    Workers are known by their key. A fact reads `key#incarnation word`, the words being up,
-    refused, ignored (starts) and stopped, died, settled, aborted (ends).
+    Workers are known by their key. A fact is one behind which stands a word of `Script.ran`: of the
+    start and the end of a run.
     """
 
     def __init__(self) -> None:
         self.facts: list[str] = []
-        self._desks: dict[str, trio.MemorySendChannel[str]] = {}
+        self._workers: dict[str, Worker] = {}
 
     def news(self) -> list[str]:
         """What has happened since this was asked last."""
@@ -144,159 +138,74 @@ class Crew:
         self.facts.clear()
         return news
 
-    async def tell(self, name: str, order: str) -> list[str]:
-        """Give one order, let everything come to rest, and return what has happened."""
-        self._desks[name].send_nowait(order)
+    async def tell(self, key: str, order: Step | None) -> list[str]:
+        """Let one go on with a step, let everything come to rest, and return what has happened."""
+        self._workers[key].go_on(order)
         await calm()
         return self.news()
 
-    async def tell_soon(self, name: str, order: str) -> None:
-        """Give one order when everything has come to rest, from a task beside the story."""
+    async def tell_soon(self, key: str, order: Step | None) -> None:
+        """Let one go on when everything has come to rest, from a task beside the story."""
         await calm()
-        self._desks[name].send_nowait(order)
+        self._workers[key].go_on(order)
 
-    @contextmanager
-    def shift(self) -> Iterator[Shift]:
-        """Give an incarnation its desk, and record an abort."""
-        context = current_context()
-        desk, orders = trio.open_memory_channel[str](8)
-        self._desks[context.key] = desk
-        shift = Shift(self, context.key, context.incarnation, orders)
-        try:
-            with desk, orders:
-                yield shift
-        except trio.Cancelled:
-            shift.note("aborted")
-            raise
+    def child(
+        self, key: str, *runs: Sequence[Step], given: Sequence[object] = (), **options: Any
+    ) -> AnyChild:
+        """Does what is written, a list of steps for each run."""
+        self._workers[key] = worker = Worker(self, key, runs)
+        return Child(key, worker, *given, **options)
 
     # The catalogue's fixtures.
 
     def worker(self, key: str, **options: Any) -> AnyChild:
         """Waits for orders, and listens."""
-        return Child(key, self._plain, **options)
+        return self.child(key, ["start", "wait"], **options)
 
     def heedless(self, key: str, **options: Any) -> AnyChild:
-        """Waits for orders, and never listens: aborted at once when it shall end."""
-        return Child(key, self._heedless, **options)
+        """Never listens: aborted at once when it shall end."""
+        return self.child(key, ["start", math.inf], **options)
 
     def slow(self, key: str, seconds: float, **options: Any) -> AnyChild:
         """Needs so many seconds to end when asked."""
-        return Child(key, self._slow, seconds, **options)
+        return self.child(key, ["start", "wait", seconds], **options)
 
     def deaf(self, key: str, **options: Any) -> AnyChild:
         """Has said that it listens, and does not settle when asked."""
-        return Child(key, self._deaf, **options)
+        return self.child(key, ["start", "deaf"], **options)
 
     def gate(self, key: str, **options: Any) -> AnyChild:
-        """Its start waits until it is told ok, ignore or fail."""
-        return Child(key, self._gate, **options)
+        """Its start waits for orders, too."""
+        return self.child(key, ["wait", "start", "wait"], **options)
 
     def fail2(self, key: str, **options: Any) -> AnyChild:
         """Its first start goes well, the later ones fail."""
-        return Child(key, self._fail2, **options)
+        return self.child(key, ["start", "wait"], [refuse], **options)
 
     def ignore1(self, key: str, **options: Any) -> AnyChild:
         """Its first start says ignore, the later ones go well."""
-        return Child(key, self._ignore1, **options)
+        return self.child(key, [Ignore], ["start", "wait"], **options)
 
     def hang(self, key: str, flag: trio.Event, **options: Any) -> AnyChild:
         """Starts while the flag is down; later a start takes 2 seconds and fails."""
-        return Child(key, self._hang, flag, **options)
+
+        async def hang() -> None:
+            if flag.is_set():
+                await trio.sleep(2)
+                refuse()
+
+        return self.child(key, [hang, "start", "wait"], **options)
 
     # More ways to end, for the table.
 
     def sulky(self, key: str, **options: Any) -> AnyChild:
         """Raises when asked to settle."""
-        return Child(key, self._sulky, **options)
+        return self.child(key, ["start", "wait", die], **options)
 
     def stoic(self, key: str, **options: Any) -> AnyChild:
         """Does not listen; swallows its cancellation and returns."""
-        return Child(key, self._stoic, **options)
+        return self.child(key, ["start", swallow], **options)
 
     def bitter(self, key: str, **options: Any) -> AnyChild:
         """Does not listen; raises instead of its cancellation."""
-        return Child(key, self._bitter, **options)
-
-    async def _plain(self, *, task_status: trio.TaskStatus[str]) -> str:
-        with self.shift() as shift:
-            shift.up(task_status)
-            return await shift.stay()
-
-    async def _heedless(self, *, task_status: trio.TaskStatus[str]) -> str:
-        with self.shift() as shift:
-            shift.up(task_status)
-            return await shift.obey()
-
-    async def _slow(self, seconds: float, *, task_status: trio.TaskStatus[str]) -> str:
-        with self.shift() as shift:
-            shift.up(task_status)
-            with cancel_on_settle():
-                return await shift.obey()
-            await trio.sleep(seconds)
-            shift.note("settled")
-            return shift.value
-
-    async def _deaf(self, *, task_status: trio.TaskStatus[str]) -> str:
-        with self.shift() as shift:
-            with cancel_on_settle():
-                pass
-            shift.up(task_status)
-            return await shift.obey()
-
-    async def _gate(self, *, task_status: trio.TaskStatus[str]) -> str:
-        with self.shift() as shift:
-            answer = await shift.orders.receive()
-            if answer == "fail":
-                shift.refuse()
-            if answer == "ignore":
-                shift.ignore()
-            shift.up(task_status)
-            return await shift.stay()
-
-    async def _fail2(self, *, task_status: trio.TaskStatus[str]) -> str:
-        with self.shift() as shift:
-            if shift.incarnation > 1:
-                shift.refuse()
-            shift.up(task_status)
-            return await shift.stay()
-
-    async def _ignore1(self, *, task_status: trio.TaskStatus[str]) -> str:
-        with self.shift() as shift:
-            if shift.incarnation == 1:
-                shift.ignore()
-            shift.up(task_status)
-            return await shift.stay()
-
-    async def _hang(self, flag: trio.Event, *, task_status: trio.TaskStatus[str]) -> str:
-        with self.shift() as shift:
-            if flag.is_set():
-                await trio.sleep(2)
-                shift.refuse()
-            shift.up(task_status)
-            return await shift.stay()
-
-    async def _sulky(self, *, task_status: trio.TaskStatus[str]) -> str:
-        with self.shift() as shift:
-            shift.up(task_status)
-            with cancel_on_settle():
-                return await shift.obey()
-            shift.note("sulked")
-            raise Crash(shift.value)
-
-    async def _stoic(self, *, task_status: trio.TaskStatus[str]) -> str:
-        with self.shift() as shift:
-            shift.up(task_status)
-            try:
-                return await shift.obey()
-            except trio.Cancelled:
-                shift.note("swallowed")
-                return shift.value
-
-    async def _bitter(self, *, task_status: trio.TaskStatus[str]) -> str:
-        with self.shift() as shift:
-            shift.up(task_status)
-            try:
-                return await shift.obey()
-            except trio.Cancelled:
-                shift.note("protested")
-                raise Crash(shift.value) from None
+        return self.child(key, ["start", protest], **options)

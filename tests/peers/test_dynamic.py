@@ -19,6 +19,7 @@ from spry_py import (
     Child,
     ChildFailure,
     ChildHandle,
+    Ignore,
     RateLimited,
     SystemSupervisor,
     TerminationReport,
@@ -26,7 +27,7 @@ from spry_py import (
     open_system,
 )
 from stories import story
-from workers import RESTARTS, Crew, Refusal, Restart, calm, counts, listing
+from workers import ORDERS, RESTARTS, Crew, Refusal, Restart, calm, counts, die, listing
 
 
 def told(report: TerminationReport | None) -> tuple[str, str, float]:
@@ -44,7 +45,7 @@ async def test_a06_a07_sup_start_ignore_child_start_child_simple(restart: Restar
         assert (child1.value, child2.value) == (None, "child2#1")
         assert listing(pool) == [("child2", "running", 1)]
         assert counts(pool) == (1, 1, 0, 1)
-    assert crew.news() == ["child1#1 ignored", "child2#1 up", "child2#1 settled"]
+    assert crew.news() == ["child1 raised Ignore", "child2 start", "child2 returned"]
     assert told(await pool.wait())[:2] == ("Normal", "settling")
 
 
@@ -73,7 +74,7 @@ async def test_a18_sup_stop_timeout_dynamic() -> None:
             await pool.start_child(crew.deaf("child2", **options)),
         ]
         crew.news()
-    assert crew.news() == ["child1#1 settled", "child2#1 aborted"]
+    assert crew.news() == ["child1 returned", "child2 aborted"]
     assert [told(handle.last_report) for handle in handles] == [
         ("Normal", "settling", 0),
         ("Aborted", "aborted", 1),
@@ -89,7 +90,7 @@ async def test_a20_sup_stop_brutal_kill_dynamic() -> None:
             child = crew.worker(f"child{number}", restart="temporary", shutdown=0)
             handles.append(await pool.start_child(child))
         crew.news()
-    assert sorted(crew.news()) == [f"child{number}#1 aborted" for number in range(10)]
+    assert sorted(crew.news()) == [f"child{number} aborted" for number in range(10)]
     assert [told(handle.last_report) for handle in handles] == [("Aborted", "aborted", 0)] * 10
 
 
@@ -107,10 +108,10 @@ async def test_a22_sup_stop_non_shutdown_exit_dynamic(restart: Restart) -> None:
         handles = [await pool.start_child(child) for child in children]
         crew.news()
     assert sorted(crew.news()) == [
-        "heedless#1 aborted",
-        "protests#1 protested",
-        "settles#1 settled",
-        "sulks#1 sulked",
+        "heedless aborted",
+        "protests raised Crash",
+        "settles returned",
+        "sulks raised Crash",
     ]
     assert [told(handle.last_report) for handle in handles] == [
         ("Normal", "settling", 0),
@@ -156,13 +157,13 @@ async def test_a35_a37_simple_one_for_one() -> None:
                 await pool.start_child(crew.worker("child2")),
             ]
             crew.news()
-            assert await crew.tell("child1", "die") == ["child1#1 died", "child1#2 up"]
+            assert await crew.tell("child1", die) == ["child1 raised Crash", "child1 start #2"]
             assert [handle.value for handle in handles] == ["child1#2", "child2#1"]
             assert counts(pool) == (2, 2, 0, 2)
-            assert await crew.tell("child2", "die") == ["child2#1 died", "child2#2 up"]
-            await crew.tell_soon("child1", "die")
+            assert await crew.tell("child2", die) == ["child2 raised Crash", "child2 start #2"]
+            await crew.tell_soon("child1", die)
             await trio.sleep_forever()
-    assert crew.news() == ["child1#2 died", "child2#2 settled"]
+    assert crew.news() == ["child1 raised Crash", "child2 returned"]
     assert (caught.value.path, caught.value.restarts) == ("pool/child1", 1)
 
 
@@ -176,8 +177,8 @@ async def test_a36_simple_one_for_one_shutdown() -> None:
     assert trio.current_time() == 2
     news = crew.news()
     assert (sorted(news[:2]), news[2:]) == (
-        ["child1#1 settled", "child2#1 settled"],
-        ["child3#1 aborted"],
+        ["child1 returned", "child2 returned"],
+        ["child3 aborted"],
     )
 
 
@@ -189,15 +190,15 @@ async def test_a38_simple_one_for_one_escalation() -> None:
             await pool.start_child(crew.fail2("child1"))
             await pool.start_child(crew.worker("child2"))
             crew.news()
-            await crew.tell_soon("child1", "die")
+            await crew.tell_soon("child1", die)
             await trio.sleep_forever()
     assert crew.news() == [
-        "child1#1 died",
-        "child1#2 refused",
-        "child1#3 refused",
-        "child1#4 refused",
-        "child1#5 refused",
-        "child2#1 settled",
+        "child1 raised Crash",
+        "child1 raised Refusal",
+        "child1 raised Refusal",
+        "child1 raised Refusal",
+        "child1 raised Refusal",
+        "child2 returned",
     ]
     assert (caught.value.path, caught.value.restarts) == ("pool/child1", 4)
     assert isinstance(caught.value.root_cause, Refusal)
@@ -205,13 +206,6 @@ async def test_a38_simple_one_for_one_escalation() -> None:
 
 class Parcel:
     """An argument that one can see being forgotten."""
-
-
-async def carry(parcel: Parcel, crew: Crew, *, task_status: trio.TaskStatus[int]) -> None:
-    with crew.shift() as shift:
-        shift.note("up")
-        task_status.started(id(parcel))
-        await shift.stay()
 
 
 @pytest.mark.parametrize("way", ["stop", "die", "terminate_child"])
@@ -229,7 +223,7 @@ async def test_a39_simple_one_for_one_corruption(
         async def start() -> None:
             parcel = Parcel()
             parcels.append(weakref.ref(parcel))
-            await pool.start_child(Child("child1", carry, parcel, crew, restart="temporary"))
+            await pool.start_child(crew.worker("child1", given=[parcel], restart="temporary"))
 
         await start()
         gc.collect()
@@ -237,7 +231,7 @@ async def test_a39_simple_one_for_one_corruption(
         if way == "terminate_child":
             await pool.terminate_child("child1")
         else:
-            await crew.tell("child1", way)
+            await crew.tell("child1", ORDERS[way])
         gc.collect()
         assert parcels[0]() is None
         assert counts(pool) == (0, 0, 0, 0)
@@ -248,14 +242,14 @@ async def test_a39_simple_one_for_one_corruption(
 async def test_a40_simple_one_for_one_restart_ignore(restart: Restart) -> None:
     crew = Crew()
     async with open_pool() as pool, trio.open_nursery() as nursery:
-        nursery.start_soon(crew.tell_soon, "child1", "ok")
+        nursery.start_soon(crew.tell_soon, "child1", None)
         handle = await pool.start_child(crew.gate("child1", restart=restart))
         crew.news()
-        assert await crew.tell("child1", "die") == ["child1#1 died"]
-        assert await crew.tell("child1", "ok") == ["child1#2 up"]
+        assert await crew.tell("child1", die) == ["child1 raised Crash"]
+        assert await crew.tell("child1", None) == ["child1 start #2"]
         assert (handle.status, handle.value) == ("running", "child1#2")
-        assert await crew.tell("child1", "die") == ["child1#2 died"]
-        assert await crew.tell("child1", "ignore") == ["child1#3 ignored"]
+        assert await crew.tell("child1", die) == ["child1 raised Crash"]
+        assert await crew.tell("child1", Ignore) == ["child1 raised Ignore"]
         assert (listing(pool), counts(pool)) == ([], (0, 0, 0, 0))
     assert told(await pool.wait())[:2] == ("Normal", "settling")
 
@@ -300,12 +294,12 @@ async def test_a73_count_restarting_children() -> None:
             await pool.start_child(crew.hang(key, flag, shutdown=0, backoff=backoff))
         assert counts(pool) == (3, 3, 0, 3)
         for key in keys:
-            await crew.tell(key, "die")
+            await crew.tell(key, die)
         await trio.sleep(1.5)
         assert counts(pool) == (3, 3, 0, 3)
         flag.set()
-        await crew.tell("child1", "die")
-        await crew.tell("child2", "die")
+        await crew.tell("child1", die)
+        await crew.tell("child2", die)
         assert counts(pool) == (3, 1, 0, 3)
         await trio.sleep(3.5)
         assert [info.status for info in pool.which_children()] == [

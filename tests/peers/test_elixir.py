@@ -18,14 +18,7 @@ from spry_py import (
     open_system,
 )
 from stories import story
-from workers import (
-    Crash,
-    Crew,
-    Strategy,
-    counts,
-    listing,
-    supervise,
-)
+from workers import Crash, Crew, Strategy, counts, die, listing, supervise
 
 
 def open_empty(strategy: Strategy = "one_for_one") -> Any:
@@ -34,20 +27,15 @@ def open_empty(strategy: Strategy = "one_for_one") -> Any:
 
 @story
 async def test_c08_start_link() -> None:
-    stacks: list[list[str]] = []
-    crew = Crew()
-
     async def stack(items: tuple[str, ...], *, task_status: trio.TaskStatus[list[str]]) -> None:
-        with crew.shift() as shift:
-            stacks.append(list(items))
-            task_status.started(stacks[-1])
-            await shift.stay()
+        task_status.started(list(items))
+        await trio.sleep(2)
 
     async with open_system([], name="here", strategy="one_for_one") as handle:
         child = await handle.start_child(Child("stack", stack, ("hello",)))
         assert child.value.pop() == "hello"
         assert child.value == []
-        await crew.tell("stack", "stop")
+        await trio.sleep(3)
         assert (child.value, child.incarnation) == (["hello"], 2)
         assert handle.find("stack").path == "here/stack"
 
@@ -102,8 +90,12 @@ async def test_c15_with_valid_child_spec() -> None:
                 "aborted" if seconds == 0 else "settling",
                 False,
             )
-        words = [fact.partition(" ")[2] for fact in crew.news()]
-        assert words == ["up", "aborted", "up", "settled"]
+        assert [fact.split()[1] for fact in crew.news()] == [
+            "start",
+            "aborted",
+            "start",
+            "returned",
+        ]
 
 
 @story
@@ -124,7 +116,12 @@ async def test_c16_child_life_cycle() -> None:
         assert (listing(handle), counts(handle)) == ([], (0, 0, 0, 0))
         await handle.stop()
         assert (await handle.wait()).reason == Normal(None)
-    assert [fact.partition(" ")[2] for fact in crew.news()] == ["up", "settled", "up", "settled"]
+    assert crew.news() == [
+        "child1 start",
+        "child1 returned",
+        "child1 start #2",
+        "child1 returned",
+    ]
 
 
 @story
@@ -133,7 +130,7 @@ async def test_c16_a_crash_between_the_calls_changes_no_answer() -> None:
     async with open_empty() as handle:
         await handle.start_child(crew.worker("child1"))
         crew.news()
-        assert await crew.tell("child1", "die") == ["child1#1 died", "child1#2 up"]
+        assert await crew.tell("child1", die) == ["child1 raised Crash", "child1 start #2"]
         report = handle.child("child1").last_report
         assert report is not None
         assert isinstance(report.exception, Crash)

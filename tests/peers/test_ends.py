@@ -12,6 +12,7 @@ import trio
 from spry_py import Child, Scope, SystemSupervisor, open_system
 from stories import story
 from workers import (
+    ORDERS,
     STRATEGIES,
     Crash,
     Crew,
@@ -19,6 +20,7 @@ from workers import (
     Restart,
     Strategy,
     counts,
+    die,
     listing,
     subsystem,
     supervise,
@@ -34,14 +36,14 @@ async def lone(restart: Restart, *orders: str) -> tuple[list[str], Listing, Coun
     facts: list[str] = []
     async with open_system(supervise(children, "one_for_one")) as handle:
         for order in orders:
-            facts += await crew.tell("child1", order)
+            facts += await crew.tell("child1", ORDERS[order])
         return facts, listing(handle), counts(handle)
 
 
 @story
 async def test_a45_permanent_normal() -> None:
     assert await lone("permanent", "stop") == (
-        ["child1#1 up", "child1#1 stopped", "child1#2 up"],
+        ["child1 start", "child1 returned", "child1 start #2"],
         [("child1", "running", 2)],
         (1, 1, 0, 1),
     )
@@ -50,7 +52,7 @@ async def test_a45_permanent_normal() -> None:
 @story
 async def test_a46_transient_normal() -> None:
     assert await lone("transient", "stop") == (
-        ["child1#1 up", "child1#1 stopped"],
+        ["child1 start", "child1 returned"],
         [("child1", "done", 1)],
         (1, 0, 0, 1),
     )
@@ -59,7 +61,7 @@ async def test_a46_transient_normal() -> None:
 @story
 async def test_a47_temporary_normal() -> None:
     assert await lone("temporary", "stop") == (
-        ["child1#1 up", "child1#1 stopped"],
+        ["child1 start", "child1 returned"],
         [],
         (0, 0, 0, 0),
     )
@@ -68,7 +70,13 @@ async def test_a47_temporary_normal() -> None:
 @story
 async def test_a48_permanent_shutdown() -> None:
     assert await lone("permanent", "stop", "stop") == (
-        ["child1#1 up", "child1#1 stopped", "child1#2 up", "child1#2 stopped", "child1#3 up"],
+        [
+            "child1 start",
+            "child1 returned",
+            "child1 start #2",
+            "child1 returned",
+            "child1 start #3",
+        ],
         [("child1", "running", 3)],
         (1, 1, 0, 1),
     )
@@ -77,7 +85,7 @@ async def test_a48_permanent_shutdown() -> None:
 @story
 async def test_a52_permanent_abnormal() -> None:
     assert await lone("permanent", "die") == (
-        ["child1#1 up", "child1#1 died", "child1#2 up"],
+        ["child1 start", "child1 raised Crash", "child1 start #2"],
         [("child1", "running", 2)],
         (1, 1, 0, 1),
     )
@@ -86,7 +94,7 @@ async def test_a52_permanent_abnormal() -> None:
 @story
 async def test_a53_transient_abnormal() -> None:
     assert await lone("transient", "die") == (
-        ["child1#1 up", "child1#1 died", "child1#2 up"],
+        ["child1 start", "child1 raised Crash", "child1 start #2"],
         [("child1", "running", 2)],
         (1, 1, 0, 1),
     )
@@ -95,7 +103,7 @@ async def test_a53_transient_abnormal() -> None:
 @story
 async def test_a54_temporary_abnormal() -> None:
     assert await lone("temporary", "die") == (
-        ["child1#1 up", "child1#1 died"],
+        ["child1 start", "child1 raised Crash"],
         [],
         (0, 0, 0, 0),
     )
@@ -115,11 +123,11 @@ async def test_a57_nonsignificant_temporary(strategy: Strategy) -> None:
     ]
     async with open_system(supervise(children, strategy, restarts=0)) as handle:
         crew.news()
-        assert await crew.tell("stops", "stop") == ["stops#1 stopped"]
-        assert await crew.tell("dies", "die") == ["dies#1 died"]
+        assert await crew.tell("stops", None) == ["stops returned"]
+        assert await crew.tell("dies", die) == ["dies raised Crash"]
         subsystem(handle, "aborted").abort()
         await trio.sleep(1)
-        assert crew.news() == ["leaf#1 aborted"]
+        assert crew.news() == ["leaf aborted"]
         assert listing(handle) == [("child1", "running", 1)]
 
 
@@ -131,9 +139,9 @@ async def test_a58_nonsignificant_transient(strategy: Strategy) -> None:
     children = [crew.worker("child1"), crew.worker("child2", restart="transient")]
     async with open_system(supervise(children, strategy, restarts=1)) as handle:
         crew.news()
-        assert (await crew.tell("child2", "die"))[-1] == "child2#2 up"
+        assert (await crew.tell("child2", die))[-1] == "child2 start #2"
         crew.news()
-        assert await crew.tell("child2", "stop") == ["child2#2 stopped"]
+        assert await crew.tell("child2", None) == ["child2 returned"]
         await trio.sleep(1)
         assert [(info.key, info.status) for info in handle.which_children()] == [
             ("child1", "running"),
@@ -143,13 +151,6 @@ async def test_a58_nonsignificant_transient(strategy: Strategy) -> None:
 
 class Parcel:
     """An argument that one can see being forgotten."""
-
-
-async def carry(parcel: Parcel, crew: Crew, *, task_status: trio.TaskStatus[int]) -> None:
-    with crew.shift() as shift:
-        shift.note("up")
-        task_status.started(id(parcel))
-        await shift.stay()
 
 
 @pytest.mark.parametrize("order", ["stop", "die"])
@@ -166,13 +167,13 @@ async def test_a39_a75_an_ended_temporary_child_leaves_nothing_behind(
     async def system(scope: Scope) -> None:
         parcel = Parcel()
         parcels.append(weakref.ref(parcel))
-        await scope.start(Child("child1", carry, parcel, crew, restart="temporary"))
+        await scope.start(crew.worker("child1", given=[parcel], restart="temporary"))
 
     async with open_system(system, strategy=strategy):
         crew.news()
         gc.collect()
         assert parcels[0]() is not None
-        await crew.tell("child1", order)
+        await crew.tell("child1", ORDERS[order])
         gc.collect()
         assert parcels[0]() is None
 
@@ -181,12 +182,14 @@ async def test_a39_a75_an_ended_temporary_child_leaves_nothing_behind(
 @story
 async def test_a75_a_child_that_is_restarted_keeps_its_arguments(restart: Restart) -> None:
     crew = Crew()
-    children = [Child("child1", carry, Parcel(), crew, restart=restart)]
-    async with open_system(supervise(children, "one_for_one")) as handle:
-        crew.news()
-        first = handle.child("child1").value
-        assert await crew.tell("child1", "die") == ["child1#1 died", "child1#2 up"]
-        assert handle.child("child1").value == first
+    parcel = Parcel()
+    children = [crew.worker("child1", given=[parcel], restart=restart)]
+    async with open_system(supervise(children, "one_for_one")):
+        assert crew.news() == [f"child1 start({parcel})"]
+        assert await crew.tell("child1", die) == [
+            "child1 raised Crash",
+            f"child1 start({parcel}) #2",
+        ]
 
 
 def story_of_a_crash(records: list[logging.LogRecord]) -> list[tuple[str, str, bool]]:
@@ -200,17 +203,8 @@ def test_a44_a89_a90_log_records(caplog: pytest.LogCaptureFixture) -> None:
     @story
     async def long_winded() -> None:
         crew = Crew()
-
-        async def child1(*, task_status: trio.TaskStatus[object]) -> None:
-            with crew.shift() as shift:
-                shift.up(task_status)
-                try:
-                    await shift.stay()
-                except Crash:
-                    raise Crash("a long reason\n" * 1000) from None
-
-        async with open_system(supervise([Child("child1", child1)], "one_for_one")):
-            await crew.tell("child1", "die")
+        async with open_system(supervise([crew.worker("child1")], "one_for_one")):
+            await crew.tell("child1", Crash("a long reason\n" * 1000))
 
     with caplog.at_level(logging.INFO, "spry_py"):
         long_winded()

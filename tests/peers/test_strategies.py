@@ -13,16 +13,7 @@ from spry_py import (
     open_system,
 )
 from stories import story
-from workers import (
-    Crash,
-    Crew,
-    Refusal,
-    causes,
-    counts,
-    listing,
-    subsystem,
-    supervise,
-)
+from workers import Crash, Crew, Refusal, causes, counts, die, listing, subsystem, supervise
 
 
 def told(error: TooManyRestarts) -> tuple[str, int, str]:
@@ -35,14 +26,14 @@ async def test_a30_one_for_one() -> None:
     children = [crew.worker("child1"), crew.worker("child2")]
     with pytest.raises(TooManyRestarts) as caught:
         async with open_system(supervise(children, "one_for_one")) as handle:
-            assert crew.news() == ["child1#1 up", "child2#1 up"]
-            assert await crew.tell("child1", "die") == ["child1#1 died", "child1#2 up"]
+            assert crew.news() == ["child1 start", "child2 start"]
+            assert await crew.tell("child1", die) == ["child1 raised Crash", "child1 start #2"]
             assert listing(handle) == [("child1", "running", 2), ("child2", "running", 1)]
             assert counts(handle) == (2, 2, 0, 2)
-            assert await crew.tell("child2", "die") == ["child2#1 died", "child2#2 up"]
-            await crew.tell_soon("child1", "die")
+            assert await crew.tell("child2", die) == ["child2 raised Crash", "child2 start #2"]
+            await crew.tell_soon("child1", die)
             await trio.sleep_forever()
-    assert crew.news() == ["child1#2 died", "child2#2 settled"]
+    assert crew.news() == ["child1 raised Crash", "child2 returned"]
     assert told(caught.value) == ("system/child1", 1, "child1#2")
     assert [type(error) for error in causes(caught.value)] == [TooManyRestarts, Crash]
     assert str(caught.value) == (
@@ -58,15 +49,15 @@ async def test_a31_one_for_one_escalation() -> None:
     with pytest.raises(TooManyRestarts) as caught:
         async with open_system(supervise(children, "one_for_one", restarts=4)):
             crew.news()
-            await crew.tell_soon("child1", "die")
+            await crew.tell_soon("child1", die)
             await trio.sleep_forever()
     assert crew.news() == [
-        "child1#1 died",
-        "child1#2 refused",
-        "child1#3 refused",
-        "child1#4 refused",
-        "child1#5 refused",
-        "child2#1 settled",
+        "child1 raised Crash",
+        "child1 raised Refusal",
+        "child1 raised Refusal",
+        "child1 raised Refusal",
+        "child1 raised Refusal",
+        "child2 returned",
     ]
     assert told(caught.value) == ("system/child1", 4, "child1#5")
     assert isinstance(caught.value.root_cause, Refusal)
@@ -79,24 +70,24 @@ async def test_a32_one_for_all() -> None:
     children = [crew.worker("child1"), crew.worker("child2")]
     with pytest.raises(TooManyRestarts) as caught:
         async with open_system(supervise(children, "one_for_all")) as handle:
-            assert crew.news() == ["child1#1 up", "child2#1 up"]
-            assert await crew.tell("child1", "die") == [
-                "child1#1 died",
-                "child2#1 settled",
-                "child1#2 up",
-                "child2#2 up",
+            assert crew.news() == ["child1 start", "child2 start"]
+            assert await crew.tell("child1", die) == [
+                "child1 raised Crash",
+                "child2 returned",
+                "child1 start #2",
+                "child2 start #2",
             ]
             assert listing(handle) == [("child1", "running", 2), ("child2", "running", 2)]
             assert counts(handle) == (2, 2, 0, 2)
-            assert await crew.tell("child2", "die") == [
-                "child2#2 died",
-                "child1#2 settled",
-                "child1#3 up",
-                "child2#3 up",
+            assert await crew.tell("child2", die) == [
+                "child2 raised Crash",
+                "child1 returned",
+                "child1 start #3",
+                "child2 start #3",
             ]
-            await crew.tell_soon("child1", "die")
+            await crew.tell_soon("child1", die)
             await trio.sleep_forever()
-    assert crew.news() == ["child1#3 died", "child2#3 settled"]
+    assert crew.news() == ["child1 raised Crash", "child2 returned"]
     assert told(caught.value) == ("system/child1", 2, "child1#3")
 
 
@@ -107,23 +98,23 @@ async def test_a33_one_for_all_escalation() -> None:
     with pytest.raises(TooManyRestarts) as caught:
         async with open_system(supervise(children, "one_for_all", restarts=4)):
             crew.news()
-            await crew.tell_soon("child1", "die")
+            await crew.tell_soon("child1", die)
             await trio.sleep_forever()
     assert crew.news() == [
-        "child1#1 died",
-        "child2#1 settled",
-        "child1#2 up",
-        "child2#2 refused",
-        "child1#2 settled",
-        "child1#3 up",
-        "child2#3 refused",
-        "child1#3 settled",
-        "child1#4 up",
-        "child2#4 refused",
-        "child1#4 settled",
-        "child1#5 up",
-        "child2#5 refused",
-        "child1#5 settled",
+        "child1 raised Crash",
+        "child2 returned",
+        "child1 start #2",
+        "child2 raised Refusal",
+        "child1 returned",
+        "child1 start #3",
+        "child2 raised Refusal",
+        "child1 returned",
+        "child1 start #4",
+        "child2 raised Refusal",
+        "child1 returned",
+        "child1 start #5",
+        "child2 raised Refusal",
+        "child1 returned",
     ]
     assert told(caught.value) == ("system/child2", 4, "child2#5")
 
@@ -134,12 +125,12 @@ async def test_a41_rest_for_one() -> None:
     children = [crew.worker("child1"), crew.worker("child2"), crew.worker("child3")]
     with pytest.raises(TooManyRestarts) as caught:
         async with open_system(supervise(children, "rest_for_one")) as handle:
-            assert crew.news() == ["child1#1 up", "child2#1 up", "child3#1 up"]
-            assert await crew.tell("child2", "die") == [
-                "child2#1 died",
-                "child3#1 settled",
-                "child2#2 up",
-                "child3#2 up",
+            assert crew.news() == ["child1 start", "child2 start", "child3 start"]
+            assert await crew.tell("child2", die) == [
+                "child2 raised Crash",
+                "child3 returned",
+                "child2 start #2",
+                "child3 start #2",
             ]
             assert listing(handle) == [
                 ("child1", "running", 1),
@@ -147,10 +138,10 @@ async def test_a41_rest_for_one() -> None:
                 ("child3", "running", 2),
             ]
             assert counts(handle) == (3, 3, 0, 3)
-            assert await crew.tell("child3", "die") == ["child3#2 died", "child3#3 up"]
-            await crew.tell_soon("child2", "die")
+            assert await crew.tell("child3", die) == ["child3 raised Crash", "child3 start #3"]
+            await crew.tell_soon("child2", die)
             await trio.sleep_forever()
-    assert crew.news() == ["child2#2 died", "child3#3 settled", "child1#1 settled"]
+    assert crew.news() == ["child2 raised Crash", "child3 returned", "child1 returned"]
     assert told(caught.value) == ("system/child2", 1, "child2#2")
 
 
@@ -161,17 +152,17 @@ async def test_a42_rest_for_one_escalation() -> None:
     with pytest.raises(TooManyRestarts) as caught:
         async with open_system(supervise(children, "rest_for_one", restarts=4)):
             crew.news()
-            await crew.tell_soon("child1", "die")
+            await crew.tell_soon("child1", die)
             await trio.sleep_forever()
     assert crew.news() == [
-        "child1#1 died",
-        "child2#1 settled",
-        "child1#2 up",
-        "child2#2 refused",
-        "child2#3 refused",
-        "child2#4 refused",
-        "child2#5 refused",
-        "child1#2 settled",
+        "child1 raised Crash",
+        "child2 returned",
+        "child1 start #2",
+        "child2 raised Refusal",
+        "child2 raised Refusal",
+        "child2 raised Refusal",
+        "child2 raised Refusal",
+        "child1 returned",
     ]
     assert told(caught.value) == ("system/child2", 4, "child2#5")
 
@@ -182,19 +173,19 @@ async def test_a79_every_path_leads_to_the_new_incarnation() -> None:
     middle = SystemSupervisor([crew.worker("worker")], strategy="one_for_one")
     async with open_system(supervise([Child("middle", middle)], "one_for_one")) as handle:
         worker, before = handle.find("middle/worker"), subsystem(handle, "middle")
-        assert crew.news() == ["worker#1 up"]
+        assert crew.news() == ["worker start"]
         before.abort()
         await trio.sleep(0.2)
-        assert crew.news() == ["worker#1 aborted", "worker#1 up"]
+        assert crew.news() == ["worker aborted", "worker start #2"]
         assert listing(handle) == [("middle", "running", 2)]
         assert listing(before) == [("worker", "running", 1)]
-        assert (worker.status, worker.incarnation, worker.value) == ("running", 1, "worker#1")
-        assert await crew.tell("worker", "die") == ["worker#1 died", "worker#2 up"]
-        assert (worker.status, worker.incarnation, worker.value) == ("running", 2, "worker#2")
-        assert handle.find("middle/worker").value == "worker#2"
-    assert crew.news() == ["worker#2 settled"]
+        assert (worker.status, worker.incarnation, worker.value) == ("running", 1, "worker#2")
+        assert await crew.tell("worker", die) == ["worker raised Crash", "worker start #3"]
+        assert (worker.status, worker.incarnation, worker.value) == ("running", 2, "worker#3")
+        assert handle.find("middle/worker").value == "worker#3"
+    assert crew.news() == ["worker returned"]
     assert (worker.status, handle.child("middle").status) == ("stopped", "stopped")
-    assert (await worker.wait()).reason == Normal("worker#2")
+    assert (await worker.wait()).reason == Normal(None)
 
 
 @story
@@ -205,28 +196,28 @@ async def test_an_escalation_is_decided_by_the_parent() -> None:
     with pytest.raises(TooManyRestarts) as caught:
         async with open_system(supervise(children, "rest_for_one", restarts=1)) as handle:
             crew.news()
-            assert await crew.tell("leaf1", "die") == ["leaf1#1 died", "leaf1#2 up"]
-            assert await crew.tell("leaf1", "die") == [
-                "leaf1#2 died",
-                "leaf2#1 settled",
-                "child3#1 settled",
-                "leaf1#1 up",
-                "leaf2#1 up",
-                "child3#2 up",
+            assert await crew.tell("leaf1", die) == ["leaf1 raised Crash", "leaf1 start #2"]
+            assert await crew.tell("leaf1", die) == [
+                "leaf1 raised Crash",
+                "leaf2 returned",
+                "child3 returned",
+                "leaf1 start #3",
+                "leaf2 start #2",
+                "child3 start #2",
             ]
             assert listing(handle) == [
                 ("child1", "running", 1),
                 ("child2", "running", 2),
                 ("child3", "running", 2),
             ]
-            assert await crew.tell("leaf2", "die") == ["leaf2#1 died", "leaf2#2 up"]
-            await crew.tell_soon("leaf2", "die")
+            assert await crew.tell("leaf2", die) == ["leaf2 raised Crash", "leaf2 start #3"]
+            await crew.tell_soon("leaf2", die)
             await trio.sleep_forever()
     assert crew.news() == [
-        "leaf2#2 died",
-        "leaf1#1 settled",
-        "child3#2 settled",
-        "child1#1 settled",
+        "leaf2 raised Crash",
+        "leaf1 returned",
+        "child3 returned",
+        "child1 returned",
     ]
     assert [type(error) for error in causes(caught.value)] == [
         TooManyRestarts,
@@ -252,6 +243,6 @@ async def test_a_temporary_subsystem_never_escalates() -> None:
     children = [crew.worker("child1"), Child("child2", below, restart="temporary")]
     async with open_system(supervise(children, "one_for_all", restarts=0)) as handle:
         crew.news()
-        assert await crew.tell("leaf1", "die") == ["leaf1#1 died", "leaf2#1 settled"]
+        assert await crew.tell("leaf1", die) == ["leaf1 raised Crash", "leaf2 returned"]
         assert listing(handle) == [("child1", "running", 1)]
         assert counts(handle) == (1, 1, 0, 1)

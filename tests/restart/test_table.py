@@ -19,24 +19,15 @@ from workers import (
     Restart,
     Strategy,
     calm,
+    die,
     subsystem,
     supervise,
 )
 
 OneEnd = tuple[str, str]  # burden, reason
 
-# How a subject is made that ends so, and the word with which it records that end.
-WAYS: dict[OneEnd, str] = {
-    ("none", "normal"): "stopped",
-    ("none", "failed"): "died",
-    ("none", "aborted"): "aborted",
-    ("settling", "normal"): "settled",
-    ("settling", "failed"): "sulked",
-    ("settling", "aborted"): "aborted",
-    ("aborted", "normal"): "swallowed",
-    ("aborted", "failed"): "protested",
-    ("aborted", "aborted"): "aborted",
-}
+# The word with which a subject records that it has ended so.
+WORDS = {"normal": "returned", "failed": "raised", "aborted": "aborted"}
 
 
 def subject(crew: Crew, end: OneEnd, restart: Restart) -> AnyChild:
@@ -50,14 +41,14 @@ def subject(crew: Crew, end: OneEnd, restart: Restart) -> AnyChild:
         below = SystemSupervisor([crew.deaf("subject", shutdown=1000.0)])
         return Child("subject", below, restart=restart)
     make = {
-        "stopped": crew.worker,
-        "died": crew.worker,
-        "settled": crew.worker,
-        "sulked": crew.sulky,
-        "swallowed": crew.stoic,
-        "protested": crew.bitter,
-        "aborted": crew.heedless,
-    }[WAYS[end]]
+        ("none", "normal"): crew.worker,
+        ("none", "failed"): crew.worker,
+        ("settling", "normal"): crew.worker,
+        ("settling", "failed"): crew.sulky,
+        ("aborted", "normal"): crew.stoic,
+        ("aborted", "failed"): crew.bitter,
+        ("aborted", "aborted"): crew.heedless,
+    }[end]
     return make("subject", restart=restart)
 
 
@@ -68,8 +59,8 @@ def family(crew: Crew, end: OneEnd, restart: Restart, strategy: Strategy) -> Sys
 
 
 def short(facts: list[str]) -> str:
-    """Without the incarnations, which the listing tells."""
-    return ", ".join(f"{fact.split('#')[0]} {fact.split()[1]}" for fact in facts)
+    """Without the incarnations, which the listing tells, and the exceptions."""
+    return ", ".join(" ".join(fact.split()[:2]) for fact in facts)
 
 
 def listed(handle: SystemHandle) -> str:
@@ -92,13 +83,16 @@ async def let_it_end(crew: Crew, handle: SystemHandle, reason: str) -> None:
         subsystem(handle, "subject").abort()
         await calm()
     else:
-        await crew.tell_soon("subject", {"normal": "stop", "failed": "die"}[reason])
+        await crew.tell_soon("subject", None if reason == "normal" else die)
         await calm()
 
 
-ALONE = "subject up"
-REST = "last settled, subject up, last up"
-ALL = "last settled, trigger settled, base settled, base up, trigger up, subject up, last up"
+ALONE = "subject start"
+REST = "last returned, subject start, last start"
+ALL = (
+    "last returned, trigger returned, base returned, "
+    "base start, trigger start, subject start, last start"
+)
 NOBODY = ""
 
 ONE_NEW = "base1 trigger1 subject2 last1"
@@ -147,57 +141,57 @@ async def test_an_end_by_itself(
         child = handle.child("subject")
         await let_it_end(crew, handle, reason)
         first, *others = crew.news()
-        assert short([first]) == f"subject {WAYS[end]}"
+        assert short([first]) == f"subject {WORDS[reason]}"
         assert short(others) == facts
         assert listed(handle) == listing
         assert end_of(child.last_report) == end
 
 
 # Swept along when `trigger` dies: who goes down after `last`, who comes up again, what is listed.
-REST_UP = ("trigger up, subject up, last up", "base1 trigger2 subject2 last2")
-REST_BUT = ("trigger up, last up", "base1 trigger2 last2")
-ALL_UP = ("base up, trigger up, subject up, last up", "base2 trigger2 subject2 last2")
-ALL_BUT = ("base up, trigger up, last up", "base2 trigger2 last2")
+REST_UP = ("trigger start, subject start, last start", "base1 trigger2 subject2 last2")
+REST_BUT = ("trigger start, last start", "base1 trigger2 last2")
+ALL_UP = ("base start, trigger start, subject start, last start", "base2 trigger2 subject2 last2")
+ALL_BUT = ("base start, trigger start, last start", "base2 trigger2 last2")
 
 SWEPT: list[tuple[Restart, OneEnd, Strategy, str, tuple[str, str]]] = [
-    ("permanent", ("settling", "normal"), "rest_for_one", "subject settled", REST_UP),
-    ("permanent", ("settling", "normal"), "one_for_all", "subject settled, base settled", ALL_UP),
-    ("permanent", ("settling", "failed"), "rest_for_one", "subject sulked", REST_UP),
-    ("permanent", ("settling", "failed"), "one_for_all", "subject sulked, base settled", ALL_UP),
+    ("permanent", ("settling", "normal"), "rest_for_one", "subject returned", REST_UP),
+    ("permanent", ("settling", "normal"), "one_for_all", "subject returned, base returned", ALL_UP),
+    ("permanent", ("settling", "failed"), "rest_for_one", "subject raised", REST_UP),
+    ("permanent", ("settling", "failed"), "one_for_all", "subject raised, base returned", ALL_UP),
     ("permanent", ("settling", "aborted"), "rest_for_one", "subject aborted", REST_UP),
-    ("permanent", ("settling", "aborted"), "one_for_all", "subject aborted, base settled", ALL_UP),
-    ("permanent", ("aborted", "normal"), "rest_for_one", "subject swallowed", REST_UP),
-    ("permanent", ("aborted", "normal"), "one_for_all", "subject swallowed, base settled", ALL_UP),
-    ("permanent", ("aborted", "failed"), "rest_for_one", "subject protested", REST_UP),
-    ("permanent", ("aborted", "failed"), "one_for_all", "subject protested, base settled", ALL_UP),
+    ("permanent", ("settling", "aborted"), "one_for_all", "subject aborted, base returned", ALL_UP),
+    ("permanent", ("aborted", "normal"), "rest_for_one", "subject returned", REST_UP),
+    ("permanent", ("aborted", "normal"), "one_for_all", "subject returned, base returned", ALL_UP),
+    ("permanent", ("aborted", "failed"), "rest_for_one", "subject raised", REST_UP),
+    ("permanent", ("aborted", "failed"), "one_for_all", "subject raised, base returned", ALL_UP),
     ("permanent", ("aborted", "aborted"), "rest_for_one", "subject aborted", REST_UP),
-    ("permanent", ("aborted", "aborted"), "one_for_all", "subject aborted, base settled", ALL_UP),
-    ("transient", ("settling", "normal"), "rest_for_one", "subject settled", REST_UP),
-    ("transient", ("settling", "normal"), "one_for_all", "subject settled, base settled", ALL_UP),
-    ("transient", ("settling", "failed"), "rest_for_one", "subject sulked", REST_UP),
-    ("transient", ("settling", "failed"), "one_for_all", "subject sulked, base settled", ALL_UP),
+    ("permanent", ("aborted", "aborted"), "one_for_all", "subject aborted, base returned", ALL_UP),
+    ("transient", ("settling", "normal"), "rest_for_one", "subject returned", REST_UP),
+    ("transient", ("settling", "normal"), "one_for_all", "subject returned, base returned", ALL_UP),
+    ("transient", ("settling", "failed"), "rest_for_one", "subject raised", REST_UP),
+    ("transient", ("settling", "failed"), "one_for_all", "subject raised, base returned", ALL_UP),
     ("transient", ("settling", "aborted"), "rest_for_one", "subject aborted", REST_UP),
-    ("transient", ("settling", "aborted"), "one_for_all", "subject aborted, base settled", ALL_UP),
-    ("transient", ("aborted", "normal"), "rest_for_one", "subject swallowed", REST_UP),
-    ("transient", ("aborted", "normal"), "one_for_all", "subject swallowed, base settled", ALL_UP),
-    ("transient", ("aborted", "failed"), "rest_for_one", "subject protested", REST_UP),
-    ("transient", ("aborted", "failed"), "one_for_all", "subject protested, base settled", ALL_UP),
+    ("transient", ("settling", "aborted"), "one_for_all", "subject aborted, base returned", ALL_UP),
+    ("transient", ("aborted", "normal"), "rest_for_one", "subject returned", REST_UP),
+    ("transient", ("aborted", "normal"), "one_for_all", "subject returned, base returned", ALL_UP),
+    ("transient", ("aborted", "failed"), "rest_for_one", "subject raised", REST_UP),
+    ("transient", ("aborted", "failed"), "one_for_all", "subject raised, base returned", ALL_UP),
     ("transient", ("aborted", "aborted"), "rest_for_one", "subject aborted", REST_UP),
-    ("transient", ("aborted", "aborted"), "one_for_all", "subject aborted, base settled", ALL_UP),
-    ("temporary", ("settling", "normal"), "rest_for_one", "subject settled", REST_BUT),
+    ("transient", ("aborted", "aborted"), "one_for_all", "subject aborted, base returned", ALL_UP),
+    ("temporary", ("settling", "normal"), "rest_for_one", "subject returned", REST_BUT),
     (
         "temporary",
         ("settling", "normal"),
         "one_for_all",
-        "subject settled, base settled",
+        "subject returned, base returned",
         ALL_BUT,
     ),
-    ("temporary", ("settling", "failed"), "rest_for_one", "subject sulked", REST_BUT),
+    ("temporary", ("settling", "failed"), "rest_for_one", "subject raised", REST_BUT),
     (
         "temporary",
         ("settling", "failed"),
         "one_for_all",
-        "subject sulked, base settled",
+        "subject raised, base returned",
         ALL_BUT,
     ),
     ("temporary", ("settling", "aborted"), "rest_for_one", "subject aborted", REST_BUT),
@@ -205,23 +199,23 @@ SWEPT: list[tuple[Restart, OneEnd, Strategy, str, tuple[str, str]]] = [
         "temporary",
         ("settling", "aborted"),
         "one_for_all",
-        "subject aborted, base settled",
+        "subject aborted, base returned",
         ALL_BUT,
     ),
-    ("temporary", ("aborted", "normal"), "rest_for_one", "subject swallowed", REST_BUT),
+    ("temporary", ("aborted", "normal"), "rest_for_one", "subject returned", REST_BUT),
     (
         "temporary",
         ("aborted", "normal"),
         "one_for_all",
-        "subject swallowed, base settled",
+        "subject returned, base returned",
         ALL_BUT,
     ),
-    ("temporary", ("aborted", "failed"), "rest_for_one", "subject protested", REST_BUT),
+    ("temporary", ("aborted", "failed"), "rest_for_one", "subject raised", REST_BUT),
     (
         "temporary",
         ("aborted", "failed"),
         "one_for_all",
-        "subject protested, base settled",
+        "subject raised, base returned",
         ALL_BUT,
     ),
     ("temporary", ("aborted", "aborted"), "rest_for_one", "subject aborted", REST_BUT),
@@ -229,7 +223,7 @@ SWEPT: list[tuple[Restart, OneEnd, Strategy, str, tuple[str, str]]] = [
         "temporary",
         ("aborted", "aborted"),
         "one_for_all",
-        "subject aborted, base settled",
+        "subject aborted, base returned",
         ALL_BUT,
     ),
 ]
@@ -244,12 +238,12 @@ async def test_swept_along(
     async with open_system(family(crew, end, restart, strategy)) as handle:
         crew.news()
         child = handle.child("subject")
-        await crew.tell_soon("trigger", "die")
+        await crew.tell_soon("trigger", die)
         await calm()
         if end == ("settling", "aborted"):
             subsystem(handle, "subject").abort()
             await calm()
-        assert short(crew.news()) == f"trigger died, last settled, {down}, {up[0]}"
+        assert short(crew.news()) == f"trigger raised, last returned, {down}, {up[0]}"
         assert listed(handle) == up[1]
         assert end_of(child.last_report) == end
 
@@ -260,21 +254,21 @@ async def test_under_one_for_one_nobody_is_swept_along(restart: Restart) -> None
     crew = Crew()
     async with open_system(family(crew, ("settling", "normal"), restart, "one_for_one")) as handle:
         crew.news()
-        assert short(await crew.tell("trigger", "die")) == "trigger died, trigger up"
+        assert short(await crew.tell("trigger", die)) == "trigger raised, trigger start"
         assert listed(handle) == "base1 trigger2 subject1 last1"
         assert handle.child("subject").last_report is None
 
 
 # Asked to end together with its whole system, whatever the restart type and the strategy.
 ENDS_WITH_ITS_SYSTEM: list[tuple[OneEnd, str]] = [
-    (("settling", "normal"), "last settled, subject settled, trigger settled, base settled"),
-    (("settling", "failed"), "last settled, subject sulked, trigger settled, base settled"),
-    (("settling", "aborted"), "last settled, subject aborted, trigger settled, base settled"),
-    (("aborted", "normal"), "last settled, subject swallowed, trigger settled, base settled"),
-    (("aborted", "failed"), "last settled, subject protested, trigger settled, base settled"),
-    (("aborted", "aborted"), "last settled, subject aborted, trigger settled, base settled"),
+    (("settling", "normal"), "last returned, subject returned, trigger returned, base returned"),
+    (("settling", "failed"), "last returned, subject raised, trigger returned, base returned"),
+    (("settling", "aborted"), "last returned, subject aborted, trigger returned, base returned"),
+    (("aborted", "normal"), "last returned, subject returned, trigger returned, base returned"),
+    (("aborted", "failed"), "last returned, subject raised, trigger returned, base returned"),
+    (("aborted", "aborted"), "last returned, subject aborted, trigger returned, base returned"),
 ]
-EVERYBODY_UP = "base up, trigger up, subject up, last up"
+EVERYBODY_UP = "base start, trigger start, subject start, last start"
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -314,11 +308,11 @@ async def test_restarted_with_its_system(
     tree = supervise([system, crew.worker("neighbour")], "one_for_all", restarts=1)
     async with open_system(tree) as handle:
         crew.news()
-        await crew.tell_soon("neighbour", "die")
+        await crew.tell_soon("neighbour", die)
         await calm()
         if end == ("settling", "aborted"):
             subsystem(handle, "system/subject").abort()
             await calm()
-        assert short(crew.news()) == f"neighbour died, {down}, {EVERYBODY_UP}, neighbour up"
+        assert short(crew.news()) == f"neighbour raised, {down}, {EVERYBODY_UP}, neighbour start"
         assert listed(handle) == "system2 neighbour2"
         assert listed(subsystem(handle, "system")) == "base1 trigger1 subject1 last1"

@@ -182,6 +182,63 @@ async def test_a_function_may_listen() -> None:
 
 
 @story
+async def test_one_that_waits_goes_on_when_the_test_lets_it() -> None:
+    script = Script(["start", "wait", 1], ["start", "deaf"], ["wait", "start", "wait", 1])
+    async with open_system([Child("a", script)]) as handle:
+        child = handle.child("a")
+        await trio.sleep(1)
+        script.go_on()
+        await child.wait_incarnation(2)
+        script.go_on(OSError("gone"))
+        await trio.sleep(1)
+        first = child.last_report
+        script.go_on(2)
+        await child.wait_incarnation(3)
+    assert first is not None
+    assert (first.burden, str(first.exception)) == ("none", "gone")
+    assert script.ran == [
+        (0, "start"),
+        (0, "wait"),
+        (1, "sleep 1"),
+        (2, "returned"),
+        (2, "start #2"),
+        (2, "deaf"),
+        (2, "raised OSError"),
+        (2, "wait"),
+        (3, "sleep 2"),
+        (5, "start #3"),
+        (5, "wait"),
+        (5, "sleep 1"),
+        (6, "returned"),
+    ]
+
+
+@story
+async def test_the_value_of_a_step_to_go_on_with_is_that_of_the_run() -> None:
+    script = Script(["start", "deaf"])
+    async with open_system([Child("a", script, restart="transient")]) as handle:
+        script.go_on(lambda: 7)
+        assert (await handle.child("a").wait()).reason == Normal(7)
+
+
+@story
+async def test_one_that_does_not_wait_cannot_go_on() -> None:
+    script = Script(["start", "wait", 1])
+    words = r"Script\(\['start', 'wait', 1\]\) is not at \"wait\" or \"deaf\""
+    with pytest.raises(RuntimeError, match=words):
+        script.go_on()
+    async with open_system([Child("a", script)]):
+        with pytest.raises(ValueError, match="a word must be one of"):
+            script.go_on("begin")
+        script.go_on()
+        with pytest.raises(RuntimeError, match=words):
+            script.go_on()
+        await trio.sleep(0.5)
+        with pytest.raises(RuntimeError, match=words):
+            script.go_on()
+
+
+@story
 async def test_two_children_cannot_play_one_script_at_a_time() -> None:
     script = Script(["start", "wait"])
     with pytest.raises(ChildFailure) as failure:
