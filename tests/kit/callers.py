@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable, Container
-from typing import Any, Literal
+from typing import Any
 
 import trio
 
 from spry_py import (
     Child,
-    Context,
     Ignore,
     SpryError,
     SystemHandle,
     TerminationReport,
-    current_context,
 )
-from stories import Actor, Boom, Record
-
-Way = Literal["stop", "die", "kill"]
+from stories import Actor, Record
 
 
 async def answer(call: Awaitable[object]) -> str:
@@ -80,35 +76,6 @@ def status_of(handle: SystemHandle, key: str) -> str:
     """The status of a direct child, `gone` if it is not listed."""
     statuses = {info.key: info.status for info in handle.which_children()}
     return statuses.get(key, "gone")
-
-
-class Puppets:
-    """Children that end when and as the story wants: by themselves, or killed from outside."""
-
-    def __init__(self) -> None:
-        self._contexts: dict[str, Context] = {}
-        self._orders: dict[str, trio.MemorySendChannel[str]] = {}
-
-    def child(self, key: str, **options: Any) -> Child[Any]:
-        return Child(key, self._live, **options)
-
-    async def end(self, key: str, way: Way) -> None:
-        """End one, and wait until that has had all its consequences."""
-        if way == "kill":
-            self._contexts[key].fail(Boom(f"{key} is killed"))
-        else:
-            self._orders[key].send_nowait(way)
-        await trio.testing.wait_all_tasks_blocked()
-
-    async def _live(self, *, task_status: trio.TaskStatus[str]) -> str:
-        context = current_context()
-        self._contexts[context.key] = context
-        self._orders[context.key], orders = trio.open_memory_channel[str](1)
-        me = f"{context.key}#{context.incarnation}"
-        task_status.started(me)
-        if await orders.receive() == "die":
-            raise Boom(me)
-        return me
 
 
 def busy(record: Record, seconds: float = 5.0) -> Child[Any]:

@@ -104,7 +104,14 @@ async def protest() -> None:
     die()
 
 
-ORDERS: dict[str, Step | None] = {"stop": None, "die": die}
+async def be_killed() -> None:
+    """A step of a worker: it is made to fail from outside its own code."""
+    current_context().fail(Crash("killed"))
+    await trio.sleep_forever()
+
+
+Way = Literal["stop", "die", "kill"]
+ORDERS: dict[str, Step | None] = {"stop": None, "die": die, "kill": be_killed}
 
 
 class Worker(Script):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trio
 
-from callers import Puppets, Way, answer
+from callers import answer
 from spry_py import (
     AlwaysRestart,
     Child,
@@ -25,6 +25,8 @@ from workers import (
     Refusal,
     Restart,
     Strategy,
+    Way,
+    be_killed,
     calm,
     counts,
     die,
@@ -281,14 +283,14 @@ WAYS: tuple[Way, ...] = ("kill", "stop", "die")
 async def test_a76_do_not_save_child_specs_for_temporary_children(
     way: Any, restart: Restart, strategy: Strategy
 ) -> None:
-    puppets = Puppets()
-    child = puppets.child("child1", restart=restart)
+    crew = Crew()
+    child = crew.worker("child1", restart=restart)
     async with open_empty(strategy) as handle:
         await handle.start_child(child)
         if way == "terminate_child":
             await handle.terminate_child("child1")
         else:
-            await puppets.end("child1", way)
+            await crew.tell("child1", ORDERS[way])
         if restart == "temporary":
             expected = "ok"
         elif way == "terminate_child" or (restart, way) == ("transient", "stop"):
@@ -301,28 +303,28 @@ async def test_a76_do_not_save_child_specs_for_temporary_children(
 @story
 async def test_a79_simple_global_supervisor() -> None:
     """By path instead of by registered name."""
-    puppets = Puppets()
-    middle = SystemSupervisor([puppets.child("worker")], breaker=AlwaysRestart)
+    crew = Crew()
+    middle = SystemSupervisor([crew.worker("worker")], breaker=AlwaysRestart)
     async with open_system([Child("middle", middle)], strategy="one_for_one") as top:
         before = top.child("middle").value
         worker = top.find("middle/worker")
         before.abort()
         await calm()
-        assert (top.child("middle").incarnation, worker.value) == (2, "worker#1")
-        await puppets.end("worker", "kill")
-        assert worker.value == "worker#2"
-        await puppets.end("worker", "die")
+        assert (top.child("middle").incarnation, worker.value) == (2, "worker#2")
+        await crew.tell("worker", be_killed)
         assert worker.value == "worker#3"
+        await crew.tell("worker", die)
+        assert worker.value == "worker#4"
         await before.terminate_child("worker")
         assert worker.status == "stopped"
         await before.restart_child("worker")
-        assert (worker.status, worker.value) == ("running", "worker#4")
+        assert (worker.status, worker.value) == ("running", "worker#5")
         await top.terminate_child("middle")
         assert (worker.status, top.child("middle").status) == ("stopped", "stopped")
         await top.restart_child("middle")
-        assert (top.child("middle").incarnation, worker.value) == (3, "worker#1")
+        assert (top.child("middle").incarnation, worker.value) == (3, "worker#6")
     assert await answer(worker.terminate()) == "SupervisorStopped"
-    assert await answer(before.start_child(puppets.child("x"))) == "SupervisorStopped"
+    assert await answer(before.start_child(crew.worker("x"))) == "SupervisorStopped"
 
 
 @story

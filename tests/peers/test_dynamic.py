@@ -13,7 +13,7 @@ import pytest
 import tenacity
 import trio
 
-from callers import Puppets, answer
+from callers import answer
 from pools import open_pool
 from spry_py import (
     Child,
@@ -27,7 +27,7 @@ from spry_py import (
     open_system,
 )
 from stories import story
-from workers import ORDERS, RESTARTS, Crew, Refusal, Restart, calm, counts, die, listing
+from workers import ORDERS, RESTARTS, Crew, Refusal, Restart, be_killed, calm, counts, die, listing
 
 
 def told(report: TerminationReport | None) -> tuple[str, str, float]:
@@ -256,16 +256,16 @@ async def test_a40_simple_one_for_one_restart_ignore(restart: Restart) -> None:
 
 @story
 async def test_a71_count_children() -> None:
-    puppets = Puppets()
+    crew = Crew()
     async with open_pool() as pool:
-        for size in (1000, 2000):
+        for size in (100, 200):
             for number in range(counts(pool)[0], size):
-                await pool.start_child(puppets.child(f"{number}", restart="temporary"))
+                await pool.start_child(crew.worker(f"{number}", restart="temporary"))
             assert counts(pool) == (size, size, 0, size)
             assert len(pool.which_children()) == size
             assert counts(pool) == (size, size, 0, size)
-        for number in range(2000):
-            await puppets.end(f"{number}", "kill")
+        for number in range(200):
+            await crew.tell(f"{number}", be_killed)
         assert (listing(pool), counts(pool)) == ([], (0, 0, 0, 0))
 
 
@@ -366,11 +366,11 @@ async def test_a77_simple_one_for_one_scale_many_temporary_children(supervisor: 
 
 @story
 async def test_a71_a_thousand_at_once() -> None:
-    puppets = Puppets()
+    crew = Crew()
     async with open_pool() as pool:
         async with trio.open_nursery() as nursery:
             for number in range(1000):
-                nursery.start_soon(pool.start_child, puppets.child(f"{number}"))
+                nursery.start_soon(pool.start_child, crew.worker(f"{number}"))
         assert counts(pool) == (1000, 1000, 0, 1000)
-        await puppets.end("500", "die")
+        await crew.tell("500", die)
         assert (pool.child("500").value, counts(pool)[1]) == ("500#2", 1000)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import pytest
 import trio
 
-from callers import Puppets, Way, listed
+from callers import listed
 from spry_py import (
     Child,
     DynamicSupervisor,
@@ -19,7 +19,7 @@ from spry_py import (
     open_system,
 )
 from stories import story
-from workers import STRATEGIES, Restart, Strategy
+from workers import ORDERS, STRATEGIES, Crew, Restart, Strategy, Way, be_killed, die
 
 Mode = Literal["never", "any_significant", "all_significant"]
 MODES: tuple[Mode, ...] = ("never", "any_significant", "all_significant")
@@ -27,12 +27,12 @@ FAILURES: tuple[Way, ...] = ("kill", "die")
 WAYS: tuple[Way, ...] = ("kill", "die", "stop")
 
 
-def open_three(puppets: Puppets, restart: Restart, mode: Mode, strategy: Strategy) -> Any:
+def open_three(crew: Crew, restart: Restart, mode: Mode, strategy: Strategy) -> Any:
     """Two significant children of that type, and one that is not."""
     children = [
-        puppets.child("s1", restart=restart, significant=True),
-        puppets.child("s2", restart=restart, significant=True),
-        puppets.child("child", restart="temporary" if restart == "temporary" else "transient"),
+        crew.worker("s1", restart=restart, significant=True),
+        crew.worker("s2", restart=restart, significant=True),
+        crew.worker("child", restart="temporary" if restart == "temporary" else "transient"),
     ]
     breaker = RateLimited(100, 10.0)
     return open_system(children, strategy=strategy, breaker=breaker, auto_shutdown=mode)
@@ -53,30 +53,30 @@ async def expect_end(tree: SystemHandle) -> None:
 @pytest.mark.parametrize("mode", MODES)
 @story
 async def test_a57_nonsignificant_temporary(mode: Mode) -> None:
-    puppets = Puppets()
-    child = puppets.child("child", restart="temporary")
+    crew = Crew()
+    child = crew.worker("child", restart="temporary")
     async with open_system([child], auto_shutdown=mode) as tree:
         await tree.terminate_child("child")
         assert (await alive(tree), listed(tree)) == (True, "")
         for way in WAYS:
             await tree.start_child(child)
-            await puppets.end("child", way)
+            await crew.tell("child", ORDERS[way])
             assert (await alive(tree), listed(tree)) == (True, "")
 
 
 @pytest.mark.parametrize("mode", MODES)
 @story
 async def test_a58_nonsignificant_transient(mode: Mode) -> None:
-    puppets = Puppets()
-    child = puppets.child("child", restart="transient")
+    crew = Crew()
+    child = crew.worker("child", restart="transient")
     async with open_system([child], auto_shutdown=mode) as tree:
         await tree.terminate_child("child")
         assert (await alive(tree), listed(tree)) == (True, "child=stopped")
         await tree.restart_child("child")
         for way in FAILURES:
-            await puppets.end("child", way)
+            await crew.tell("child", ORDERS[way])
             assert (await alive(tree), listed(tree)) == (True, "child=running")
-        await puppets.end("child", "stop")
+        await crew.tell("child", None)
         assert (await alive(tree), listed(tree)) == (True, "child=done")
 
 
@@ -84,11 +84,11 @@ async def test_a58_nonsignificant_transient(mode: Mode) -> None:
 @pytest.mark.parametrize("way", WAYS)
 @story
 async def test_a59_significant_temporary_any(way: Way, strategy: Strategy) -> None:
-    puppets = Puppets()
-    async with open_three(puppets, "temporary", "any_significant", strategy) as tree:
+    crew = Crew()
+    async with open_three(crew, "temporary", "any_significant", strategy) as tree:
         await tree.terminate_child("s2")
         assert (await alive(tree), listed(tree)) == (True, "s1=running child=running")
-        await puppets.end("s1", way)
+        await crew.tell("s1", ORDERS[way])
         await expect_end(tree)
 
 
@@ -96,75 +96,75 @@ async def test_a59_significant_temporary_any(way: Way, strategy: Strategy) -> No
 @pytest.mark.parametrize("way", WAYS)
 @story
 async def test_a59_significant_temporary_all(way: Way, strategy: Strategy) -> None:
-    puppets = Puppets()
-    async with open_three(puppets, "temporary", "all_significant", strategy) as tree:
-        await puppets.end("s1", way)
+    crew = Crew()
+    async with open_three(crew, "temporary", "all_significant", strategy) as tree:
+        await crew.tell("s1", ORDERS[way])
         assert (await alive(tree), listed(tree)) == (True, "s2=running child=running")
-        await puppets.end("s2", way)
+        await crew.tell("s2", ORDERS[way])
         await expect_end(tree)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @story
 async def test_a60_significant_transient_any(strategy: Strategy) -> None:
-    puppets = Puppets()
-    async with open_three(puppets, "transient", "any_significant", strategy) as tree:
+    crew = Crew()
+    async with open_three(crew, "transient", "any_significant", strategy) as tree:
         await tree.terminate_child("s2")
         assert (await alive(tree), listed(tree)) == (True, "s1=running s2=stopped child=running")
         await tree.restart_child("s2")
         for way in FAILURES:
-            await puppets.end("s1", way)
+            await crew.tell("s1", ORDERS[way])
             assert await alive(tree)
             assert listed(tree) == "s1=running s2=running child=running"
-        await puppets.end("s1", "stop")
+        await crew.tell("s1", None)
         await expect_end(tree)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @story
 async def test_a60_significant_transient_all(strategy: Strategy) -> None:
-    puppets = Puppets()
-    async with open_three(puppets, "transient", "all_significant", strategy) as tree:
-        await puppets.end("s1", "stop")
+    crew = Crew()
+    async with open_three(crew, "transient", "all_significant", strategy) as tree:
+        await crew.tell("s1", None)
         assert (await alive(tree), listed(tree)) == (True, "s1=done s2=running child=running")
-        await puppets.end("s2", "stop")
+        await crew.tell("s2", None)
         await expect_end(tree)
 
 
 @pytest.mark.parametrize("mode", ["any_significant", "all_significant"])
 @story
 async def test_a60_terminating_the_last_of_them_ends_nothing(mode: Mode) -> None:
-    puppets = Puppets()
-    async with open_three(puppets, "transient", mode, "one_for_one") as tree:
+    crew = Crew()
+    async with open_three(crew, "transient", mode, "one_for_one") as tree:
         await tree.terminate_child("s1")
         await tree.terminate_child("s2")
         assert await alive(tree)
         assert listed(tree) == "s1=stopped s2=stopped child=running"
         await tree.delete_child("s2")
         await tree.restart_child("s1")
-        await puppets.end("s1", "stop")
+        await crew.tell("s1", None)
         await expect_end(tree)
 
 
 @story
 async def test_a60_those_that_were_terminated_are_not_waited_for() -> None:
-    puppets = Puppets()
-    async with open_three(puppets, "transient", "all_significant", "one_for_one") as tree:
+    crew = Crew()
+    async with open_three(crew, "transient", "all_significant", "one_for_one") as tree:
         await tree.terminate_child("s1")
-        await puppets.end("s2", "stop")
+        await crew.tell("s2", None)
         await expect_end(tree)
 
 
 @story
 async def test_a60_a_significant_child_that_was_added_counts() -> None:
-    puppets = Puppets()
-    added = puppets.child("s3", restart="temporary", significant=True)
-    async with open_three(puppets, "transient", "all_significant", "one_for_one") as tree:
+    crew = Crew()
+    added = crew.worker("s3", restart="temporary", significant=True)
+    async with open_three(crew, "transient", "all_significant", "one_for_one") as tree:
         await tree.start_child(added)
-        await puppets.end("s1", "stop")
-        await puppets.end("s2", "stop")
+        await crew.tell("s1", None)
+        await crew.tell("s2", None)
         assert await alive(tree)
-        await puppets.end("s3", "kill")
+        await crew.tell("s3", be_killed)
         await expect_end(tree)
 
 
@@ -180,8 +180,8 @@ def test_a61_significant_simple(mode: Mode) -> None:
 async def test_a27_significant_under_never_is_refused_by_calls_and_at_the_start(
     restart: Restart,
 ) -> None:
-    puppets = Puppets()
-    child = puppets.child("s", restart=restart, significant=True)
+    crew = Crew()
+    child = crew.worker("s", restart=restart, significant=True)
 
     async def system(scope: Scope) -> None:
         await scope.start(child)
@@ -199,8 +199,8 @@ async def test_a27_significant_under_never_is_refused_by_calls_and_at_the_start(
 @pytest.mark.parametrize("emptied", ["terminate", "stop", "die", "delete"])
 @story
 async def test_when_empty_whatever_emptied_it(emptied: str) -> None:
-    puppets = Puppets()
-    children = [puppets.child("a"), puppets.child("b", restart="temporary")]
+    crew = Crew()
+    children = [crew.worker("a"), crew.worker("b", restart="temporary")]
     async with open_system(children, strategy="one_for_one", auto_shutdown="when_empty") as tree:
         await tree.terminate_child("a")
         assert (await alive(tree), listed(tree)) == (True, "a=stopped b=running")
@@ -210,29 +210,29 @@ async def test_when_empty_whatever_emptied_it(emptied: str) -> None:
             await tree.delete_child("a")
             await tree.terminate_child("b")
         elif emptied == "stop":
-            await puppets.end("b", "stop")
+            await crew.tell("b", None)
         else:
-            await puppets.end("b", "die")
+            await crew.tell("b", die)
         await expect_end(tree)
 
 
 @story
 async def test_when_empty_a_child_being_started_by_a_call_is_somebody() -> None:
-    puppets = Puppets()
+    crew = Crew()
 
     async def slow(*, task_status: trio.TaskStatus[str]) -> None:
         await trio.sleep(3)
         task_status.started("up")
         await trio.sleep(3)
 
-    children = [puppets.child("a", restart="temporary")]
+    children = [crew.worker("a", restart="temporary")]
     async with (
         open_system(children, strategy="one_for_one", auto_shutdown="when_empty") as tree,
         trio.open_nursery() as nursery,
     ):
         nursery.start_soon(tree.start_child, Child("slow", slow, restart="temporary"))
         await trio.sleep(1)
-        await puppets.end("a", "stop")
+        await crew.tell("a", None)
         assert (await alive(tree), listed(tree)) == (True, "slow=starting")
         await trio.sleep(2)
         assert listed(tree) == "slow=running"
