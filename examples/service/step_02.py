@@ -4,7 +4,7 @@ import trio
 
 from spry_py import Child, Scope, SystemSupervisor, current_context
 
-from .store import Store, keep_store
+from .store import DATABASE, Store, keep_store
 
 
 async def door(store: Store) -> None:
@@ -18,7 +18,7 @@ async def door(store: Store) -> None:
 
 
 async def system(scope: Scope) -> None:
-    store = await scope.start(Child("store", keep_store, "visits.db"))
+    store = await scope.start(Child("store", keep_store, DATABASE))
     await scope.start(Child("door", door, store))
 
 

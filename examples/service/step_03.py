@@ -7,16 +7,20 @@ import trio
 
 from spry_py import Child, Scope, SystemSupervisor
 
-from .store import Store, keep_store
+from .store import DATABASE, Store, keep_store
 from .web import Reply, Request, as_json, keep_listening, serve, text
 
 PORT = int(os.environ.get("PORT", "8080"))
 
 
+async def greet(store: Store, name: str) -> str:
+    return f"hello {name}, this is visit {await store.visit(name)}"
+
+
 async def answer(store: Store, request: Request) -> Reply:
     match request.path.split("/")[1:]:
         case ["hello", name]:
-            return text(f"hello {name}, this is visit {await store.visit(name)}")
+            return text(await greet(store, name))
         case ["coffee"]:
             await trio.sleep(0.5)
             return text("here is your coffee")
@@ -27,7 +31,7 @@ async def answer(store: Store, request: Request) -> Reply:
 
 async def system(scope: Scope) -> None:
     socket = await scope.start(Child("socket", keep_listening, PORT))
-    store = await scope.start(Child("store", keep_store, "visits.db"))
+    store = await scope.start(Child("store", keep_store, DATABASE))
     await scope.start(Child("api", serve, socket, partial(answer, store), shutdown=10))
 
 

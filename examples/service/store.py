@@ -1,7 +1,9 @@
 """Who was here, and how often: counted in a SQLite database, outside of all children."""
 
+import os
 import sqlite3
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar, TypeVarTuple
 
 import trio
@@ -11,6 +13,10 @@ from spry_py import Context, current_context
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
+DATA = Path(os.environ.get("GREETER_DATA", "."))
+DATABASE = DATA / "visits.db"
+BACKUPS = DATA / "backups"
+
 TABLE = "CREATE TABLE IF NOT EXISTS visits (name TEXT PRIMARY KEY, count INTEGER NOT NULL)"
 VISIT = """
     INSERT INTO visits VALUES (?, 1)
@@ -18,7 +24,7 @@ VISIT = """
 """
 
 
-def connected(path: str) -> sqlite3.Connection:
+def connected(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, check_same_thread=False)
     connection.execute(TABLE)
     return connection
@@ -44,7 +50,7 @@ class Store:
         """All names, with the number of their visits."""
         return await self._call(self._visits)
 
-    async def back_up(self, path: str) -> None:
+    async def back_up(self, path: Path) -> None:
         """Write a copy of the database."""
         await self._call(self._back_up, path)
 
@@ -69,7 +75,8 @@ class Store:
     def _visits(self) -> dict[str, int]:
         return dict(self._connection.execute("SELECT name, count FROM visits ORDER BY name"))
 
-    def _back_up(self, path: str) -> None:
+    def _back_up(self, path: Path) -> None:
+        path.parent.mkdir(exist_ok=True)
         copy = sqlite3.connect(path)
         try:
             self._connection.backup(copy)
@@ -77,7 +84,7 @@ class Store:
             copy.close()
 
 
-async def keep_store(path: str, *, task_status: trio.TaskStatus[Store]) -> None:
+async def keep_store(path: Path, *, task_status: trio.TaskStatus[Store]) -> None:
     """A child: connects, lends the store out, and disconnects at its end."""
     store = Store(await trio.to_thread.run_sync(connected, path), current_context())
     try:

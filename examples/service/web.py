@@ -7,6 +7,7 @@ request that is in work, or for one that is on its way and comes in within a sec
 
 import json
 import logging
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,7 @@ import trio
 
 from spry_py import cancel_on_settle, current_context
 
+HOST = os.environ.get("HOST", "127.0.0.1")
 LAST_CALL = 1.0
 MOST_BODY = 65_536
 GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
@@ -49,7 +51,7 @@ def as_json(value: object) -> Reply:
 
 async def keep_listening(port: int, *, task_status: trio.TaskStatus[trio.SocketListener]) -> None:
     """A child: holds a listening socket, so that clients can wait while a server is restarted."""
-    (listener,) = await trio.open_tcp_listeners(port, host="127.0.0.1")
+    (listener,) = await trio.open_tcp_listeners(port, host=HOST)
     async with listener:
         task_status.started(listener)
         await trio.sleep_forever()

@@ -8,8 +8,8 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,27 +41,28 @@ def words(name: str) -> list[str]:
     return [word.strip().strip('"') for word in found.split(",")]
 
 
-def write(config: Path, port: int, greeting: str) -> None:
-    lines = ['host = "127.0.0.1"', f"port = {port}", f'greeting = "{greeting}"']
-    config.write_text("\n".join(lines), encoding="utf-8")
+def write(config: Path, visitors: int) -> None:
+    config.write_text(f"backup_every = 3600\nvisitors = {visitors}", encoding="utf-8")
 
 
 @contextmanager
 def started(
-    command: list[str], config: Path, monkeypatch: pytest.MonkeyPatch, **variables: str
+    command: list[str], config: Path, port: int, monkeypatch: pytest.MonkeyPatch, **variables: str
 ) -> Iterator[Program]:
     """The program of a command line that begins with ``spry-py``, under our own Python."""
     assert Path(command[0]).name == "spry-py"
-    for name, value in ({"GREETER_CONFIG": str(config)} | variables).items():
+    given = {"GREETER_CONFIG": str(config), "GREETER_DATA": str(config.parent)}
+    given |= {"PORT": str(port), "TALK_PORT": "0"}
+    for name, value in (given | variables).items():
         monkeypatch.setenv(name, value)
     with running(["-m", "spry_py", *command[1:]], ROOT) as program:
         yield program
 
 
 def greeted(port: int, name: str) -> str:
-    with socket.create_connection(("127.0.0.1", port), 30) as visitor:
-        visitor.sendall(f"{name}\n".encode())
-        return visitor.makefile().read()
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/hello/{name}", timeout=30) as reply:
+        text: str = reply.read().decode()
+    return text
 
 
 def curl(url: str, *options: str) -> str:
@@ -84,32 +85,32 @@ def curl(url: str, *options: str) -> str:
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the probes are tried with curl")
 def test_the_probes_of_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config, port, health = tmp_path / "greeter.toml", free_port(), free_port()
-    write(config, port, "hello")
+    write(config, visitors=100)
     command = [word.replace("0.0.0.0:8081", f"127.0.0.1:{health}") for word in words("command")]
     command += [word.replace("0.0.0.0:8081", f"127.0.0.1:{health}") for word in words("args")]
     assert f"127.0.0.1:{health}" in command
     paths = re.findall(r"httpGet: \{path: (\S+), port: health\}", MANIFEST)
     assert sorted(paths) == ["/livez", "/readyz", "/startupz"]
-    with started(command, config, monkeypatch) as program:
-        program.until("greeter/server started")
-        program.until("server  [running]")
+    with started(command, config, port, monkeypatch) as program:
+        program.until("greeter/api started")
+        program.until("api  [running]")
         urls = {path: f"http://127.0.0.1:{health}{path}" for path in paths}
         assert {path: curl(url) for path, url in urls.items()} == dict.fromkeys(paths, "200 ok")
         assert curl(urls["/readyz"], "--request", "POST")[:3] == "405"
         assert curl(urls["/readyz"], "--head").startswith("200 HTTP/1.1 200")
-        assert greeted(port, "Ada") == "hello Ada, you are 1\n"
+        assert greeted(port, "Ada") == "hello Ada, this is visit 1\n"
         program.send(signal.SIGTERM)
         program.until("stops in 5 s")
         assert curl(f"{urls['/readyz']}?verbose") == "503 not ready\ngreeter is stopping"
         assert curl(urls["/livez"]) == "200 ok"
-        assert greeted(port, "Grace") == "hello Grace, you are 2\n"
+        assert greeted(port, "Grace") == "hello Grace, this is visit 1\n"
         program.send(signal.SIGTERM)
         assert program.end() == 0
 
 
 def test_the_unit_as_its_manager_sees_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config, port = tmp_path / "greeter.toml", free_port()
-    write(config, port, "hello")
+    write(config, visitors=100)
     settings = unit()
     assert settings["ExecReload"] == "/bin/kill -HUP $MAINPID"
     micros = str(int(settings["WatchdogSec"]) * 1_000_000)
@@ -117,26 +118,28 @@ def test_the_unit_as_its_manager_sees_it(tmp_path: Path, monkeypatch: pytest.Mon
     with (
         receiving() as manager,
         started(
-            command, config, monkeypatch, NOTIFY_SOCKET=manager.where, WATCHDOG_USEC=micros
+            command, config, port, monkeypatch, NOTIFY_SOCKET=manager.where, WATCHDOG_USEC=micros
         ) as program,
     ):
         heard = [manager.next()]
         while not heard[-1].startswith("READY=1"):
             heard.append(manager.next())
-        assert heard[-1] == "READY=1\nSTATUS=2 children are running"
+        assert heard[-1] == "READY=1\nSTATUS=9 children are running"
         assert "WATCHDOG=1" in heard
-        assert greeted(port, "Ada") == "hello Ada, you are 1\n"
+        assert greeted(port, "Ada") == "hello Ada, this is visit 1\n"
 
-        write(config, port, "good evening")
+        write(config, visitors=50)
         program.send(signal.SIGHUP)
-        program.until("greeter was reloaded")
-        # what counts the visits has not been touched
-        assert greeted(port, "Ada") == "good evening Ada, you are 2\n"
+        program.until("greeter/talk stopped")
+        assert "greeter was reloaded" in program.until("reloaded")
+        # only what takes so many visitors was started anew
+        assert not any("greeter/api" in line for line in program.lines[-5:])
+        assert greeted(port, "Ada") == "hello Ada, this is visit 2\n"
 
-        config.write_text("greeting =", encoding="utf-8")
+        config.write_text("visitors =", encoding="utf-8")
         program.send(signal.SIGHUP)
         assert "TOMLDecodeError" in program.until("greeter was not reloaded")
-        assert greeted(port, "Ada") == "good evening Ada, you are 3\n"
+        assert greeted(port, "Ada") == "hello Ada, this is visit 3\n"
 
         program.send(signal.SIGTERM)
         assert program.end() == 0

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SERVICE = ROOT / "examples" / "service"
 PAGES = sorted((ROOT / "docs" / "tutorial").glob("[0-9]*.md"))
 PART = re.compile(
-    r"^\[examples/service/(\w+\.\w+)\]\([^)]+\):?\n\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL
+    r"\[examples/service/(\w+\.\w+)\]\([^)]+\):?\n\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL
 )
 
 

@@ -3,11 +3,13 @@
 A block ``shell-session`` is a list of commands, each with the lines that come until the next one.
 ``command &`` goes on behind the others, and ``kill %1`` signals the first such one. Lines of
 several programs may come in any order between each other, those of one in theirs. Times, and free
-ports instead of those that a page names, are no difference.
+ports instead of those that a page names, are no difference. A line that ends in ``…`` goes on.
+``<!-- left out: PATTERN -->`` drops lines that a page does not show, wherever they come.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -25,6 +27,7 @@ from servers import free_port
 BLOCK = re.compile(r"^```shell-session\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TIME = re.compile(r" *\b\d+(\.\d+)? (ms|s)\b")
 PORT = re.compile(r"\b80[0-9]\d\b")
+LEFT_OUT = re.compile(r"^<!-- left out: (.*) -->$", re.MULTILINE)
 KILL = re.compile(r"kill (?:-(?P<signal>\w+) )?%(?P<job>\d+)")
 
 
@@ -43,9 +46,11 @@ def steps_of(text: str) -> Iterator[Step]:
 class Job:
     """One program of a session."""
 
-    def __init__(self, command: str, place: Path, variables: dict[str, str]) -> None:
+    def __init__(
+        self, command: str, place: Path, variables: dict[str, str], left_out: list[str]
+    ) -> None:
         self.process = subprocess.Popen(
-            ["bash", "-c", command.removesuffix("&")],
+            ["bash", "-c", command],
             cwd=place,
             env=environment() | variables,
             stdin=subprocess.DEVNULL,
@@ -54,6 +59,7 @@ class Job:
             text=True,
             start_new_session=True,
         )
+        self._left_out = left_out
         # only the thread appends
         self.lines: list[str] = []
         self.taken = 0
@@ -63,14 +69,15 @@ class Job:
     def _read(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            self.lines.append(line.rstrip("\n"))
+            if not any(re.search(pattern, line) for pattern in self._left_out):
+                self.lines.append(line.rstrip("\n"))
 
     @property
     def has_ended(self) -> bool:
         return not self._reader.is_alive()
 
     def take(self, line: str) -> bool:
-        is_it = self.taken < len(self.lines) and plain(self.lines[self.taken]) == plain(line)
+        is_it = self.taken < len(self.lines) and is_shown(self.lines[self.taken], line)
         self.taken += is_it
         return is_it
 
@@ -81,7 +88,7 @@ class Job:
         assert (status, self.lines[self.taken :]) == (0, [])
 
     def kill(self) -> None:
-        if self.process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(SECONDS)
         self._reader.join(SECONDS)
@@ -92,9 +99,10 @@ class Job:
 class Session:
     """The shell of one page."""
 
-    def __init__(self, place: Path, variables: dict[str, str]) -> None:
+    def __init__(self, place: Path, variables: dict[str, str], left_out: list[str]) -> None:
         self._place = place
         self._variables = variables
+        self._left_out = left_out
         # all that were begun, and those that go on behind the others
         self._all: list[Job] = []
         self.jobs: list[Job] = []
@@ -105,9 +113,13 @@ class Session:
             self.jobs[int(kill["job"]) - 1].process.send_signal(number)
             self._expect(step, self.jobs)
             return
-        job = Job(step.command, self._place, self._variables)
+        command, is_behind = step.command.removesuffix("&"), step.command.endswith("&")
+        if is_behind and not command.startswith("("):
+            # the signals of the page are for the program, not for a shell around it
+            command = f"exec env {command}"
+        job = Job(command, self._place, self._variables, self._left_out)
         self._all.append(job)
-        if step.command.endswith("&"):
+        if is_behind:
             self.jobs.append(job)
             self._expect(step, self.jobs)
         else:
@@ -116,7 +128,7 @@ class Session:
 
     def _expect(self, step: Step, jobs: list[Job]) -> None:
         for line in step.lines:
-            deadline = time.monotonic() + SECONDS
+            deadline = time.monotonic() + 20
             while True:
                 # looked at first: what ends afterwards may have written until then
                 is_over = all(job.has_ended for job in jobs)
@@ -132,8 +144,9 @@ class Session:
             job.kill()
 
 
-def plain(line: str) -> str:
-    return TIME.sub("", line)
+def is_shown(line: str, shown: str) -> bool:
+    line, shown = TIME.sub("", line), TIME.sub("", shown)
+    return line.startswith(shown[:-1]) if shown.endswith("…") else line == shown
 
 
 def tools_in(place: Path) -> str:
@@ -151,7 +164,9 @@ def play(text: str, place: Path, root: Path) -> None:
     (place / "examples").symlink_to(root / "examples")
     ports = {port: str(free_port()) for port in sorted(set(PORT.findall(text)))}
     text = PORT.sub(lambda found: ports[found[0]], text)
-    session = Session(place, {"PATH": tools_in(place), "PORT": ports.get("8080", "0")})
+    variables = {"PORT": ports.get("8080", "0"), "TALK_PORT": ports.get("8090", "0")}
+    variables["PATH"] = tools_in(place)
+    session = Session(place, variables, LEFT_OUT.findall(text))
     try:
         for step in steps_of(text):
             session.play(step)
