@@ -25,7 +25,7 @@ from programs import SECONDS, environment
 from servers import free_port
 
 BLOCK = re.compile(r"^```shell-session\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-TIME = re.compile(r" *\b\d+(\.\d+)? (ms|s)\b")
+TIME = re.compile(r"(  up)? *\b\d+(\.\d+)? (ms|s)\b")
 PORT = re.compile(r"\b80[0-9]\d\b")
 LEFT_OUT = re.compile(r"^<!-- left out: (.*) -->$", re.MULTILINE)
 KILL = re.compile(r"kill (?:-(?P<signal>\w+) )?%(?P<job>\d+)")
