@@ -21,6 +21,7 @@ extensions = [
     "sphinxcontrib.mermaid",
     "site_links",
     "site_names",
+    "site_tables",
 ]
 source_suffix = {".md": "markdown"}
 # Built from inside docs/ as well: what is made is no source.
@@ -45,4 +46,11 @@ autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 88
 python_use_unqualified_type_names = True
 # Types of other projects are plain: to link to them would need their inventories, from the net.
-nitpick_ignore_regex = [(r"py:.*", r"spry_py\._.*|(?!spry_py\.).*")]
+# Of ours: what is private, variables of types, parts of packages that users see as one.
+PRIVATE = (
+    r"spry_py(\.\w+)*\.(_\w*(\.\w+)*|[A-Z](_co)?)|spry_py\.[a-z]+\.[a-z_]+\.\w+"
+    r"|spry_py\.components\.ComponentStart"
+)
+nitpick_ignore_regex = [(r"py:.*", rf"(?!spry_py\.).*|{PRIVATE}")]
+# A name that two modules have, such as SystemHandle and that of aio, leads to one of them.
+suppress_warnings = ["ref.python"]

@@ -245,11 +245,13 @@ class SystemHandle(Handle):
         return key
 
     def events(self, capacity: float = 1024) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
-        """The events at and below this path, from entering on, as trio's handle gives them::
+        """The events at and below this path, from entering on.
 
-        async with handle.events() as events:
-            async for event in events:
-                print(event)
+        As trio's handle gives them::
+
+            async with handle.events() as events:
+                async for event in events:
+                    print(event)
         """
         block = self._ask(self._theirs.events, capacity)
         return _Events(token_of(self._theirs), block)
@@ -257,11 +259,13 @@ class SystemHandle(Handle):
     def follow(
         self, capacity: float = 1024, history: bool = False
     ) -> AbstractAsyncContextManager[tuple[Snapshot, AsyncIterator[Event]]]:
-        """The whole subtree, and the events from exactly there on, as trio's handle gives them::
+        """The whole subtree, and the events from exactly there on.
 
-        async with handle.follow() as (snapshot, events):
-            async for event in events:
-                ...
+        As trio's handle gives them::
+
+            async with handle.follow() as (snapshot, events):
+                async for event in events:
+                    ...
         """
         block = self._ask(self._theirs.follow, capacity, history)
         return _Following(token_of(self._theirs), block)
