@@ -43,6 +43,8 @@ from spry_py.observer import Observer
 from spry_py.periodic import periodic
 from spry_py.pipes import Pipe, Stage, Worker, pipeline
 from spry_py.processes import command, process
+from spry_py.remote import remote
+from spry_py.testing import FakeEngine
 from spry_py.watchdog import watch_loop
 
 Head = tuple[str, ...]
@@ -160,6 +162,7 @@ TAKERS: Final[Mapping[str, tuple[Callable[..., object], Callable[..., object]]]]
     "periodic": (periodic, partial(periodic, function=forever, every=1.0)),
     "component": (component, partial(component, make=Runs)),
     "watch_loop": (watch_loop, watching),
+    "remote": (remote, partial(remote, FakeEngine(), forever)),
 }
 NAMED: Final = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 INTERNAL: Final = {"task_status", "transforms"}
@@ -210,6 +213,8 @@ OWN_RULES: Final = {
     ("run", "system"): "a system function, a sequence of Child, a supervisor",
     ("run", "traces"): "'console', 'otlp', 'none', or the path of a file",
     ("Health", "root"): "the handle of a supervisor",
+    ("remote", "engine"): "an Engine",
+    ("remote", "start"): "what a Child may start, if it can be pickled",
 }
 
 
