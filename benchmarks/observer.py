@@ -24,7 +24,7 @@ from spry_py.observer import Address, serve
 from .harness import Crash, Options, Row, clock, compared, in_turn, parked
 
 FIRST, UPDATE, PERIOD = 1.0, 0.1, 0.25
-KEPT, MOST = 6.0, 1.25
+KEPT, MOST = 4.0, 1.25
 _REQUEST = b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 

@@ -9,7 +9,7 @@ worker: one of `Kind`, as in ``my_start.child_kind = "process"``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import trio
 
@@ -21,13 +21,14 @@ from spry_py._handles.context import (
     kept_for,
     supervisor_of,
 )
-from spry_py._handles.history import sentence_of
+from spry_py._handles.history import begin_history, sentence_of
 from spry_py._incidents.model import Attempt, Failure, Incident, Step, Story
 from spry_py._incidents.prose import sentences
 from spry_py._incidents.reading import Raised
 from spry_py._incidents.timeline import picture
-from spry_py._kernel.facts import Subscriber
+from spry_py._kernel.facts import Event, Guard, Subscriber
 from spry_py._kernel.guard import guarded
+from spry_py._kernel.here import refuse_elsewhere
 from spry_py._kernel.kept import Kept
 from spry_py._kernel.life import is_own
 from spry_py._kernel.root import on_root
@@ -89,6 +90,7 @@ __all__ = [
     "context_of",
     "error_type",
     "guarded",
+    "hear",
     "is_own",
     "kept_for",
     "library_version",
@@ -110,6 +112,42 @@ __all__ = [
     "token_of",
     "tracer_provider",
 ]
+
+
+class _Guarded:
+    """A subscriber, of which nothing comes out that it raises."""
+
+    def __init__(self, subscriber: Subscriber, guard: Guard) -> None:
+        self._subscriber = subscriber
+        self._guard = guard
+
+    def offer(self, event: Event) -> None:
+        self._guard(self._subscriber.offer, event)
+
+    def wake(self) -> None:
+        self._guard(self._subscriber.wake)
+
+
+def hear(handle: Handle, subscriber: Subscriber, history: bool = False) -> Callable[[], None]:
+    """Offer each event of the tree that a handle belongs to, from now on, to a subscriber.
+
+    It is called in the midst of the tree's own work, which costs a fraction of what
+    `SystemHandle.events` does: it must not wait. What it raises is dropped. ``history`` is that of
+    `SystemHandle.follow`. Returns a function that takes it back. Raises `RuntimeError` outside the
+    run of trio that the tree lives in.
+    """
+    tree = handle._tree  # pyright: ignore[reportPrivateUsage] - a friend
+    refuse_elsewhere(tree.token, "hear", is_async=False)
+    if history:
+        begin_history(tree)
+    stream, heard = tree.stream, _Guarded(subscriber, tree.guard)
+    stream.join(heard)
+
+    def undo() -> None:
+        if heard in stream.subscribers:
+            stream.leave(heard)
+
+    return undo
 
 
 def clock_of(handle: Handle) -> trio.abc.Clock:

@@ -1,6 +1,7 @@
 """`Handle.history`: what has happened in a tree, as text, from the first who asked for it on.
 
 Text alone is kept: an exception, an argument or a started value would keep alive what is over.
+Events that have none of these are kept as they are, until somebody wants to read of them.
 """
 
 from __future__ import annotations
@@ -51,21 +52,22 @@ class HistoryEntry(NamedTuple):
 
 
 class History:
-    """The last facts of one tree, as text: a subscriber that makes it of each event at once."""
+    """The last facts of one tree: a subscriber that makes text at once of what may not be kept."""
 
     __slots__ = ("_entries", "_guard")
 
     def __init__(self, guard: Guard) -> None:
-        self._entries: deque[HistoryEntry] = deque(maxlen=MOST_KEPT)
+        self._entries: deque[HistoryEntry | Event] = deque(maxlen=MOST_KEPT)
         # a text is made by the user's code, too
         self._guard = guard
 
     def offer(self, event: Event) -> None:
-        """Keep the text of an event."""
-        text = self._guard(_text_of, event) or type(event).__name__
-        if len(text) > LONGEST:
-            text = f"{text[: LONGEST - 1]}…"
-        self._entries.append(HistoryEntry(event.time, event.path, text))
+        """Keep an event, or the text of one that would keep something else."""
+        if isinstance(event, _BOUND):
+            text = self._guard(_text_of, event) or type(event).__name__
+            self._entries.append(_entry_of(event, text))
+        else:
+            self._entries.append(event)
 
     def wake(self) -> None:
         """Nothing more comes."""
@@ -74,7 +76,20 @@ class History:
         """The entries about a path and all below it. May be called from any thread."""
         start = f"{path}/"
         entries = self._entries.copy()  # in one step of the interpreter
-        return tuple(one for one in entries if one.path == path or one.path.startswith(start))
+        return tuple(
+            _entry_of(one, _text_of(one)) if isinstance(one, Event) else one
+            for one in entries
+            if one.path == path or one.path.startswith(start)
+        )
+
+
+# what bears an exception
+_BOUND: Final = (ChildStartFailed, ChildTerminated, Escalated)
+
+
+def _entry_of(event: Event, text: str) -> HistoryEntry:
+    text = text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+    return HistoryEntry(event.time, event.path, text)
 
 
 def history_of(tree: Tree) -> History | None:

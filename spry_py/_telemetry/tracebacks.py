@@ -51,9 +51,15 @@ def _whole_text_of(exception: BaseException, chain: bool) -> str:
         return _by_hand(exception, chain)
     if _is_special(exception, chain):
         return "".join(traceback.format_exception(exception, chain=chain))
+    if not (issubclass(type(exception), _HINTED) or hasattr(exception, "__notes__")):
+        return _alone(exception)
     frames = _frames_of(exception)
     last = traceback.format_exception_only(exception)
     return "".join((_HEADER, frames, *last) if frames else last)
+
+
+# to whose words `traceback` adds something, such as what else may have been meant
+_HINTED: Final = (SyntaxError, NameError, AttributeError, ImportError)
 
 
 def _is_special(exception: BaseException, chain: bool) -> bool:

@@ -3,7 +3,8 @@
 The work for each change is done once, however many look. Events say which children to look at
 again, and each is looked at once in a quarter of a second, however much happens to it meanwhile.
 Now and then the whole is looked through, for what no event tells, such as a budget that time has
-freed. Nothing of it is done while no one looks, but for what is to be known later.
+freed, and for trees of other runs of trio, whose events are not heard here. Nothing of it is done
+while no one looks, but for what is to be known later.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from itertools import islice
 from typing import Final, TypeVar
 
@@ -23,13 +23,12 @@ from spry_py import ChildInfo, ChildNotFound, SystemHandle
 from spry_py.events import (
     ChildStarting,
     Event,
-    EventsLost,
     RestartRefused,
     RestartScheduled,
     SystemStarted,
     SystemStopped,
 )
-from spry_py.lowlevel import on_root
+from spry_py.lowlevel import hear, on_root, token_of
 
 from .facts import fact_of
 from .incidents import Incidents
@@ -49,7 +48,6 @@ RECENT: Final = 120.0
 _MOST_RECENT: Final = 60
 _MOST_FACTS: Final = 200
 MOST_QUEUED: Final = 1 << 20
-_CAPACITY: Final = 4_096
 _MOST_RESTARTED: Final = 4_096
 _SUPERVISOR: Final = '"kind":"supervisor"'
 
@@ -114,11 +112,12 @@ class Changes:
         self._facts: list[Json] = []
         self._facts_lost = 0
         self._recent: dict[str, deque[float]] = {}
-        self._listening: set[SystemHandle] = set()
-        # one looks, or a root has begun
+        # how to hear no more of each root that has not ended; of other runs, nothing is heard
+        self._heard: dict[SystemHandle, Callable[[], None]] = {}
+        # one looks
         self._awoken = trio.Event()
-        # events were lost, or the order has changed: all is to be sent again
-        self._has_lost = False
+        # they stand in another order: all is to be sent again
+        self._is_disordered = False
         # seconds of real time that the last round of looking took
         self._cost = 0.0
         # and the last that went through all
@@ -162,37 +161,30 @@ class Changes:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen to all trees, and tell those who look, until cancelled."""
-        self._listening.clear()
         token = trio.lowlevel.current_trio_token()
-        undo = on_root(lambda: token.run_sync_soon(self._awake))
+        undo = on_root(lambda: self._hear_all(token))
         try:
-            await self._run(task_status)
+            self._hear_all(token)
+            task_status.started()
+            await self._run()
         finally:
             undo()
+            while self._heard:
+                self._heard.popitem()[1]()
 
-    def _awake(self) -> None:
-        self._awoken.set()
-
-    async def _run(self, task_status: trio.TaskStatus[None]) -> None:
+    async def _run(self) -> None:
         last = -math.inf
-        async with trio.open_nursery() as nursery:
-            for name, root in self._trees:
-                # from now on nothing escapes us
-                self._listening.add(root)
-                await nursery.start(self._listen, root, name)
-            task_status.started()
-            while True:
-                if not self.viewers:
-                    last = -math.inf
-                    await self._awoken.wait()
-                self._awoken = trio.Event()
-                self._find_new(nursery)
-                if self.viewers:
-                    before, last = last, self._doubt_all_since(last)
-                    await self._tell()
-                    if last > before:
-                        self._whole_cost = self._cost
-                    await trio.sleep(max(PERIOD, min(_SHARE * self._cost, _LONGEST)))
+        while True:
+            if not self.viewers:
+                last = -math.inf
+                await self._awoken.wait()
+            self._awoken = trio.Event()
+            if self.viewers:
+                before, last = last, self._doubt_all_since(last)
+                await self._tell()
+                if last > before:
+                    self._whole_cost = self._cost
+                await trio.sleep(max(PERIOD, min(_SHARE * self._cost, _LONGEST)))
 
     def _doubt_all_since(self, last: float) -> float:
         """Have all looked through again if it is long ago; returns when that was last decided."""
@@ -202,37 +194,22 @@ class Changes:
         self._doubtful.update((name, None) for name, _ in self._trees)
         return now
 
-    def _find_new(self, nursery: trio.Nursery) -> None:
-        present = {root: name for name, root in self._trees}
-        self._listening &= present.keys()
-        for root, name in present.items():
-            if root not in self._listening:
-                self._listening.add(root)
-                nursery.start_soon(self._listen, root, name)
-
-    async def _listen(
-        self,
-        root: SystemHandle,
-        name: str,
-        *,
-        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
-    ) -> None:
-        cut = len(root.path)
-        # a tree of another run of trio has no events for this one: it is looked through
-        with suppress(RuntimeError):
-            async with root.follow(_CAPACITY, history=True) as followed:
-                # the snapshot would keep alive what is over
-                events = followed[1]
-                del followed
-                task_status.started()
+    def _hear_all(self, token: trio.lowlevel.TrioToken) -> None:
+        """Hear of all trees of this run from now on; of a new one, before its first event."""
+        if trio.lowlevel.current_trio_token() is not token:
+            return  # a root of another run begins
+        for name, root in self._trees:
+            if root not in self._heard and token_of(root) is token:
                 self._doubtful[name] = None
-                async for event in events:
-                    self._note(event, name + event.path[cut:], name)
-        with suppress(RuntimeError):  # it has started
-            task_status.started()
+                self._heard[root] = hear(root, _Ear(self, root, name), history=True)
+
+    def end(self, root: SystemHandle, name: str) -> None:
+        """A root has ended."""
+        self._heard.pop(root, None)
         self._doubtful[name] = None
 
-    def _note(self, event: Event, path: str, name: str) -> None:
+    def note(self, event: Event, path: str, name: str) -> None:
+        """Something has happened in a tree: keep what is to be known of it."""
         if isinstance(event, ChildStarting) and event.incarnation > 1:
             self._note_restart(path, event.at)
         self.incidents.note(event, path, name)
@@ -242,10 +219,6 @@ class Changes:
             self._facts.append(fact_of(event, path))
         else:
             self._facts_lost += 1
-        if isinstance(event, EventsLost):
-            self._has_lost = True
-            self._doubtful[name] = None
-            return
         self._dirty[path] = None
         if isinstance(event, RestartScheduled | RestartRefused):
             # its supervisor's budget is less
@@ -272,8 +245,8 @@ class Changes:
         self._is_known.set()
         facts, lost = self._facts, self._facts_lost
         self._facts, self._facts_lost = [], 0
-        if self._has_lost:
-            self._has_lost = False
+        if self._is_disordered:
+            self._is_disordered = False
             for viewer in self.viewers:
                 viewer.lose()
         if news.nodes or news.gone or facts:
@@ -291,6 +264,9 @@ class Changes:
             await self._pause(began)
 
     def _look_at(self, path: str, news: _News) -> None:
+        above = path.rpartition("/")[0]
+        if above and above not in self._known:
+            return  # a tree that is new is looked through as a whole
         try:
             node = self.node(self._trees.find(path).info(), path)
         except ChildNotFound:
@@ -352,7 +328,7 @@ class Changes:
         kept = [known for known in before if known in seen]
         if kept != [found for found in seen if found in self._known]:
             # they stand in another order: nothing but the whole tells that
-            self._has_lost = True
+            self._is_disordered = True
         for found, text in seen.items():
             if self._known.get(found) != text:
                 news.nodes[found] = text
@@ -373,6 +349,25 @@ class Changes:
         """Let others run, after a slice that ``began`` at that moment of real time."""
         self._cost += self._timer() - began
         await trio.lowlevel.checkpoint()
+
+
+class _Ear:
+    """Hears what happens at and below a root, as one of the subscribers of its tree."""
+
+    def __init__(self, changes: Changes, root: SystemHandle, name: str) -> None:
+        self._changes = changes
+        self._root = root
+        self._name = name
+        self._path = root.path
+        self._below = f"{root.path}/"
+
+    def offer(self, event: Event) -> None:
+        path = event.path
+        if path == self._path or path.startswith(self._below):
+            self._changes.note(event, self._name + path[len(self._path) :], self._name)
+
+    def wake(self) -> None:
+        self._changes.end(self._root, self._name)
 
 
 class _News:

@@ -7,49 +7,24 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
+
+import trio
 
 from spry_py import ChildNotFound, TerminationReport
 from spry_py import events as facts
-from spry_py.lowlevel import (
-    Attempt,
-    Failure,
-    Incident,
-    Raised,
-    Step,
-    Story,
-    error_type,
-    picture,
-    sentences,
-    tell,
-)
+from spry_py.lowlevel import Incident, Raised, Step, Story, error_type, picture, sentences, tell
 
-from .tree import Json, shown
+from .cases import Case, CaseAttempt, CaseFailure
+from .tree import SLICE, Json, shown
 from .trees import Trees
 
 # what fails again so soon after its restart has not been cured by it, microseconds
 _SOON: Final = 60 * 1_000_000
-# of one restart, and of one failure
-_MOST_STEPS: Final = 64
-_MOST_ATTEMPTS: Final = 32
 _MOST_SEEN: Final = 1_000
 _WIDTH: Final = 96
 # stories in one reply
-MOST_TOLD: Final = 50
-
-
-@dataclass
-class _Case:
-    """An incident as far as it has come."""
-
-    number: int
-    failures: list[Failure]
-    outcome: Any = "open"
-    # when what is under way was begun: starts, and stops
-    began: dict[str, int] = field(default_factory=dict[str, int])
-    stacks: dict[str, str] = field(default_factory=dict[str, str])
-    overdue: set[str] = field(default_factory=set[str])
+_MOST_TOLD: Final = 50
 
 
 def _live(text: str) -> str:
@@ -57,7 +32,7 @@ def _live(text: str) -> str:
     return text.replace(" when the spans end", "")
 
 
-_Note: TypeAlias = Callable[[_Case, Any, str, int], None]
+_Note: TypeAlias = Callable[[Case, Any, str, int], None]
 
 
 class Incidents:
@@ -65,9 +40,9 @@ class Incidents:
 
     def __init__(self, trees: Trees, most: int) -> None:
         self._trees = trees
-        self._cases: deque[_Case] = deque(maxlen=most)
+        self._cases: deque[Case] = deque(maxlen=most)
         # those that are not closed, by tree and number
-        self._open: dict[tuple[str, int], _Case] = {}
+        self._open: dict[tuple[str, int], Case] = {}
         self._notes: dict[type[facts.Event], _Note] = {
             facts.ChildTerminated: self._terminated,
             facts.ChildStarting: self._begun,
@@ -99,7 +74,7 @@ class Incidents:
         if case is None:
             if not isinstance(event, facts.ChildTerminated) or event.report.burden != "none":
                 return  # it began before there was anyone to see it
-            case = self._open[tree, number] = _Case(number, [])
+            case = self._open[tree, number] = Case(number)
             self._keep(case)
         note(case, event, path, self._microseconds(event))
         if case.outcome != "open":
@@ -111,7 +86,7 @@ class Incidents:
             self._epoch = event.time - event.at
         return round((event.at + self._epoch) * 1e6)
 
-    def _keep(self, case: _Case) -> None:
+    def _keep(self, case: Case) -> None:
         if len(self._cases) == self._cases.maxlen:
             oldest = self._cases[0]
             for key in [key for key, one in self._open.items() if one is oldest]:
@@ -120,21 +95,23 @@ class Incidents:
 
     # What each event says
 
-    def _terminated(self, case: _Case, event: Any, path: str, at: int) -> None:
+    def _terminated(self, case: Case, event: Any, path: str, at: int) -> None:
         report: TerminationReport = event.report
-        last = case.failures[-1] if case.failures else None
-        goes_on = last is not None and last.gave_up and path == last.system
-        if report.burden == "none" and (last is None or goes_on):
+        is_first = not case.failures
+        goes_on = is_first or (case.latest.gave_up and path == case.latest.system)
+        if report.burden == "none" and goes_on:
             case.failures.append(self._failure(report, path, at))
         else:
             self._step(case, "stop", path, report, at)
 
-    def _failure(self, report: TerminationReport, path: str, at: int) -> Failure:
+    def _failure(self, report: TerminationReport, path: str, at: int) -> CaseFailure:
         failed = report.failed
         kind, restart, _ = self._about(path)
-        return Failure(
+        system = path.rpartition("/")[0] or path
+        return CaseFailure(
             path=path,
-            system=path.rpartition("/")[0] or path,
+            system=system,
+            strategy=self._about(system)[2],
             incarnation=report.incarnation,
             kind=kind,
             restart=restart,
@@ -144,10 +121,6 @@ class Incidents:
             ended=at,
             is_wanted=restart != "temporary",
             raised=_raised(report.exception) if failed else None,
-            attempts=(),
-            gave_up=False,
-            stops=(),
-            start=None,
         )
 
     def _about(self, path: str) -> tuple[str, str, str]:
@@ -166,122 +139,104 @@ class Incidents:
             return "", "temporary", ""  # it is known no more
         return info.kind, info.restart, str(getattr(info.child.start, "strategy", "one_for_one"))
 
-    def _step(
-        self, case: _Case, what: Any, path: str, report: TerminationReport | None, at: int
-    ) -> None:
-        error = tell(report.exception) if report is not None and report.failed else None
+    def _step(self, case: Case, what: Any, path: str, report: TerminationReport, at: int) -> None:
         stack = case.stacks.pop(path, None)
         is_late = path in case.overdue
         case.overdue.discard(path)
         step = Step(
             what=what,
             path=path,
-            incarnation=report.incarnation if report is not None else 1,
-            began=case.began.pop(path, at),
+            incarnation=report.incarnation,
+            began=case.under_way.pop(path, at),
             ended=at,
-            burden=report.burden if report is not None else "none",
-            error=error,
+            burden=report.burden,
+            error=tell(report.exception) if report.failed else None,
             late="not finished in its time" if is_late else "",
             stacks=((path, stack),) if stack is not None else (),
         )
-        self._add(case, step, at)
+        case.latest.add(step, at)
 
-    def _add(self, case: _Case, step: Step, at: int) -> None:
-        if not case.failures:
-            return
-        failure = case.failures[-1]
-        if failure.gave_up:
-            if len(failure.stops) < _MOST_STEPS:
-                case.failures[-1] = replace(failure, stops=(*failure.stops, step), ended=at)
-        elif failure.attempts:
-            attempt = failure.attempts[-1]
-            if len(attempt.steps) < _MOST_STEPS:
-                attempt = replace(attempt, steps=(*attempt.steps, step))
-            self._set_attempt(case, replace(attempt, ended=at))
+    def _started(self, case: Case, event: Any, path: str, at: int) -> None:
+        began = case.under_way.pop(path, at)
+        step = Step("start", path, event.incarnation, began, at, "none", None, "", ())
+        case.latest.add(step, at)
 
-    def _set_attempt(self, case: _Case, attempt: Attempt) -> None:
-        failure = case.failures[-1]
-        attempts = (*failure.attempts[:-1], attempt)
-        case.failures[-1] = replace(failure, attempts=attempts, ended=attempt.ended)
-
-    def _started(self, case: _Case, event: Any, path: str, at: int) -> None:
-        step = Step(
-            "start", path, event.incarnation, case.began.pop(path, at), at, "none", None, "", ()
-        )
-        self._add(case, step, at)
-
-    def _start_failed(self, case: _Case, event: Any, path: str, at: int) -> None:
+    def _start_failed(self, case: Case, event: Any, path: str, at: int) -> None:
         self._step(case, "start", path, event.report, at)
-        failure = case.failures[-1] if case.failures else None
-        if failure is not None and failure.attempts and not failure.gave_up:
-            self._set_attempt(case, replace(failure.attempts[-1], outcome="failed"))
+        if case.latest.attempts and not case.latest.gave_up:
+            case.latest.attempts[-1].outcome = "failed"
 
-    def _scheduled(self, case: _Case, event: Any, path: str, at: int) -> None:
-        if not case.failures:
-            return
-        failure = case.failures[-1]
-        attempts = failure.attempts
-        if attempts and attempts[-1].outcome == "called off":
-            attempts = (*attempts[:-1], replace(attempts[-1], outcome="failed"))
-        refused = isinstance(event, facts.RestartRefused)
-        new = Attempt(
+    def _scheduled(self, case: Case, event: Any, path: str, at: int) -> None:
+        failure = case.latest
+        attempt = CaseAttempt(
             system=failure.system,
-            strategy=self._about(failure.system)[2],
-            number=getattr(event, "attempt", len(attempts) + 1),
+            strategy=failure.strategy,
+            number=getattr(event, "attempt", len(failure.attempts) + 1),
             delay=getattr(event, "delay", 0.0),
             # until more is known
-            outcome="refused" if refused else "called off",
+            outcome="refused" if isinstance(event, facts.RestartRefused) else "called off",
             began=at,
             ended=at,
-            steps=(),
             is_of_system=path == failure.system,
         )
-        # the first and the last of very many
-        half = _MOST_ATTEMPTS // 2
-        kept = (*attempts[:half], *attempts[half:][-half:])
-        case.failures[-1] = replace(failure, attempts=(*kept, new), ended=at)
+        failure.attempt(attempt)
 
-    def _escalated(self, case: _Case, event: Any, path: str, at: int) -> None:
-        if case.failures:
-            case.failures[-1] = replace(case.failures[-1], gave_up=True, ended=at)
+    def _escalated(self, case: Case, event: Any, path: str, at: int) -> None:
+        case.latest.gave_up = True
+        case.latest.ended = at
 
-    def _closed(self, case: _Case, event: Any, path: str, at: int) -> None:
+    def _closed(self, case: Case, event: Any, path: str, at: int) -> None:
         case.outcome = event.outcome
-        failure = case.failures[-1]
-        case.failures[-1] = replace(failure, ended=at)
+        failure = case.latest
+        failure.ended = at
         if event.outcome == "cured" and failure.attempts:
-            self._set_attempt(case, replace(failure.attempts[-1], outcome="cured", ended=at))
+            failure.attempts[-1].outcome = "cured"
+            failure.attempts[-1].ended = at
         elif event.outcome == "dropped":
-            case.failures[-1] = replace(failure, ended=at, is_wanted=False)
+            failure.is_wanted = False
 
-    def _begun(self, case: _Case, event: Any, path: str, at: int) -> None:
-        if isinstance(event, facts.ChildAborted) and path in case.began:
+    def _begun(self, case: Case, event: Any, path: str, at: int) -> None:
+        if isinstance(event, facts.ChildAborted) and path in case.under_way:
             case.overdue.add(path)
-        case.began.setdefault(path, at)
+        case.under_way.setdefault(path, at)
 
-    def _stuck(self, case: _Case, event: Any, path: str, at: int) -> None:
+    def _stuck(self, case: Case, event: Any, path: str, at: int) -> None:
         case.stacks[path] = event.stack
 
     # Telling
 
-    def stories(self) -> list[Story]:
-        """Newest first. A child that keeps failing is one story, as a person would tell it."""
-        told: list[list[Incident]] = []
-        latest: dict[str, list[Incident]] = {}
+    async def stories(self) -> list[Story]:
+        """The last, newest first, made in slices.
+
+        A child that keeps failing is one, as a person would tell it.
+        """
+        return [Story(tuple(await _told(cases))) for cases in self._together()[:_MOST_TOLD]]
+
+    def _together(self) -> list[list[Case]]:
+        found: list[list[Case]] = []
+        latest: dict[str, list[Case]] = {}
         for case in self._cases:
-            incident = Incident(str(case.number), tuple(case.failures), case.outcome)
-            before = latest.get(incident.leaf.path)
-            if before is not None and _goes_on(before[-1], incident):
-                before.append(incident)
+            before = latest.get(case.path)
+            if before is not None and _goes_on(before[-1], case):
+                before.append(case)
             else:
-                told.append([incident])
-                latest[incident.leaf.path] = told[-1]
-        told.sort(key=lambda story: story[-1].began, reverse=True)
-        return [Story(tuple(story)) for story in told]
+                found.append([case])
+                latest[case.path] = found[-1]
+        found.sort(key=lambda cases: cases[-1].began, reverse=True)
+        return found
 
 
-def _goes_on(before: Incident, incident: Incident) -> bool:
-    return before.outcome == "cured" and incident.began - before.ended <= _SOON
+async def _told(cases: list[Case]) -> list[Incident]:
+    told: list[Incident] = []
+    for case in cases:
+        told.append(case.told())
+        if len(told) % SLICE == 0:
+            await trio.lowlevel.checkpoint()
+    return told
+
+
+def _goes_on(before: Case, case: Case) -> bool:
+    return before.outcome == "cured" and case.began - before.ended <= _SOON
 
 
 def _raised(exception: BaseException | None) -> Raised | None:

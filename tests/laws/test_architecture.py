@@ -99,7 +99,7 @@ def imported(path: Path, types: bool = True) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             yield node.module or ""
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
-            yield from (arg.value for arg in node.args if is_text(arg))
+            yield from (str(arg.value) for arg in node.args if is_text(arg))
 
 
 def is_text(node: ast.AST) -> TypeGuard[ast.Constant]:

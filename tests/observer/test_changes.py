@@ -174,5 +174,7 @@ async def test_nothing_is_kept_while_no_one_looks() -> None:
         await trio.sleep(1)
         actor.die()
         await trio.sleep(5)
-        kept = [value for value in vars(outside.changes).values() if isinstance(value, dict | list)]
-        assert [len(value) for value in kept if "top/a" not in value] == [0] * (len(kept) - 1)
+        kept = vars(outside.changes).items()
+        held = {name for name, value in kept if isinstance(value, dict | list | set) and value}
+        assert held == {"_heard", "_recent"}
+        assert outside.changes._recent.keys() == {"top/a"}

@@ -21,7 +21,9 @@ from spry_py import (
     open_system,
 )
 from spry_py.events import Event
+from spry_py.lowlevel import hear
 from stories import Actor, Record, cast, story
+from trapped import unraisable
 
 # One among others
 
@@ -320,3 +322,49 @@ def test_a_bad_capacity_is_refused_where_it_is_written(capacity: Any, error: Any
             assert str(raised.value) == text
 
     trio.run(story)
+
+
+# One that hears at once
+
+
+class Hearer:
+    """Writes down what it is offered, and fails each time."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def offer(self, event: Event) -> None:
+        self.heard.append(line(event))
+        raise ValueError("no disk")
+
+    def wake(self) -> None:
+        self.heard.append("end")
+        raise ValueError("no disk")
+
+
+@story
+async def test_a_hearer_that_fails_hears_all_until_it_is_taken_back() -> None:
+    a = Actor(Record(), "a")
+    hearer, other, over = Hearer(), Heard(incidents=True), Hearer()
+    with unraisable() as dropped:
+        async with trio.open_nursery() as nursery, open_system(one_by_one(a)) as tree:
+            undo, to_the_end = hear(tree, hearer), hear(tree.child("a"), over)
+            await nursery.start(other.listen, tree)
+            a.die()
+            assert hearer.heard == []
+            await trio.sleep(1)
+            assert hearer.heard == over.heard == [line(event) for event in other.events] != []
+            undo()
+            undo()
+            hearer.heard.clear()
+            a.die()
+            await trio.sleep(1)
+            assert hearer.heard == []
+            assert tree.child("a").history() == ()
+            hear(tree, hearer, history=True)()
+            a.die()
+            await trio.sleep(1)
+            assert len(tree.child("a").history()) == 6
+        to_the_end()
+    assert over.heard[-1] == "end"
+    assert {str(one.exc_value) for one in dropped} == {"no disk"}
