@@ -142,6 +142,13 @@ class SystemStarted(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class SystemOrdered(Event):
+    """A replay has put new children between others: ``keys`` are all of them, in start order."""
+
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SystemTeardown(Event):
     """A supervisor begins to stop all its children, since it is ending itself."""
 
@@ -418,6 +425,8 @@ class Listener(Protocol):
     ) -> None: ...
 
     def system_started(self, system: AboutSystem) -> None: ...
+
+    def system_ordered(self, system: AboutSystem, startup: object, keys: Sequence[str]) -> None: ...
 
     def system_stopped(self, system: AboutSystem) -> None: ...
 

@@ -52,6 +52,7 @@ class Startup:
         "_cancel_scope",
         "_changes",
         "_declaring",
+        "_has_moved",
         "_inserted",
         "_loop",
         "_problems",
@@ -81,6 +82,8 @@ class Startup:
         self.declared: dict[str, None] = {}
         # new keys among old ones
         self._inserted: set[str] = set()
+        # whether they stand elsewhere than behind all those that were there before
+        self._has_moved = False
         # the children whose start has failed, by path: a system may have gone on without them
         self.failed: dict[str, Member] = {}
 
@@ -116,6 +119,8 @@ class Startup:
                 self._declaring.close()
             if self._inserted:
                 loop.members.put_in_order(self.declared, self._inserted)
+            if self._has_moved:
+                loop.teller.system_ordered(loop, self, loop.members.keys())
         if was_cancelled:
             await trio.lowlevel.checkpoint_if_cancelled()
         if error is not None:
@@ -367,10 +372,12 @@ class Startup:
             # in one of the groups at any time, for those that read in other threads
             member = members.declared[child.key] = members.added[child.key]
             del members.added[child.key]
+            self._has_moved = True
             self._loop.calls.keep(member)
         if member is None and child.key not in members.gone:
             if members.declared and before != next(reversed(members.declared)):
                 self._inserted.add(child.key)
+            self._has_moved |= bool(self._inserted or members.added)
             member = members.declared[child.key] = Member(self._loop, child)
             self._loop.recall(member)
         return member

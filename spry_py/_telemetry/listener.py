@@ -29,6 +29,7 @@ from spry_py._kernel.facts import (
     IncidentOpened,
     RestartRefused,
     RestartScheduled,
+    SystemOrdered,
     SystemStarted,
     SystemStopped,
     SystemTeardown,
@@ -179,6 +180,11 @@ class Teller:
         if _is_root(system):
             fields = system_attributes(system)
             self.guard(log, SystemStarted, system.path, "started", fields, None)
+
+    def system_ordered(self, system: AboutSystem, startup: object, keys: Sequence[str]) -> None:
+        if self.subscribers:
+            number = self.numbers.of_startup(startup)
+            self._publish(SystemOrdered, system.path, number, tuple(keys))
 
     def system_stopped(self, system: AboutSystem) -> None:
         self._ending.discard(system)

@@ -25,6 +25,7 @@ from spry_py.events import (
     Event,
     RestartRefused,
     RestartScheduled,
+    SystemOrdered,
     SystemStarted,
     SystemStopped,
 )
@@ -223,7 +224,7 @@ class Changes:
         if isinstance(event, RestartScheduled | RestartRefused):
             # its supervisor's budget is less
             self._dirty[path.rpartition("/")[0] or path] = None
-        elif isinstance(event, SystemStarted | SystemStopped):
+        elif isinstance(event, SystemOrdered | SystemStarted | SystemStopped):
             self._doubtful[path] = None
 
     def _note_restart(self, path: str, at: float) -> None:

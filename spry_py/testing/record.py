@@ -18,6 +18,7 @@ from spry_py.events import (
     Event,
     IncidentClosed,
     RestartScheduled,
+    SystemOrdered,
 )
 
 from .blows import ChildRestarted
@@ -160,6 +161,7 @@ _WORDS: Final[Mapping[type[Event], Callable[[Any], str]]] = {
     ChildTerminated: _end,
     RestartScheduled: _delay,
     ChildSlow: lambda event: f"{event.seconds:.2f}",
+    SystemOrdered: lambda event: ", ".join(event.keys),
     Escalated: lambda event: type(event.error).__name__,
     IncidentClosed: _outcome,
     ChildRestarted: lambda event: f"refused {event.refused}" if event.refused else "",

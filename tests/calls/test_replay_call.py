@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from callers import Shy, listed
+from listeners import Heard
 from pools import open_pool
 from replays import Script, every_strategy, soon
 from spry_py import (
@@ -338,3 +339,33 @@ async def test_a_supervisor_that_becomes_a_worker_has_no_children_any_more(
             tree.find("part/a")
         async with tree.follow() as (snapshot, _):
             assert [node.path for _, node in snapshot.walk()] == ["top", "top/part"]
+
+
+@story
+async def test_a_new_order_is_an_event() -> None:
+    a, b, c, d, e = cast(Record(), "abcde")
+    script, heard = Script((b, ""), (d, "")), Heard()
+
+    def orders() -> list[str]:
+        return [line for line in heard.take() if "SystemOrdered" in line]
+
+    async with trio.open_nursery() as nursery, open_system(script, name="top") as tree:
+        await nursery.start(heard.listen, tree)
+        script.lines = ((b, ""), (d, ""), (e, ""))
+        await tree.replay()
+        await soon()
+        assert orders() == [], "who comes last stands last"
+        script.lines = ((a, ""), (b, ""), (c, ""), (d, ""), (e, ""))
+        await tree.replay()
+        await soon()
+        assert orders() == ["0 SystemOrdered top a b c d e"]
+        await tree.start_child(Child("x", trio.sleep_forever))
+        await tree.start_child(Child("y", trio.sleep_forever))
+        script.lines = (*script.lines, Child("y", trio.sleep_forever))
+        await tree.replay()
+        await soon()
+        assert orders() == ["0 SystemOrdered top a b c d e y x"]
+        await tree.replay()
+        await soon()
+        assert orders() == []
+        assert [info.key for info in tree.which_children()] == list("abcdeyx")

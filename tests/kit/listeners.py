@@ -29,6 +29,7 @@ from spry_py.events import (
     IncidentClosed,
     IncidentOpened,
     RestartScheduled,
+    SystemOrdered,
 )
 from stories import Actor
 
@@ -50,6 +51,7 @@ DETAILS: dict[type[Event], Callable[[Any], str]] = {
     ChildSlow: lambda event: f"{event.seconds:g} {event.stack.splitlines()[1].strip()}",
     Escalated: lambda event: f"{type(event.error).__name__} from {event.cause!r}",
     IncidentClosed: lambda event: event.outcome,
+    SystemOrdered: lambda event: " ".join(event.keys),
     EventsLost: lambda event: f"{event.count}",
 }
 

@@ -18,7 +18,8 @@ def test_these_are_all_kinds_of_events() -> None:
     names = """
         ChildAborted ChildDiscarded ChildSettling ChildSlow ChildStartFailed ChildStarted
         ChildStarting ChildStuck ChildTerminated Escalated Event EventsLost IncidentClosed
-        IncidentOpened RestartRefused RestartScheduled SystemStarted SystemStopped SystemTeardown
+        IncidentOpened RestartRefused RestartScheduled SystemOrdered SystemStarted
+        SystemStopped SystemTeardown
     """
     assert sorted(kind.__name__ for kind in KINDS) == sorted(names.split())
 
