@@ -18,6 +18,7 @@ from . import (
     boot,
     calls,
     chain,
+    crowds,
     events,
     flat,
     flood,
@@ -50,6 +51,7 @@ FIGURES: dict[str, Callable[[Options], Iterator[Row]]] = {
     "flood": flood.rows,
     "guest": guest.rows,
     "observer": observer.rows,
+    "crowds": crowds.rows,
 }
 
 

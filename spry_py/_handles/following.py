@@ -7,7 +7,7 @@ out; from the moment at which it was read they are news.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
@@ -43,7 +43,7 @@ class Recording(Subscription):
     ) -> None:
         super().__init__(stream, path, capacity, token)
         # of each supervisor that has been read, the children that have not; empty at the end
-        self.unread: dict[str, set[str]] = {}
+        self.unread: dict[str, Collection[str]] = {}
 
     def offer(self, event: Event) -> None:
         if not self.unread or self._is_news(event.path):
@@ -72,9 +72,9 @@ class _Opened:
         self.seq = seq
         self.slice = number
         self.read: list[Snapshot] = []
-        # the keys, the next one last
-        inner = member.inner
-        self.below = inner.members.keys()[::-1] if inner is not None else []
+        # the keys, the next one last; a dict, since those that listen ask for single ones
+        keys = member.inner.members.keys() if member.inner is not None else []
+        self.below = dict.fromkeys(reversed(keys))
 
 
 class Reader:
@@ -115,12 +115,11 @@ class Reader:
         opened = _Opened(member, self._stream.seq, self._slice)
         self._opened.append(opened)
         if opened.below:
-            self._recording.unread[opened.path] = set(opened.below)
+            self._recording.unread[opened.path] = opened.below.keys()
 
     def _open_next(self, above: _Opened) -> None:
-        key = above.below.pop()
         # from now on all about this key is news, also if it was forgotten meanwhile
-        self._recording.unread[above.path].discard(key)
+        key, _ = above.below.popitem()
         member = above.member if above.slice == self._slice else self._present()
         inner = member.inner if member is not None else None
         child = inner.members.get(key) if inner is not None else None

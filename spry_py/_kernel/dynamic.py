@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
+import trio
+
 from spry_py._policy.breaker import RateLimited
 from spry_py._policy.restart import Verdict
 from spry_py._spec.check import check_breaker, check_count, check_key
@@ -18,6 +20,7 @@ from spry_py._spec.options import BreakerFactory, ChildOptions, OnConflict
 
 from .calls import Call, Calls
 from .loop import Loop
+from .mailbox import MOST_IN_A_ROW
 from .messages import Start
 from .phases import Phase, Then
 from .root import Rooted, T_co
@@ -187,15 +190,19 @@ class DynamicLoop(Loop):
     async def stop_children(self) -> None:
         """All at the same time, each in its own time."""
         members = list(self.members)
-        for member in members:
+        for number, member in enumerate(members, 1):
             incarnation = member.incarnation
             if incarnation is not None and incarnation.member is not None:
                 self.shutdowns.ask(member, incarnation, self.ending_for)
             if member in self.hooks:
                 self.shutdowns.cancel_hook(self.hooks[member])
-        for member in members:
+            if number % MOST_IN_A_ROW == 0:
+                await trio.lowlevel.cancel_shielded_checkpoint()
+        for number, member in enumerate(members, 1):
             await self.shutdowns.one(member, self.ending_for)
             self.shut(member)
+            if number % MOST_IN_A_ROW == 0:
+                await trio.lowlevel.cancel_shielded_checkpoint()
 
     def withdraw(self, call: Call) -> None:
         self._admission.withdraw(call)

@@ -25,6 +25,7 @@ from spry_py._spec.errors import (
 
 from .alone import next_delay
 from .before import Before
+from .mailbox import MOST_IN_A_ROW
 from .messages import Ended, Replay
 from .phases import Phase
 
@@ -89,15 +90,12 @@ class GroupRestart:
     async def decide(self, member: Member) -> None:
         """Act on an end, and on all others that have been seen with it."""
         loop = self._loop
-        ends = (message.member for message in loop.messages if isinstance(message, Ended))
-        undecided = list(filter(self._is_undecided, dict.fromkeys((member, *ends))))
-        down = list(filter(self._wants_restart, undecided))
+        down, delay = await self._those_to_restart(member)
         if not down or loop.is_leaving:
             return
         first = down[0]
         report = first.last_report
         assert report is not None
-        delay = max(map(next_delay, down))
         incident = first.incident
         assert incident is not None
         allowed = loop.may_restart(first, incident, delay)
@@ -113,6 +111,22 @@ class GroupRestart:
         self._schedule(pending)
 
     # Who is down
+
+    async def _those_to_restart(self, *first: Member) -> tuple[list[Member], float]:
+        """Those that have ended by themselves and want to be restarted, and the longest wait."""
+        ended = dict.fromkeys(first)
+        for message in self._loop.messages:
+            if isinstance(message, Ended):
+                ended[message.member] = None
+        down: list[Member] = []
+        delay = 0.0
+        for number, member in enumerate(ended, 1):
+            if self._is_undecided(member) and self._wants_restart(member):
+                down.append(member)
+                delay = max(delay, next_delay(member))
+            if number % MOST_IN_A_ROW == 0:
+                await trio.lowlevel.cancel_shielded_checkpoint()
+        return down, delay
 
     def _is_undecided(self, member: Member) -> bool:
         """Whether it has ended by itself, and nothing else has to come first."""
@@ -145,8 +159,7 @@ class GroupRestart:
         pending.along.append(incident)
 
     def _earliest(self, members: Iterable[Member | None]) -> Member:
-        wanted = set(members)
-        return next(member for member in self._loop.members if member in wanted)
+        return next(filter(set(members).__contains__, self._loop.members))
 
     # Shutting down who goes along
 
@@ -181,14 +194,14 @@ class GroupRestart:
                 await loop.shutdowns.each(rest, partial(self._swept, joined), "restart")
                 if loop.heard_by:
                     loop.teller.teardown_ended(loop)
-            ended = list(filter(self._is_undecided, loop.members))
-            more = [*filter(self._wants_restart, ended), *joined]
+            more, longest = await self._those_to_restart()
             if loop.is_leaving:
                 loop.stay_down()
                 return delay
+            more.extend(joined)
             if not more:
                 return delay
-            delay = max(delay, *map(next_delay, more))
+            delay = max(delay, longest, *map(next_delay, joined))
             self._only_one_incident(pending, more)
             pending.pivot = self._earliest([pending.pivot, *more])
 
@@ -280,8 +293,7 @@ class GroupRestart:
         extra: list[Member] = []
         declared = loop.members.declared.values()
         up = Phase.DONE, Phase.STARTING, Phase.RUNNING, Phase.STOPPING
-        down = any(member.phase not in up for member in declared)
-        if down or changes or not loop.members.added:
+        if changes or not loop.members.added or any(one.phase not in up for one in declared):
             startup = await loop.run_system(pending.part_of, changes, before)
             extra = await self._shut_down_undeclared(pending, startup.declared, before)
             loop.members.gone.intersection_update(startup.declared)

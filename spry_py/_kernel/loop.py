@@ -52,7 +52,7 @@ from .calls import Calls
 from .facts import ChildStarted, ChildTerminated, Incident, RestartScheduled
 from .incarnation import note_limit_above
 from .life import drop_own_frames, failure_of
-from .mailbox import Mailbox
+from .mailbox import MOST_IN_A_ROW, Mailbox
 from .member import Members
 from .messages import (
     Again,
@@ -219,12 +219,17 @@ class Loop(Mailbox):
         self.begin_to_stop()
 
     async def _serve(self) -> None:
+        handled = 0
         while not self.is_stopping:
-            if self.messages:
-                await self._handle(self.messages.popleft())
-            else:
-                self._turns_left = MOST_TURNS
+            if not self.messages:
+                handled, self._turns_left = 0, MOST_TURNS
                 await self.pause(is_idle=True)
+            elif handled == MOST_IN_A_ROW:
+                handled = 0
+                await trio.lowlevel.cancel_shielded_checkpoint()
+            else:
+                handled += 1
+                await self._handle(self.messages.popleft())
 
     def submit(self, call: Call) -> None:
         """Have a call served: here and now if that is allowed, or else when its turn comes."""

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 from trio.lowlevel import Abort, RaiseCancelT, enable_ki_protection
 
 if TYPE_CHECKING:
     from .messages import Message
+
+
+# After so many children or messages everything else that can run has its turn, so that no crowd
+# holds it up. Nothing is cancelled there: that comes where the code waits for something.
+MOST_IN_A_ROW: Final = 100
 
 
 class Mailbox(ABC):

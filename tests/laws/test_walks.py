@@ -122,7 +122,7 @@ def all_walks() -> dict[str, Walk]:
 
 BOUNDS: Final = {
     "one_for_one": (56, 49),
-    "one_for_all": (111, 155),
+    "one_for_all": (109, 154),
     "start_child": (50, 43),
     "terminate_child": (64, 48),
 }
