@@ -7,13 +7,13 @@ import trio
 
 from spry_py import Child, Scope, SystemSupervisor
 
-from .store import DATABASE, Store, keep_store
+from .store import DATABASE, Store, Visits, keep_store
 from .web import Reply, Request, as_json, keep_listening, serve, text
 
 PORT = int(os.environ.get("PORT", "8080"))
 
 
-async def greet(store: Store, name: str) -> str:
+async def greet(store: Visits, name: str) -> str:
     return f"hello {name}, this is visit {await store.visit(name)}"
 
 

@@ -18,13 +18,13 @@ from spry_py.periodic import periodic
 
 from .step_03 import PORT, answer, greet
 from .step_04 import back_up
-from .store import DATABASE, Store, keep_store
+from .store import DATABASE, Store, Visits, keep_store
 from .web import keep_listening, serve
 
 TALK_PORT = int(os.environ.get("TALK_PORT", "8090"))
 
 
-async def talk(store: Store, stream: trio.SocketStream) -> None:
+async def talk(store: Visits, stream: trio.abc.Stream) -> None:
     """One session: for each name a greeting, until the visitor leaves or the service stops."""
     async with stream:
         while True:

@@ -4,7 +4,7 @@ import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar, TypeVarTuple
+from typing import Protocol, TypeVar, TypeVarTuple
 
 import trio
 
@@ -30,6 +30,14 @@ def connected(path: Path) -> sqlite3.Connection:
     return connection
 
 
+class Visits(Protocol):
+    """What most users of the store need of it."""
+
+    async def visit(self, name: str) -> int:
+        """Count a visit, and return its number."""
+        ...
+
+
 class Store:
     """The visits in one database. Its calls run in a thread, one after another.
 
@@ -43,7 +51,6 @@ class Store:
         self._turn = trio.CapacityLimiter(1)
 
     async def visit(self, name: str) -> int:
-        """Count a visit, and return its number."""
         return await self._call(self._visit, name)
 
     async def visits(self) -> dict[str, int]:

@@ -15,6 +15,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ from programs import SECONDS, environment
 from servers import free_port
 
 BLOCK = re.compile(r"^```shell-session\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-TIME = re.compile(r"(  up)? *\b\d+(\.\d+)? (ms|s)\b")
+TIME = re.compile(r"(  up)? *\b\d+(\.\d+)? ?(ms|s)\b")
 PORT = re.compile(r"\b80[0-9]\d\b")
 LEFT_OUT = re.compile(r"^<!-- left out: (.*) -->$", re.MULTILINE)
 KILL = re.compile(r"kill (?:-(?P<signal>\w+) )?%(?P<job>\d+)")
@@ -165,12 +166,15 @@ def play(text: str, place: Path, root: Path) -> None:
     ports = {port: str(free_port()) for port in sorted(set(PORT.findall(text)))}
     text = PORT.sub(lambda found: ports[found[0]], text)
     variables = {"PORT": ports.get("8080", "0"), "TALK_PORT": ports.get("8090", "0")}
-    variables["PATH"] = tools_in(place)
-    session = Session(place, variables, LEFT_OUT.findall(text))
-    try:
-        for step in steps_of(text):
-            session.play(step)
-        for job in session.jobs:
-            job.end()
-    finally:
-        session.close()
+    variables |= {"PATH": tools_in(place), "COLUMNS": "80"}
+    # not below `place`: the name of a socket may not be long
+    with tempfile.TemporaryDirectory(prefix="spry-") as sockets:
+        variables["XDG_RUNTIME_DIR"] = sockets
+        session = Session(place, variables, LEFT_OUT.findall(text))
+        try:
+            for step in steps_of(text):
+                session.play(step)
+            for job in session.jobs:
+                job.end()
+        finally:
+            session.close()
