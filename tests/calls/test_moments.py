@@ -9,29 +9,12 @@ import trio
 from callers import Desk, answer, busy, listed, status_of
 from replays import Script, soon
 from spry_py import (
-    Child,
-    SystemHandle,
     open_system,
 )
 from stories import Actor, Ledger, Record, Strategy, cast, story
 
 FIVE = tenacity.wait_fixed(5)
 
-
-async def all_calls(tree: SystemHandle, present: str, new: Child[object]) -> list[str]:
-    """The answers to one call of each kind."""
-    child = tree.child(present)
-    return [
-        await answer(tree.start_child(new)),
-        await answer(tree.terminate_child(present)),
-        await answer(tree.restart_child(present)),
-        await answer(tree.delete_child(present)),
-        await answer(child.terminate()),
-        await answer(child.restart()),
-    ]
-
-
-STOPPED = ["SupervisorStopped"] * 6
 
 # during the start of another child
 

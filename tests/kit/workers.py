@@ -16,7 +16,9 @@ from spry_py import (
     RateLimited,
     SystemHandle,
     SystemSupervisor,
+    TerminationReport,
     current_context,
+    open_system,
 )
 from spry_py.testing import Script, Step
 
@@ -32,6 +34,10 @@ RESTARTS: tuple[Restart, ...] = ("permanent", "transient", "temporary")
 async def calm() -> None:
     """Wait until nobody has anything left to do but to wait; no virtual time passes."""
     await trio.testing.wait_all_tasks_blocked()
+
+
+class Parcel:
+    """An argument that one can see being forgotten."""
 
 
 class Crash(Exception):
@@ -54,6 +60,11 @@ def supervise(
     )
 
 
+def open_empty(strategy: Strategy = "one_for_one") -> Any:
+    """A system without children, as a root."""
+    return open_system(supervise([], strategy, restarts=100))
+
+
 def listing(handle: SystemHandle) -> Listing:
     """Key, status and incarnation of every child listed, in start order."""
     return [(info.key, info.status, info.incarnation) for info in handle.which_children()]
@@ -63,6 +74,12 @@ def counts(handle: SystemHandle) -> tuple[int, int, int, int]:
     """The catalogue's `[specs, active, supervisors, workers]`."""
     counted = handle.count_children()
     return (counted.specs, counted.active, counted.supervisors, counted.workers)
+
+
+def ending(report: TerminationReport | None) -> tuple[str, str, float]:
+    """How a child has ended: reason, burden, and the moment."""
+    assert report is not None
+    return (type(report.reason).__name__, report.burden, report.ended_at)
 
 
 def subsystem(handle: SystemHandle, path: str) -> SystemHandle:

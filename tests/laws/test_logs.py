@@ -42,8 +42,6 @@ from traced import BEFORE_STARTED, crash, lives, shop, supervisor
 
 # One record for each fact
 
-EXAMPLES = max(200, settings().max_examples)
-
 LEVELS: dict[type[Event], str] = {
     ChildStarted: "INFO",
     ChildStartFailed: "ERROR",

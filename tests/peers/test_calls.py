@@ -31,12 +31,9 @@ from workers import (
     counts,
     die,
     listing,
+    open_empty,
     supervise,
 )
-
-
-def open_empty(strategy: Strategy = "one_for_one") -> Any:
-    return open_system(supervise([], strategy, restarts=100))
 
 
 @story

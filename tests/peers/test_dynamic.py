@@ -22,17 +22,24 @@ from spry_py import (
     Ignore,
     RateLimited,
     SystemSupervisor,
-    TerminationReport,
     TooManyRestarts,
     open_system,
 )
 from stories import story
-from workers import ORDERS, RESTARTS, Crew, Refusal, Restart, be_killed, calm, counts, die, listing
-
-
-def told(report: TerminationReport | None) -> tuple[str, str, float]:
-    assert report is not None
-    return (type(report.reason).__name__, report.burden, report.ended_at)
+from workers import (
+    ORDERS,
+    RESTARTS,
+    Crew,
+    Parcel,
+    Refusal,
+    Restart,
+    be_killed,
+    calm,
+    counts,
+    die,
+    ending,
+    listing,
+)
 
 
 @pytest.mark.parametrize("restart", ["temporary", "permanent", "transient"])
@@ -46,7 +53,7 @@ async def test_a06_a07_sup_start_ignore_child_start_child_simple(restart: Restar
         assert listing(pool) == [("child2", "running", 1)]
         assert counts(pool) == (1, 1, 0, 1)
     assert crew.news() == ["child1 raised Ignore", "child2 start", "child2 returned"]
-    assert told(await pool.wait())[:2] == ("Normal", "settling")
+    assert ending(await pool.wait())[:2] == ("Normal", "settling")
 
 
 @story
@@ -75,7 +82,7 @@ async def test_a18_sup_stop_timeout_dynamic() -> None:
         ]
         crew.news()
     assert crew.news() == ["child1 returned", "child2 aborted"]
-    assert [told(handle.last_report) for handle in handles] == [
+    assert [ending(handle.last_report) for handle in handles] == [
         ("Normal", "settling", 0),
         ("Aborted", "aborted", 1),
     ]
@@ -91,7 +98,7 @@ async def test_a20_sup_stop_brutal_kill_dynamic() -> None:
             handles.append(await pool.start_child(child))
         crew.news()
     assert sorted(crew.news()) == [f"child{number} aborted" for number in range(10)]
-    assert [told(handle.last_report) for handle in handles] == [("Aborted", "aborted", 0)] * 10
+    assert [ending(handle.last_report) for handle in handles] == [("Aborted", "aborted", 0)] * 10
 
 
 @pytest.mark.parametrize("restart", RESTARTS)
@@ -113,13 +120,13 @@ async def test_a22_sup_stop_non_shutdown_exit_dynamic(restart: Restart) -> None:
         "settles returned",
         "sulks raised Crash",
     ]
-    assert [told(handle.last_report) for handle in handles] == [
+    assert [ending(handle.last_report) for handle in handles] == [
         ("Normal", "settling", 0),
         ("Failed", "settling", 0),
         ("Aborted", "aborted", 0),
         ("Failed", "aborted", 0),
     ]
-    assert told(await pool.wait())[:2] == ("Normal", "settling")
+    assert ending(await pool.wait())[:2] == ("Normal", "settling")
 
 
 @story
@@ -204,10 +211,6 @@ async def test_a38_simple_one_for_one_escalation() -> None:
     assert isinstance(caught.value.root_cause, Refusal)
 
 
-class Parcel:
-    """An argument that one can see being forgotten."""
-
-
 @pytest.mark.parametrize("way", ["stop", "die", "terminate_child"])
 @story
 async def test_a39_simple_one_for_one_corruption(
@@ -251,7 +254,7 @@ async def test_a40_simple_one_for_one_restart_ignore(restart: Restart) -> None:
         assert await crew.tell("child1", die) == ["child1 raised Crash"]
         assert await crew.tell("child1", Ignore) == ["child1 raised Ignore"]
         assert (listing(pool), counts(pool)) == ([], (0, 0, 0, 0))
-    assert told(await pool.wait())[:2] == ("Normal", "settling")
+    assert ending(await pool.wait())[:2] == ("Normal", "settling")
 
 
 @story

@@ -18,11 +18,7 @@ from spry_py import (
     open_system,
 )
 from stories import story
-from workers import Crash, Crew, Strategy, counts, die, listing, supervise
-
-
-def open_empty(strategy: Strategy = "one_for_one") -> Any:
-    return open_system(supervise([], strategy, restarts=100))
+from workers import Crash, Crew, counts, die, listing, open_empty
 
 
 @story

@@ -17,6 +17,7 @@ from workers import (
     Crash,
     Crew,
     Listing,
+    Parcel,
     Restart,
     Strategy,
     counts,
@@ -147,10 +148,6 @@ async def test_a58_nonsignificant_transient(strategy: Strategy) -> None:
             ("child1", "running"),
             ("child2", "done"),
         ]
-
-
-class Parcel:
-    """An argument that one can see being forgotten."""
 
 
 @pytest.mark.parametrize("order", ["stop", "die"])

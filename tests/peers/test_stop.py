@@ -13,17 +13,10 @@ from spry_py import (
     Failed,
     Normal,
     SystemSupervisor,
-    TerminationReport,
     open_system,
 )
 from stories import story
-from workers import RESTARTS, Crew, Restart, causes, counts, listing, supervise
-
-
-def told(report: TerminationReport | None) -> tuple[str, str, float]:
-    """What is of interest here: reason, burden, and the moment of the end."""
-    assert report is not None
-    return (type(report.reason).__name__, report.burden, report.ended_at)
+from workers import RESTARTS, Crew, Restart, causes, counts, ending, listing, supervise
 
 
 @story
@@ -39,7 +32,7 @@ async def test_a16_sup_stop_infinity() -> None:
         begin = trio.current_time()
     assert crew.news() == ["child2 returned", "leaf returned"]
     assert [
-        told(handle.find(path).last_report) for path in ("child2", "child1/leaf", "child1")
+        ending(handle.find(path).last_report) for path in ("child2", "child1/leaf", "child1")
     ] == [
         ("Normal", "settling", begin + 500),
         ("Normal", "settling", begin + 1500),
@@ -57,7 +50,7 @@ async def test_a17_sup_stop_timeout() -> None:
         crew.news()
         begin = trio.current_time()
     assert crew.news() == ["child2 aborted", "child1 returned"]
-    assert [told(handle.child(key).last_report) for key in ("child2", "child1")] == [
+    assert [ending(handle.child(key).last_report) for key in ("child2", "child1")] == [
         ("Aborted", "aborted", begin + 1),
         ("Normal", "settling", begin + 1),
     ]
@@ -72,7 +65,7 @@ async def test_a19_sup_stop_brutal_kill() -> None:
         crew.news()
         begin = trio.current_time()
     assert crew.news() == ["child2 aborted", "child1 returned"]
-    assert [told(handle.child(key).last_report) for key in ("child2", "child1")] == [
+    assert [ending(handle.child(key).last_report) for key in ("child2", "child1")] == [
         ("Aborted", "aborted", begin),
         ("Normal", "settling", begin),
     ]
@@ -103,7 +96,7 @@ async def test_a22_sup_stop_non_shutdown_exit(restart: Restart) -> None:
         "sulks raised Crash",
         "settles returned",
     ]
-    assert [told(child.last_report) for child in handles] == [
+    assert [ending(child.last_report) for child in handles] == [
         ("Normal", "settling", begin + 2),
         ("Failed", "settling", begin + 2),
         ("Aborted", "aborted", begin + 2),
@@ -142,7 +135,7 @@ async def test_a20_abort_ends_every_child_at_once() -> None:
         report = await handle.wait()
     assert sorted(crew.news()) == sorted(f"child{number} aborted" for number in range(1, 11))
     assert (report.reason, report.burden, report.ended_at) == (Aborted(), "aborted", begin)
-    assert {told(handle.child(child.key).last_report) for child in children} == {
+    assert {ending(handle.child(child.key).last_report) for child in children} == {
         ("Aborted", "aborted", begin)
     }
 
@@ -156,9 +149,9 @@ async def test_a17_an_expired_subtree_is_aborted_whole() -> None:
         crew.news()
         begin = trio.current_time()
     assert sorted(crew.news()[:2]) == ["leaf1 aborted", "leaf2 aborted"]
-    assert told(handle.child("child1").last_report) == ("Normal", "settling", begin + 1)
+    assert ending(handle.child("child1").last_report) == ("Normal", "settling", begin + 1)
     assert {
-        told(handle.find(path).last_report) for path in ("child2", "child2/leaf1", "child2/leaf2")
+        ending(handle.find(path).last_report) for path in ("child2", "child2/leaf1", "child2/leaf2")
     } == {("Aborted", "aborted", begin + 1)}
 
 

@@ -32,21 +32,6 @@ from spry_py import (
 from spry_py.events import Event, RestartRefused
 from stories import Actor, Boom, Ledger, Record, Strategy, cast, story, told_by
 
-AFTER = {
-    # strategy: what happens after the middle one of three has ended and is to be restarted
-    "one_for_one": "?b +b2 -c1 -b2 -a1",
-    "rest_for_one": "?b -c1 +b2 +c2 -c2 -b2 -a1",
-    "one_for_all": "?b -c1 -a1 +a2 +b2 +c2 -c2 -b2 -a2",
-}
-WANTED = {
-    ("permanent", "normal"): True,
-    ("permanent", "failed"): True,
-    ("transient", "normal"): False,
-    ("transient", "failed"): True,
-    ("temporary", "normal"): False,
-    ("temporary", "failed"): False,
-}
-
 
 @story
 async def test_every_failed_attempt_asks_again_with_the_key_that_failed() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -22,8 +21,6 @@ from spry_py import (
     open_system,
 )
 from stories import Boom, Record, story
-
-Act = Callable[[SystemHandle], Awaitable[object]]
 
 
 class Asked:

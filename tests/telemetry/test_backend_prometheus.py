@@ -52,7 +52,6 @@ scrape_configs:
 BY_CHILD = "(spry_system_path, spry_child_key)"
 DESK = "monitor/shop desk"
 THE_SHOP = "monitor shop"
-STEADY = "monitor steady"
 ASKED = {
     f"sum by {BY_CHILD} (spry_child_restarts_total)": {DESK: 1, THE_SHOP: 1},
     "sum by (spry_termination_reason, error_type) (spry_child_terminations_total)": {
