@@ -21,6 +21,7 @@ extensions = [
     "sphinxcontrib.mermaid",
     "site_links",
     "site_names",
+    "site_pictures",
     "site_tables",
 ]
 source_suffix = {".md": "markdown"}

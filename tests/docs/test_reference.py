@@ -10,8 +10,9 @@ from typing import get_type_hints
 
 import pytest
 
+import drawn
 import made
-from recorded import all_runs
+from recorded import all_runs, stop
 from spry_py import ChildOptions, events
 from spry_py._telemetry.logs import LEVELS
 from spry_py.health.server import _PROBES
@@ -87,3 +88,25 @@ def test_each_table_is_shown(table: str) -> None:
     _, rows = made.TABLES[table]()
     assert rows
     assert f"```{{made}} {table}\n" in page("telemetry") + page("program")
+
+
+def test_each_picture_is_drawn_and_shown() -> None:
+    shown = {
+        name
+        for path in (ROOT / "docs").glob("**/*.md")
+        for name in re.findall(r"^```\{drawn\} (\w+)$", path.read_text("utf-8"), re.MULTILINE)
+    }
+    assert shown == set(drawn.PICTURES)
+
+
+def test_a_timeline_is_what_was_recorded() -> None:
+    lanes = drawn.lanes_of(stop())
+    told = {
+        lane.path: [(round(end - at, 3), state) for at, end, state in lane.parts] for lane in lanes
+    }
+    assert told == {
+        "shop": [(1.1, "starting"), (3.0, "running"), (4.5, "stopping")],
+        "shop/db": [(0.5, "starting"), (7.1, "running"), (1.0, "stopping")],
+        "shop/jobs": [(0.3, "starting"), (4.8, "running"), (2.0, "stopping")],
+        "shop/api": [(0.3, "starting"), (3.0, "running"), (1.5, "stopping")],
+    }
