@@ -159,12 +159,12 @@ LEGEND: Final = (
     ("starting", "starting"),
     ("running", "running"),
     ("stopping", "asked to finish"),
-    ("aborting", "aborted: cancelled"),
+    ("aborting", "aborted"),
 )
 
 
 def legend(y: float) -> Iterator[str]:
-    yield text(LEFT + 140 * len(LEGEND) - 20, y, "✗ failed", 'class="faint"')
+    yield text(LEFT + 140 * len(LEGEND) - 30, y, "✗ failed", 'class="faint"')
     for number, (state, words) in enumerate(LEGEND):
         x = LEFT + 140 * number
         yield f'<rect class="{state}" x="{x}" y="{y - 9}" width="12" height="10" rx="2"/>'
@@ -216,7 +216,7 @@ def survived(backoff: Any, breaker: Any) -> float:
 
 def length(seconds: float) -> str:
     if seconds >= HOUR:
-        return "1 h, and more"
+        return "1 h or more"
     return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
@@ -227,7 +227,7 @@ def outages() -> list[tuple[str, float]]:
 def chart_of_outages() -> str:
     """Bars on a logarithmic scale, from 10 ms to an hour."""
     left, low = 330, math.log10(0.01)
-    scale = (WIDTH - left - 90) / (math.log10(HOUR) - low)
+    scale = (WIDTH - left - 100) / (math.log10(HOUR) - low)
 
     def x(seconds: float) -> float:
         return left + (math.log10(seconds) - low) * scale
