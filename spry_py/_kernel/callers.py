@@ -81,15 +81,11 @@ def would_deadlock(loop: object) -> bool:
         return False
     if incarnation.inner is not None:
         # the supervisor's own code: its system function
-        if not _is_starting_up(incarnation.inner):
+        if incarnation.inner.startup is None:
             return False
         if incarnation.inner is loop:
             return True
     return is_awaited(incarnation, loop)
-
-
-def _is_starting_up(loop: object) -> bool:
-    return getattr(loop, "startup", None) is not None
 
 
 def calls_of(member: Member, key: str | None = None) -> Calls:

@@ -138,7 +138,7 @@ class Calls:
         loop = self.loop
         await trio.lowlevel.checkpoint_if_cancelled()
         if isinstance(request, Start):
-            request = Start(loop.completed(request.child), request.on_conflict)
+            request = Start(loop.accepted(request.child), request.on_conflict)
         call = Call(request)
         if loop.heard_by:
             loop.teller.call_made(call)
@@ -336,7 +336,6 @@ class Calls:
     async def start(self, call: Call, request: Start) -> None:
         """Add a child and start it."""
         loop, child = self.loop, request.child
-        loop.check_child(child)
         known = loop.members.get(child.key)
         if known is not None:
             self.refuse_known(known)

@@ -231,7 +231,6 @@ class Admission(Calls):
 
     async def start(self, call: Call, request: Start) -> None:
         loop, child = self._dynamic, request.child
-        loop.check_child(child)
         known = loop.members.get(child.key)
         if known is None:
             self._admit(call, child)

@@ -7,7 +7,7 @@ between.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -80,12 +80,14 @@ class Pending:
 class GroupRestart:
     """A child is restarted together with its siblings: the later ones, or all."""
 
-    __slots__ = ("_all", "_loop", "_pending")
+    __slots__ = ("_all", "_loop", "_pending", "_rest")
 
     def __init__(self, loop: SystemLoop) -> None:
         self._loop = loop
         self._all = loop.strategy == "one_for_all"
         self._pending: Pending | None = None
+        # what is being shut down for a restart
+        self._rest: list[Member] = []
 
     async def decide(self, member: Member) -> None:
         """Act on an end, and on all others that have been seen with it."""
@@ -187,11 +189,12 @@ class GroupRestart:
             # those that have ended by themselves before it was their turn
             joined: list[Member] = []
             targets = self._after(pending.pivot)
-            if targets:
+            if targets and not loop.is_leaving:
                 if loop.heard_by:
                     loop.teller.teardown_began(loop, pending.part_of)
-                rest = self._as_long_as_it_goes_on(targets)
-                await loop.shutdowns.each(rest, partial(self._swept, joined), "restart")
+                self._rest = targets
+                await loop.shutdowns.each(targets, partial(self._swept, joined), "restart")
+                self._rest = []
                 if loop.heard_by:
                     loop.teller.teardown_ended(loop)
             more, longest = await self._those_to_restart()
@@ -204,13 +207,6 @@ class GroupRestart:
             delay = max(delay, longest, *map(next_delay, joined))
             self._only_one_incident(pending, more)
             pending.pivot = self._earliest([pending.pivot, *more])
-
-    def _as_long_as_it_goes_on(self, members: Iterable[Member]) -> Iterator[Member]:
-        """Abandoned because the program is ending, a sweep leaves the rest to their turn."""
-        for member in members:
-            if self._loop.is_leaving and not self._loop.is_stopping:
-                return
-            yield member
 
     def _after(self, pivot: Member | None) -> list[Member]:
         """Those that go along with ``pivot`` and are up, the latest first."""
@@ -332,7 +328,8 @@ class GroupRestart:
         return pending.due if pending is not None and pending.timer is not None else None
 
     def give_up(self) -> None:
-        """Nothing comes of the restart that was to be."""
+        """Nothing comes of the restart that was to be; who is not down yet is left to its turn."""
+        self._rest.clear()
         pending, self._pending = self._pending, None
         if pending is not None:
             error = SupervisorStopped(f"nothing came of a restart in {self._loop.path!r}")
@@ -375,7 +372,9 @@ class GroupRestart:
             if before is not None:
                 before.has_changed = True
             loop.teller.teardown_began(loop, pending.part_of)
-            await loop.shutdowns.each(self._as_long_as_it_goes_on(up), loop.shut, "replay")
+            self._rest = up
+            await loop.shutdowns.each(up, loop.shut, "replay")
+            self._rest = []
             loop.teller.teardown_ended(loop)
         if loop.is_leaving:
             raise Interrupted(f"a replay of {loop.path!r} was interrupted: it is being stopped")

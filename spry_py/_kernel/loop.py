@@ -88,6 +88,17 @@ if TYPE_CHECKING:
 MOST_TURNS: Final = 32
 
 
+class Starting(Protocol):
+    """A run of a system, by the supervisor that has one."""
+
+    def begin_next(self, member: Member) -> bool:
+        """Begin what was only waiting for this child to be started, if there is such a thing."""
+        ...
+
+    def interrupt(self) -> None:
+        """A stop has come: begin nothing more, and wait for nothing."""
+
+
 class Restarting(Protocol):
     """What a supervisor does about ends, by its strategy."""
 
@@ -126,6 +137,8 @@ class Loop(Mailbox):
         self.shutdowns = Shutdowns(self)
         self.calls = Calls(self)
         self.alone = OneForOne(self)
+        # the run of its system that is under way; written by `SystemLoop`
+        self.startup: Starting | None = None
         # what is done about an end; written once, where the strategy is known
         self.restarting: Restarting = self.alone
         self.hooks: dict[Member, Hook] = {}
@@ -424,12 +437,8 @@ class Loop(Mailbox):
             if self.heard_by:
                 self.teller.incident_closed(member.incident, "cured")
             member.incident = None
-        if was_awaited and not self.begin_next(member):
+        if was_awaited and (self.startup is None or not self.startup.begin_next(member)):
             self.ring()
-
-    def begin_next(self, member: Member) -> bool:
-        """Begin what was only waiting for this child to be started, if there is such a thing."""
-        return False
 
     def on_ended(self, member: Member, incarnation: Incarnation, report: TerminationReport) -> bool:
         """A child has ended; returns whether its ``on_termination`` is to run first."""
@@ -472,25 +481,22 @@ class Loop(Mailbox):
 
     # What is begun
 
-    def check_child(self, child: Child[Any]) -> None:
-        """Refuse what may not be a child of this supervisor."""
+    def accepted(self, child: Child[Any]) -> Child[Any]:
+        """A child with this supervisor's defaults; raises if it may not be one of its children."""
         if not isinstance(child, Child):  # pyright: ignore[reportUnnecessaryIsInstance] - a user's
             raise TypeError(f"a supervisor starts a Child, not {child!r}")
+        start: object = child.start
+        if isinstance(start, Supervisor):
+            child = cast("Supervisor[object]", start).adopted(child)
+        elif self.defaults:
+            child = child.with_defaults(self.defaults)
         if child.significant:
             self.check_significant(child)
+        return child
 
     @abstractmethod
     def check_significant(self, child: Child[Any]) -> None:
         """Refuse a significant child where its end would signify nothing."""
-
-    def completed(self, child: Child[Any]) -> Child[Any]:
-        """A child with this supervisor's defaults; anything else is for others to judge."""
-        if not isinstance(child, Child):  # pyright: ignore[reportUnnecessaryIsInstance] - a user's
-            return child
-        start: object = child.start
-        if isinstance(start, Supervisor):
-            return cast("Supervisor[object]", start).adopted(child)
-        return child.with_defaults(self.defaults) if self.defaults else child
 
     def waits_for(self, incarnation: Incarnation) -> bool:
         """Whether a startup waits for this start; a call that does so waits outside the loop."""
@@ -694,7 +700,9 @@ class Loop(Mailbox):
         self.calls.refuse_all()
 
     def interrupt(self) -> None:
-        """Break off what occupies the loop, if a stop may do that."""
+        """Break off what occupies the loop."""
+        if self.startup is not None:
+            self.startup.interrupt()
 
     def stop_by_handle(self) -> None:
         """A stop from outside: of a root its own, of a nested one, for its parent, by itself."""

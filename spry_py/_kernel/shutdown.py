@@ -18,6 +18,7 @@ import trio
 from .context import incarnation_of
 from .incarnation import living_below, note_limit_above
 from .life import HOOK_SECONDS, Hook, is_own
+from .mailbox import MOST_IN_A_ROW
 from .phases import Then
 
 if TYPE_CHECKING:
@@ -170,38 +171,42 @@ class Shutdowns:
         """Stop children one after the other, in the order given; ``after(member)`` each."""
         self._row, self._after, self._occasion = iter(members), after, occasion
         try:
-            self.advance()
+            has_to_wait = self.advance()
             while self.turn is not None:
-                await self._loop.pause()
-                self.advance()
+                if has_to_wait:
+                    await self._loop.pause()
+                else:
+                    await trio.lowlevel.cancel_shielded_checkpoint()
+                has_to_wait = self.advance()
         finally:
             # the last of them is often a method of what is over now
             self._row, self.turn, self._after = iter(()), None, id
 
-    def advance(self, in_loop: bool = True) -> None:
-        """If the one whose turn it is has ended, ask the next.
+    def advance(self, in_loop: bool = True) -> bool:
+        """If the one whose turn it is has ended, ask the next. Returns whether its end comes next.
 
         The end of a child calls this in its own task, on behalf of the loop that waits for the
         whole row: to wake the loop for each of them would cost as much as the stop itself.
         """
         loop = self._loop
-        while True:
+        for _ in range(MOST_IN_A_ROW):
             member = self.turn
             if member is not None:
                 if member.phase.is_alive:
-                    return
+                    return True
                 if member in loop.hooks:
                     self.cancel_hook(loop.hooks[member])
-                    return
+                    return True
                 self._after(member)
             member = self.turn = next(self._row, None)
-            incarnation = member.incarnation if member is not None else None
-            if member is not None and incarnation is not None and not incarnation.ended:
-                self.ask(member, incarnation, self._occasion)
+            if member is not None and member.phase.is_alive:
+                assert member.incarnation is not None
+                self.ask(member, member.incarnation, self._occasion)
             elif member is None or not in_loop:
                 # a decision about one that has ended by itself belongs to the loop
                 loop.ring()
-                return
+                return False
+        return False
 
     def _settle(self, member: Member, incarnation: Incarnation) -> None:
         if incarnation.burden == "none":

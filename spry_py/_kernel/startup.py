@@ -176,7 +176,7 @@ class Startup:
         """Start one child and return its value once it is started."""
         child = self._acceptable(child)
         member = self._declare(child)
-        if member is not None and member.number:
+        if member is not None and self._has_to_wait(member):
             member = await self._make_ready(member, child)
         if member is None or not member.phase.is_replayed:
             await trio.lowlevel.checkpoint()
@@ -201,29 +201,22 @@ class Startup:
         To wake the loop for each of them would cost as much as the start itself. What has to be
         waited for, or would raise, is left to the loop: also that a stop has come.
         """
-        if member is not self._turn or not self._rest:
+        if member is not self._turn or not self._rest or self._changes:
             return False
         try:
             child = self._acceptable(self._rest[0])
         except Exception:
             return False
-        if not self._can_begin(child.key):
+        members = self._loop.members
+        known = members.get(child.key)
+        if child.key in members.gone or not (known is None or known.phase.is_replayed):
             return False
-        self._note_change()
         self._rest.popleft()
         following = self._declare(child)
         assert following is not None, "what is left out cannot begin"
         self._turn = self._spawn(following, child)
         self._loop.waiting_for = (following,)
         return True
-
-    def _can_begin(self, key: str) -> bool:
-        """Whether nothing has to be waited for before a child is begun."""
-        members = self._loop.members
-        known = members.get(key)
-        if known is None:
-            return key not in members.gone
-        return known.phase.is_replayed and not self._changes
 
     def _may_try_again(self, member: Member) -> bool:
         """If the first start of a child has failed and may be tried again, see to that."""
@@ -248,6 +241,10 @@ class Startup:
         if self._before is not None:
             self._before.has_changed = True
 
+    def _has_to_wait(self, member: Member) -> bool:
+        """Whether something that is under way with a child comes first, or may do so."""
+        return member.phase.is_alive or (self._changes and member.number > 0)
+
     async def _make_ready(self, member: Member, child: Child[Any]) -> Member | None:
         """Wait for what is under way with a child, and stop one that is to become another.
 
@@ -261,7 +258,7 @@ class Startup:
                 self._keep(member)
                 self._comes_back(member)
                 member.breaker, member.in_a_row = None, 0
-        elif incarnation is not None and incarnation.started_at is None and not incarnation.ended:
+        elif incarnation is not None and incarnation.started_at is None and member.phase.is_alive:
             await self._until_up(member, incarnation)
         return self._loop.members.declared.get(member.key)
 
@@ -327,7 +324,7 @@ class Startup:
         members = [self._declare(child) for child in children]
         try:
             for index, member in reversed([*enumerate(members)]):
-                if member is not None and member.number:
+                if member is not None and self._has_to_wait(member):
                     members[index] = await self._make_ready(member, children[index])
             begun = self._spawn_all(members, children)
         except BaseException:
@@ -349,18 +346,17 @@ class Startup:
 
     def _acceptable(self, child: Child[Any], beside: Collection[str] = ()) -> Child[Any]:
         """The child with this supervisor's defaults; raises if it cannot be started now."""
-        self._refuse_stopping()
         loop = self._loop
-        child = loop.completed(child)
-        loop.check_child(child)
+        if loop.is_leaving:
+            raise self._is_stopped()
+        child = loop.accepted(child)
         if child.key in self.declared or child.key in beside:
             raise ReusedKey(child.key, f"{loop.path}/{child.key}")
         return child
 
-    def _refuse_stopping(self) -> None:
-        if self._loop.is_leaving:
-            path = self._loop.path
-            raise SupervisorStopped(f"{path!r} is being stopped: it starts no more children")
+    def _is_stopped(self) -> SupervisorStopped:
+        path = self._loop.path
+        return SupervisorStopped(f"{path!r} is being stopped: it starts no more children")
 
     def _declare(self, child: Child[Any]) -> Member | None:
         """The member of that key, known or new; ``None`` for one that a replay leaves out."""
@@ -394,10 +390,11 @@ class Startup:
         return member.incarnation.value
 
     def _spawn(self, member: Member, child: Child[Any]) -> Member:
-        self._refuse_stopping()  # the stop may have come while it was made ready
+        loop = self._loop
+        if loop.is_leaving:  # the stop may have come while it was made ready
+            raise self._is_stopped()
         if member.number:
             member.count_restart()
-            loop = self._loop
             if self._before is not None:
                 self._before.keep(member)
                 member.by_hand += 1
@@ -447,12 +444,14 @@ class Startup:
         for member in members:
             incarnation = member.incarnation
             assert incarnation is not None
-            left_out = incarnation.ended and was_ignored(member)
-            if incarnation.started_at is None and not left_out:
-                is_over = incarnation.ended and member not in self._loop.waits
-                if is_over and not self._may_try_again(member):
+            if incarnation.started_at is not None:
+                continue
+            if not member.phase.is_alive:
+                if was_ignored(member):
+                    continue
+                if member not in self._loop.waits and not self._may_try_again(member):
                     return False
-                waiting = True
+            waiting = True
         return waiting
 
     async def _cancelled(self, members: Collection[Member]) -> None:

@@ -126,7 +126,6 @@ class SystemLoop(Loop):
         self._group = GroupRestart(self)
         if supervisor.strategy != "one_for_one":
             self.restarting = self._group
-        self.startup: Startup | None = None
         # the children whose start has failed in the last one, by path
         self.failed: Mapping[str, Member] = {}
         # whose start the present one waits for; that some of them have started is no matter
@@ -173,9 +172,6 @@ class SystemLoop(Loop):
             del error
         return startup
 
-    def begin_next(self, member: Member) -> bool:
-        return self.startup is not None and self.startup.begin_next(member)
-
     def waits_for(self, incarnation: Incarnation) -> bool:
         return self.startup is not None and incarnation.member in self.waiting_for
 
@@ -197,10 +193,6 @@ class SystemLoop(Loop):
     def restart_at(self, member: Member) -> float | None:
         own = super().restart_at(member)
         return self._group.due if own is None and member.status == "restarting" else own
-
-    def interrupt(self) -> None:
-        if self.startup is not None:
-            self.startup.interrupt()
 
     def call_off(self, member: Member) -> None:
         self._group.call_off(member)

@@ -30,6 +30,16 @@ class Passes(trio.abc.Instrument):
         self._now = 0
 
 
+class Waits(trio.abc.Instrument):
+    """How many passes there were."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def before_io_wait(self, timeout: float) -> None:
+        self.number += 1
+
+
 class Ends(Passes):
     def task_exited(self, task: trio.lowlevel.Task) -> None:
         self.count()
@@ -81,6 +91,28 @@ async def test_a_pool_is_stopped_a_hundred_children_in_a_pass_and_at_one_time() 
         trio.lowlevel.add_instrument(ends)
     trio.lowlevel.remove_instrument(ends)
     assert (ends.most, trio.current_time()) == (MOST, began)
+
+
+async def passes_to_stop_what_has_ended(count: int) -> int:
+    async def end(*, task_status: trio.TaskStatus[None]) -> None:
+        task_status.started()
+
+    passes = Waits()
+    children = [Child(f"child-{number}", end, restart="transient") for number in range(count)]
+    async with open_system(children, strategy="one_for_one"):
+        await trio.sleep(1)
+        trio.lowlevel.add_instrument(passes)
+    trio.lowlevel.remove_instrument(passes)
+    return passes.number
+
+
+@story
+async def test_a_hundred_children_that_have_ended_are_gone_through_in_a_pass() -> None:
+    few, many = (
+        await passes_to_stop_what_has_ended(1),
+        await passes_to_stop_what_has_ended(4 * MOST),
+    )
+    assert many - few == 4
 
 
 class Crash:

@@ -122,8 +122,8 @@ def all_walks() -> dict[str, Walk]:
 
 BOUNDS: Final = {
     "one_for_one": (56, 49),
-    "one_for_all": (109, 154),
-    "start_child": (50, 43),
+    "one_for_all": (102, 143),
+    "start_child": (49, 42),
     "terminate_child": (64, 48),
 }
 
