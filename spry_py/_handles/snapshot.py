@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, Final
 
 from spry_py._kernel.phases import Status
@@ -12,6 +12,7 @@ from spry_py._policy.breaker import Budget, budget_of
 from spry_py._spec.child import Child
 from spry_py._spec.options import Kind, RestartType
 from spry_py._spec.termination import TerminationReport
+from spry_py._spec.values import dataclass
 
 if TYPE_CHECKING:
     from spry_py._kernel.member import Member

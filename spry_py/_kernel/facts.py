@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import field
 from time import time
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -19,6 +19,7 @@ import trio
 from spry_py._spec.child import Child
 from spry_py._spec.options import Kind
 from spry_py._spec.termination import Burden, Occasion, TerminationReport
+from spry_py._spec.values import dataclass
 
 # what listeners are called through, for those of them that emit by themselves
 from .guard import Guard as Guard  # noqa: PLC0414 - handed on
@@ -266,7 +267,6 @@ class Stream:
 # What facts are about: the kernel's objects, as far as listeners may look
 
 
-@dataclass(eq=False, slots=True, weakref_slot=True)
 class Incident:
     """A termination and what is done about it, until it is cured or given up.
 
@@ -274,12 +274,15 @@ class Incident:
     done about its end goes on with the path, the moment and the number of what made it give up.
     """
 
-    path: str
-    since: float
-    # given by the listener, as soon as there is a subscriber
-    number: int | None = None
-    # how often a breaker has been asked about it: written by those who ask
-    attempt: int = 0
+    __slots__ = ("__weakref__", "attempt", "number", "path", "since")
+
+    def __init__(self, path: str, since: float, number: int | None = None) -> None:
+        self.path = path
+        self.since = since
+        # given by the listener, as soon as there is a subscriber
+        self.number = number
+        # how often a breaker has been asked about it: written by those who ask
+        self.attempt = 0
 
 
 class Origin:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from spry_py._spec.check import check_answer, check_callable, check_no_class, check_seconds
+from spry_py._spec.values import dataclass
 
 if TYPE_CHECKING:
     import tenacity

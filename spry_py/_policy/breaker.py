@@ -10,10 +10,10 @@ from __future__ import annotations
 import inspect
 import math
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from spry_py._spec.check import check_answer, check_count, check_seconds
+from spry_py._spec.values import dataclass
 
 if TYPE_CHECKING:
     from spry_py._spec.options import Breaker, BreakerFactory

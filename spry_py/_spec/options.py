@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, TypedDict, TypeVar
 
 from .check import (
@@ -18,6 +18,7 @@ from .check import (
     check_seconds,
     check_type,
 )
+from .values import dataclass
 
 if TYPE_CHECKING:
     from trio import TaskStatus

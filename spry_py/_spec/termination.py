@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal, TypeAlias
 
 from .errors import Interrupted, leaves_of, repr_of_fields, sole_leaf_of
 from .frozen import setter
+from .values import dataclass
 
 Occasion: TypeAlias = Literal["stop", "restart", "replay", "call", "limit"]
 """What a child is stopped for: the end of its system, a sibling's restart, a new declaration, a
@@ -16,14 +17,20 @@ Burden: TypeAlias = Literal["none", "settling", "aborted"]
 """The state in which a child ended: left alone, asked to finish, or cancelled."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Normal:
     """The child returned ``value``."""
 
     value: object = None
 
+    def __init__(self, value: object = None) -> None:
+        _set_value(self, value)
+
     def __repr__(self) -> str:
         return repr_of_fields(self)
+
+
+_set_value = setter(Normal, "value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +38,14 @@ class Aborted:
     """The child was cancelled and let the cancellation through."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Failed:
     """The child ended with ``exception``."""
 
     exception: BaseException
+
+    def __init__(self, exception: BaseException) -> None:
+        _set_exception(self, exception)
 
     # the very same exception: what its class makes of `==` and of its hash is not asked
 
@@ -50,6 +60,8 @@ class Failed:
     def __repr__(self) -> str:
         return repr_of_fields(self)
 
+
+_set_exception = setter(Failed, "exception")
 
 Reason: TypeAlias = Normal | Aborted | Failed
 

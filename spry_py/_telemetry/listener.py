@@ -48,8 +48,8 @@ from .logs import (
     log_restart,
     log_started,
 )
-from .metrics import Metrics, metrics_of_application
 from .numbers import Numbers
+from .providers import meter_provider
 from .spans import (
     Spans,
     clean_context,
@@ -74,6 +74,18 @@ if TYPE_CHECKING:
         Stream,
     )
     from spry_py._spec.termination import TerminationReport
+
+    from .metrics import Metrics
+
+
+def _metrics_of_application() -> Metrics | None:
+    """Metrics for the meter provider that the application has set, if it has."""
+    provider = meter_provider()
+    if provider is None:
+        return None
+    from .metrics import Metrics  # noqa: PLC0415 - for those who have a provider alone
+
+    return Metrics(provider)
 
 
 class Teller:
@@ -121,7 +133,7 @@ class Teller:
         Not before, since one may let Ctrl-C in, and there must be a tree that it stops.
         """
         self.spans = self.guard(spans_of_application)
-        self.metrics = self.guard(metrics_of_application)
+        self.metrics = self.guard(_metrics_of_application)
         self.stream.heard_by.extend(filter(None, (self.spans, self.metrics)))
         with clean_context():
             self._context = context_here()

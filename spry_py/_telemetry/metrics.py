@@ -10,24 +10,18 @@ from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
 import trio
-from opentelemetry import metrics
 
 from .attributes import SCOPE, Attributes, library_version, reason_name, type_name
-from .providers import meter_provider
 
 if TYPE_CHECKING:
+    from opentelemetry import metrics
+
     from spry_py._kernel.facts import AboutChild, AboutRun, AboutSystem
     from spry_py._spec.termination import TerminationReport
 
 # Upper bounds in seconds: from a checkpoint to patience, and from a crash loop to a quarter.
 DURATIONS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 LIFETIMES: Final = (0.1, 1.0, 10.0, 60.0, 600.0, 3_600.0, 86_400.0, 604_800.0, 7_776_000.0)
-
-
-def metrics_of_application() -> Metrics | None:
-    """Metrics for the meter provider that the application has set, if it has."""
-    provider = meter_provider()
-    return None if provider is None else Metrics(provider)
 
 
 class Metrics:

@@ -7,18 +7,28 @@ it, and no provider of the process is replaced.
 from __future__ import annotations
 
 import logging
+import os
+import sys
 from contextvars import ContextVar
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
-from opentelemetry import metrics, trace
+from opentelemetry import trace
+
+if TYPE_CHECKING:
+    from opentelemetry import metrics
 
 
-class Capture(NamedTuple):
+class Capture:
     """What takes the place of the application's own; ``logger`` stands in front of its loggers."""
 
-    tracers: trace.TracerProvider
-    meters: metrics.MeterProvider
-    logger: logging.Logger
+    __slots__ = ("logger", "meters", "tracers")
+
+    def __init__(
+        self, tracers: trace.TracerProvider, meters: metrics.MeterProvider, logger: logging.Logger
+    ) -> None:
+        self.tracers = tracers
+        self.meters = meters
+        self.logger = logger
 
 
 capturing: Final[ContextVar[Capture | None]] = ContextVar("spry_py capture", default=None)
@@ -39,7 +49,12 @@ def meter_provider() -> metrics.MeterProvider | None:
     capture = capturing.get()
     if capture is not None:
         return capture.meters
+    module = "opentelemetry.metrics"
+    if module not in sys.modules and "OTEL_PYTHON_METER_PROVIDER" not in os.environ:
+        return None  # set by nothing yet, and the module takes long to import
+    from opentelemetry import metrics  # noqa: PLC0415 - see above
+
     provider = metrics.get_meter_provider()
     # the API's own providers do nothing, and that of its proxy is private
-    is_idle = type(provider).__module__.startswith("opentelemetry.metrics")
+    is_idle = type(provider).__module__.startswith(module)
     return None if is_idle else provider

@@ -14,7 +14,7 @@ import spry_py
 
 # From top to bottom: each room imports only from those above it.
 ROOMS: Final = (
-    ("_spec", "child options termination errors naming check frozen"),
+    ("_spec", "child options termination errors naming check frozen values"),
     ("_policy", "restart breaker backoff"),
     (
         "_kernel",
