@@ -6,13 +6,21 @@ import json
 import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import trio
 
 from observing import TOKEN, Outside, observed, read_all, read_reply, written
-from spry_py import Scope, SystemHandle, SystemSupervisor, open_system
+from spry_py import (
+    Kind,
+    RestartType,
+    Scope,
+    Status,
+    SystemHandle,
+    SystemSupervisor,
+    open_system,
+)
 from spry_py.observer.rights import ROUTES, Rights
 from stories import Actor, Record, story
 
@@ -150,6 +158,13 @@ MAKE: dict[int, Make] = {
 
 
 # Shapes
+
+
+def test_the_words_are_those_that_there_are() -> None:
+    node = API["components"]["schemas"]["Node"]["properties"]
+    words = {"kind": Kind, "status": Status, "restart": RestartType}
+    for name, known in words.items():
+        assert node[name]["enum"] == list(get_args(known))
 
 
 def required(schema: Any) -> set[str]:
