@@ -6,6 +6,7 @@ import ast
 import json
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -190,6 +191,32 @@ def test_the_first_tree_is_the_example_of_that_name() -> None:
     del example.body[0]  # its docstring
     assert ast.unparse(example) == ast.unparse(ast.parse(first))
     assert len(first.splitlines()) <= 20
+
+
+COSTS = {
+    "start of a child by its system function": ["scope.start in a system function"],
+    "ordered stop of a child": ["ordered stop"],
+    "crash and restart": ["crash and restart"],
+    "the same with traces alone; with all signals": [
+        "traces alone, crash and restart",
+        "all signals, crash and restart",
+    ],
+    "`start_child` on a `DynamicSupervisor`": ["start_child"],
+}
+
+
+@pytest.mark.parametrize("row", COSTS)
+def test_the_costs_are_those_that_are_counted(row: str) -> None:
+    with (ROOT / "benchmarks" / "ratios.toml").open("rb") as file:
+        counted = tomllib.load(file)["ratios"]
+    shown = re.findall(rf"^\| {re.escape(row)} \| ([\d.; ]+) \|", text_of(README), re.MULTILINE)
+    figures = [float(figure) for figure in shown[0].split("; ")]
+    # the file is written anew more often than the page
+    assert figures == pytest.approx([counted[name] for name in COSTS[row]], rel=0.05)
+
+
+def test_readme_is_short() -> None:
+    assert len(text_of(README).splitlines()) <= 150
 
 
 WORDS = {
