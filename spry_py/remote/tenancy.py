@@ -16,6 +16,7 @@ MOST_LOGS: Final = 4096
 BEATS_PER_LEASE: Final = 3
 # how soon news is sent again for which no word has come
 AGAIN: Final = 1.0
+MOST_DOUBLINGS: Final = 10
 
 
 def again_after(lease: float) -> float:
@@ -43,6 +44,8 @@ class Tenancy:
         # the stack that was sent last, and with which beat
         self._stack: tuple[int, str] = (0, "")
         self._heard_beat = 0
+        # letters since the last word
+        self._unheard = 0
         # when the next letter is due, and the last one left
         self.due: float = now
         self._sent_at = now
@@ -83,8 +86,9 @@ class Tenancy:
             self._stack = (self._beat, stack)
         unheard = stack if self._heard_beat < self._stack[0] else None
         lease = self._order.lease
-        soon = self._news or not self.is_granted
-        self.due = now + (again_after(lease) if soon else lease / BEATS_PER_LEASE)
+        # soon again, but ever later, unless a word comes
+        self.due = now + min(again_after(lease) * 2**self._unheard, lease / BEATS_PER_LEASE)
+        self._unheard = min(self._unheard + 1, MOST_DOUBLINGS)
         news = tuple(self._news)[:AT_ONCE]
         return Report(self._order.id, self._run, self._beat, self._first, news, unheard, silent)
 
@@ -102,5 +106,6 @@ class Tenancy:
             beat, at = self._sent.popleft()
             if beat == word.beat:
                 self.until = max(self.until, at + self._order.lease)
+        self._unheard = 0
         if not self._news and self.is_granted:
             self.due = self._sent_at + self._order.lease / BEATS_PER_LEASE

@@ -38,8 +38,8 @@ class FakeEngine:
     long (seconds) a letter takes, or between which bounds; ``loss`` and ``duplicates`` are the
     shares (0 to 1) of letters that never arrive, and that arrive twice. In the ``partition``, pairs
     of times on trio's clock, no letter arrives: then each side believes itself alone.
-    `cut` and `mend` do the same by hand. `crash` is the end of a machine. ``seed`` makes it all
-    repeatable. There are so many ``nodes``, which take children in turn.
+    `cut` and `mend` do the same by hand, for one machine or all. `crash` is the end of a machine.
+    ``seed`` makes it all repeatable. There are so many ``nodes``, which take children in turn.
 
     ``letters`` counts those that were sent. A process that has to leave has its children cancelled,
     since code of the same process cannot be killed: a child that shields itself lives on here.
@@ -65,7 +65,7 @@ class FakeEngine:
         self._random = random.Random(seed)
         self._nodes = [f"node-{number}" for number in range(1, nodes + 1)]
         self._placed = 0
-        self._is_cut = False
+        self._apart: set[str] = set()
         self._is_closed = False
         # by name of the machine, and of the process on it
         self._processes: dict[tuple[str, str], FakeProcess] = {}
@@ -87,18 +87,21 @@ class FakeEngine:
         process = self._process(node, "" if order.host == "shared" else order.id)
 
         def send(letter: Letter) -> None:
-            self._post(lambda: process.take(letter))
+            self._post(node, lambda: process.take(letter))
 
         hold = self._holds[order.id] = Hold(order, send)
         return hold
 
-    def cut(self) -> None:
-        """No letter arrives any more, also none that is under way."""
-        self._is_cut = True
+    def cut(self, node: str | None = None) -> None:
+        """No letter to or from a machine, or any of them, arrives any more.
+
+        Also none that is under way.
+        """
+        self._apart.update(self._nodes if node is None else (node,))
 
     def mend(self) -> None:
-        """Letters arrive again."""
-        self._is_cut = False
+        """Letters arrive again, everywhere."""
+        self._apart.clear()
 
     @property
     def nodes(self) -> tuple[str, ...]:
@@ -140,11 +143,11 @@ class FakeEngine:
 
     # For the processes
 
-    def report(self, report: Report) -> None:
+    def report(self, node: str, report: Report) -> None:
         """Post a letter to the program."""
         hold = self._holds.get(report.id)
         if hold is not None:
-            self._post(lambda: hold.hear(report))
+            self._post(node, lambda: hold.hear(report))
 
     def over(self, process: FakeProcess, orders: Sequence[str], *, is_noticed: bool) -> None:
         """A process is dead."""
@@ -156,7 +159,7 @@ class FakeEngine:
     def _notice(self, hold: Hold, process: FakeProcess) -> None:
         if hold.is_over or self._is_closed:
             return
-        if self._is_apart() or self._random.random() < self._loss:
+        if self._is_apart(process.node) or self._random.random() < self._loss:
             self._wire.put(NOTICE_AGAIN, lambda: self._notice(hold, process))
             return
         self._wire.put(self._delay(), lambda: hold.dead(f"its process on {process.node} has died"))
@@ -168,23 +171,23 @@ class FakeEngine:
             self._begun = [process, *(it for it in self._begun if not it.ended.is_set())]
         return process
 
-    def _post(self, arrive: Callable[[], None]) -> None:
+    def _post(self, node: str, arrive: Callable[[], None]) -> None:
         self.letters += 1
         times = 1 + (self._random.random() < self._duplicates)
         for _ in range(times):
             if self._random.random() >= self._loss and not self._is_closed:
-                self._wire.put(self._delay(), lambda: self._arrive(arrive))
+                self._wire.put(self._delay(), lambda: self._arrive(node, arrive))
 
-    def _arrive(self, arrive: Callable[[], None]) -> None:
-        if not self._is_apart():
+    def _arrive(self, node: str, arrive: Callable[[], None]) -> None:
+        if not self._is_apart(node):
             arrive()
 
     def _delay(self) -> float:
         return self._random.uniform(*self._latency)
 
-    def _is_apart(self) -> bool:
+    def _is_apart(self, node: str) -> bool:
         now = trio.current_time()
-        return self._is_cut or any(begin <= now < end for begin, end in self._partition)
+        return node in self._apart or any(begin <= now < end for begin, end in self._partition)
 
 
 class FakeProcess:
@@ -256,7 +259,7 @@ class FakeProcess:
         tenant.check()
         report = tenant.report()
         if report is not None:
-            self._engine.report(report)
+            self._engine.report(self.node, report)
         if tenant.is_forgotten():
             del self._tenants[id_]
 

@@ -6,10 +6,15 @@ the story of this process that is under way: `begin` empties it.
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import os
+import time
 from typing import NoReturn
 
 import trio
+import trio.lowlevel
+from opentelemetry import trace
 
 from spry_py import (
     Child,
@@ -26,6 +31,7 @@ RECORD: list[tuple[float, str]] = []
 FENCES: list[int] = []
 # the code that is at work now, by its name
 AT_WORK: dict[str, int] = {}
+OVERLAPS: list[tuple[float, str]] = []
 
 
 class Broken(Exception):
@@ -46,6 +52,7 @@ def begin() -> None:
     RECORD.clear()
     FENCES.clear()
     AT_WORK.clear()
+    OVERLAPS.clear()
 
 
 def note(fact: str) -> None:
@@ -175,3 +182,42 @@ async def shelves(scope: Scope) -> None:
 
 def subtree() -> SystemSupervisor:
     return SystemSupervisor(shelves)
+
+
+async def watched(name: str, *, task_status: trio.TaskStatus[None]) -> None:
+    """Note an overlap with another incarnation; finish at once when asked."""
+    note(f"+{name}")
+    AT_WORK[name] = AT_WORK.get(name, 0) + 1
+    if AT_WORK[name] > 1:
+        OVERLAPS.append((trio.current_time(), name))
+    try:
+        task_status.started()
+        with cancel_on_settle():
+            await trio.sleep_forever()
+    finally:
+        AT_WORK[name] -= 1
+        note(f"-{name}")
+
+
+async def hold_up_the_loop(seconds: float, *, task_status: trio.TaskStatus[int]) -> None:
+    """Hold up the event loop of the whole process."""
+    task_status.started(os.getpid())
+    await trio.lowlevel.checkpoint()
+    time.sleep(seconds)  # noqa: ASYNC251 - that is what it is for
+
+
+async def say_pid(*, task_status: trio.TaskStatus[int]) -> str:
+    task_status.started(os.getpid())
+    with cancel_on_settle():
+        await trio.sleep_forever()
+    return "settled"
+
+
+async def in_asyncio(a: int) -> int:
+    await asyncio.sleep(0.01)
+    return a + 1
+
+
+async def with_a_span(*, task_status: trio.TaskStatus[str]) -> None:
+    task_status.started(str(trace.get_current_span().get_span_context().trace_id))
+    await trio.sleep_forever()
