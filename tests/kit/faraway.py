@@ -199,10 +199,12 @@ async def watched(name: str, *, task_status: trio.TaskStatus[None]) -> None:
         note(f"-{name}")
 
 
-async def hold_up_the_loop(seconds: float, *, task_status: trio.TaskStatus[int]) -> None:
-    """Hold up the event loop of the whole process."""
+async def hold_up_the_loop(flag: str, seconds: float, *, task_status: trio.TaskStatus[int]) -> None:
+    """Hold up the event loop of the whole process as soon as there is a file, and take it away."""
     task_status.started(os.getpid())
-    await trio.lowlevel.checkpoint()
+    while not os.path.exists(flag):  # noqa: ASYNC240
+        await trio.sleep(0.01)
+    os.unlink(flag)
     time.sleep(seconds)  # noqa: ASYNC251 - that is what it is for
 
 

@@ -1,0 +1,198 @@
+"""The other side is a process: what it keeps to by itself, and what can be done to it."""
+
+from __future__ import annotations
+
+import base64
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Self
+
+import pytest
+import trio
+
+import faraway
+from spry_py import Child, ChildFailure, SystemHandle, open_system
+from spry_py.aio import task
+from spry_py.remote import Far, Hold, Letter, Order, RemoteLost, remote
+from spry_py.remote.far import LEFT
+from stories import story_with_threads
+
+PROGRAM = (sys.executable, str(Path(faraway.__file__).with_name("farside.py")))
+
+
+class Pipes:
+    """An engine with one process, at the other end of two pipes."""
+
+    def __init__(self) -> None:
+        self._holds: dict[str, Hold] = {}
+        # letters to the process wait here, or are lost
+        self.is_cut = False
+
+    async def __aenter__(self) -> Self:
+        pipe = subprocess.PIPE
+        self.process = await trio.lowlevel.open_process(PROGRAM, stdin=pipe, stdout=pipe)
+        self._send, self._letters = trio.open_memory_channel[bytes](1000)
+        self._nursery = trio.open_nursery()
+        nursery = await self._nursery.__aenter__()
+        nursery.start_soon(self._write)
+        nursery.start_soon(self._read)
+        nursery.start_soon(self._watch)
+        self._scope = nursery.cancel_scope
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._scope.cancel()
+        await self._nursery.__aexit__(None, None, None)
+        with trio.CancelScope(shield=True):
+            if self.process.returncode is None:
+                self.process.kill()
+            await self.process.wait()
+            assert self.process.stdin is not None
+            assert self.process.stdout is not None
+            await self.process.stdin.aclose()
+            await self.process.stdout.aclose()
+
+    async def start(self, order: Order) -> Hold:
+        await trio.lowlevel.checkpoint()
+        hold = self._holds[order.id] = Hold(order, self._post)
+        return hold
+
+    def _post(self, letter: Letter) -> None:
+        if not self.is_cut:
+            self._send.send_nowait(base64.b64encode(pickle.dumps(letter)) + b"\n")
+
+    async def _write(self) -> None:
+        assert self.process.stdin is not None
+        try:
+            async for line in self._letters:
+                await self.process.stdin.send_all(line)
+        except trio.BrokenResourceError:
+            pass
+
+    async def _read(self) -> None:
+        assert self.process.stdout is not None
+        begun = bytearray()
+        async for data in self.process.stdout:
+            begun += data
+            *lines, begun = begun.split(b"\n")
+            for line in lines:
+                report = pickle.loads(base64.b64decode(line))
+                if not self.is_cut:
+                    self._holds[report.id].hear(report)
+
+    async def _watch(self) -> None:
+        await self.process.wait()
+        for hold in self._holds.values():
+            hold.dead("its process is dead")
+
+
+async def start(app: SystemHandle, key: str, engine: Pipes, fn: object, *args: object) -> object:
+    """Start a child there; its started value."""
+    begin = remote(engine, fn, *args, lease=1.0)  # type: ignore[call-overload]
+    return (await app.start_child(Child(key, begin, restart="temporary", shutdown=1))).value
+
+
+async def hold_up(flag: Path) -> None:
+    """Return when the loop there is held up."""
+    there = trio.Path(flag)
+    await there.touch()
+    while await there.exists():
+        await trio.sleep(0.01)
+
+
+@story_with_threads
+async def test_functions_of_all_kinds_run_there() -> None:
+    async with Pipes() as engine, open_system([], name="app") as app:
+        run = partial(start, app)
+        pid = await run("trio", engine, faraway.say_pid)
+        assert pid == engine.process.pid != os.getpid()
+        assert await run("blocking", engine, os.getpid) is None
+        await run("asyncio", engine, task(faraway.in_asyncio, 4))
+        await app.terminate_child("trio")
+
+
+@story_with_threads
+async def test_a_process_that_is_killed_is_lost() -> None:
+    async with Pipes() as engine, open_system([], name="app") as app:
+        await start(app, "far", engine, faraway.say_pid)
+        far = app.child("far")
+        os.kill(engine.process.pid, signal.SIGKILL)
+        error = (await far.wait()).exception
+        assert type(error) is RemoteLost
+        assert str(error) == "remote child 'app/far' is lost: its process is dead"
+
+
+@story_with_threads
+async def test_a_loop_that_is_held_up_keeps_its_lease(tmp_path: Path) -> None:
+    flag = tmp_path / "flag"
+    async with Pipes() as engine, open_system([], name="app") as app:
+        await start(app, "far", engine, faraway.hold_up_the_loop, str(flag), 2.2)
+        await hold_up(flag)
+        assert (await app.child("far").wait()).exception is None
+
+
+@story_with_threads
+async def test_a_shared_process_whose_loop_is_held_up_leaves_when_its_lease_is_over(
+    tmp_path: Path,
+) -> None:
+    flag = tmp_path / "flag"
+    async with Pipes() as engine, open_system([], name="app") as app:
+        await start(app, "far", engine, faraway.hold_up_the_loop, str(flag), 600.0)
+        await hold_up(flag)
+        far = app.child("far")
+        engine.is_cut = True
+        assert await engine.process.wait() == LEFT
+        assert type((await far.wait()).exception) is RemoteLost
+
+
+@story_with_threads
+async def test_a_process_of_its_own_leaves_when_it_is_killed(tmp_path: Path) -> None:
+    flag = tmp_path / "flag"
+    async with Pipes() as engine, open_system([], name="app") as app:
+        begin = remote(engine, faraway.hold_up_the_loop, str(flag), 600.0, host="own")
+        far = await app.start_child(Child("far", begin, shutdown=0.1))
+        await hold_up(flag)
+        await far.terminate()
+        assert await engine.process.wait() == LEFT
+
+
+@story_with_threads
+async def test_a_function_that_is_not_there_is_a_failed_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def only_here() -> None:
+        """Stands in a module that the other side cannot import."""
+
+    only_here.__module__, only_here.__qualname__ = "nowhere", "only_here"
+    module = ModuleType("nowhere")
+    module.__dict__["only_here"] = only_here
+    monkeypatch.setitem(sys.modules, "nowhere", module)
+    async with Pipes() as engine, open_system([], name="app") as app:
+        with pytest.raises(ChildFailure, match="No module named 'nowhere'") as failure:
+            await start(app, "far", engine, only_here)
+        assert type(failure.value.__cause__) is ModuleNotFoundError
+
+
+def test_orders_that_come_twice_are_carried_out_once_and_threads_end() -> None:
+    left: list[str] = []
+    far = Far("here", lambda: left.append("left"))
+    order = Order(
+        "1", "a", "app/a", 1, 1, pickle.dumps((os.getpid, ())), 30.0, "shared", {}, 5.0,
+        float("inf"), 30, {},
+    )  # fmt: skip
+    far.deliver([order, order])
+    assert [report.id for report in far.collect(5)] == ["1"]
+    assert far.collect(0) == []
+    far.close()
+    assert left == []
