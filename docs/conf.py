@@ -7,8 +7,8 @@ from importlib.metadata import version as version_of
 from pathlib import Path
 
 DOCS = Path(__file__).resolve().parent
-# The programs that the pages are made with: beside this file, and the examples.
-sys.path[:0] = [str(DOCS / "_ext"), str(DOCS.parent)]
+# What tables and pictures are made with; spry_py itself is the one that is installed.
+sys.path.insert(0, str(DOCS / "_ext"))
 
 project = "spry_py"
 author = "spry_py contributors"

@@ -92,8 +92,9 @@ def lanes_of(recorded: Recorded) -> list[Lane]:
 
 
 def is_failure(event: events.Event) -> bool:
-    ends = events.ChildTerminated | events.ChildStartFailed
-    return isinstance(event, ends) and event.report.failed
+    if isinstance(event, events.ChildTerminated | events.ChildStartFailed):
+        return event.report.failed
+    return False
 
 
 def order_of(path: str, paths: list[str]) -> list[int]:

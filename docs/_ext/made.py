@@ -75,7 +75,21 @@ def first_paragraph(thing: object) -> str:
 # Options
 
 # What is tried as the value of each option, to see what is refused: no option takes all of it.
-TRIED: Final = (object(), "", "no", -1, 0, 1.5, math.nan, math.inf, True, None, b"", (1,), [1])
+TRIED: Final[tuple[Any, ...]] = (
+    object(),
+    "",
+    "no",
+    -1,
+    0,
+    1.5,
+    math.nan,
+    math.inf,
+    True,
+    None,
+    b"",
+    (1,),
+    [1],
+)
 
 
 async def forever() -> None:
@@ -132,10 +146,11 @@ ENDS: Final = SystemSupervisor([], name="empty", auto_shutdown="when_empty")
 
 
 def whole_program(**options: Any) -> object:
-    for name, value in options.items():
-        # what it takes would be done: a file, a port
-        if type(value) in (object, bytes, tuple) or value == -1 or value != value:
-            return run(ENDS, **{name: value})
+    """With what can only be refused: what is taken would be done."""
+    ((name, value),) = options.items()
+    if type(value) in (object, bytes, tuple) or value == -1 or value != value:
+        given: dict[str, Any] = {name: value}
+        return run(ENDS, **given)
     return None
 
 

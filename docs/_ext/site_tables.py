@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import ClassVar
-
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
@@ -18,7 +15,6 @@ class Made(SphinxDirective):
 
     required_arguments = 1
     optional_arguments = 1
-    option_spec: ClassVar[dict[str, Callable[[str], object]]] = {}
 
     def run(self) -> list[nodes.Node]:
         name, *about = self.arguments
