@@ -11,7 +11,7 @@ from typing import Any, Final
 import trio
 
 from spry_py import ChildHandle, SpryError
-from spry_py.lowlevel import log
+from spry_py.lowlevel import log, token_of
 
 from .lingering import Linger
 from .rights import Action
@@ -58,6 +58,15 @@ class Actions:
         message = f"{action} of {path} goes on"
         return HTTPStatus.ACCEPTED, {"action": action, "path": path, "message": message}
 
+    async def _in_its_run(self, path: str, deed: Callable[[], Awaitable[Any]]) -> None:
+        """Only in its own run of trio may a tree be changed."""
+        token = token_of(self._trees.find(path))
+        if token is trio.lowlevel.current_trio_token():
+            await deed()
+        else:
+            there = partial(trio.from_thread.run, deed, trio_token=token)
+            await trio.to_thread.run_sync(there, abandon_on_cancel=True)
+
     async def _carry_out(
         self,
         action: Action,
@@ -67,7 +76,7 @@ class Actions:
         is_over: trio.Event,
     ) -> None:
         try:
-            await _DEEDS[action](self._trees, path)
+            await self._in_its_run(path, partial(_DEEDS[action], self._trees, path))
         except Exception as error:
             outcome.append((HTTPStatus.CONFLICT, error_of(error)))
             _log(path, f"{action} of {path} was refused: {shown(str(error))}", action, asker)

@@ -19,7 +19,7 @@ from typing import Final, TypeVar
 
 import trio
 
-from spry_py import ChildInfo, ChildNotFound, SystemHandle
+from spry_py import ChildHandle, ChildNotFound, SystemHandle
 from spry_py.events import (
     ChildStarting,
     Event,
@@ -37,8 +37,9 @@ from .tree import SLICE, Json, as_json, node_of, nodes_below
 from .trees import Trees
 
 PERIOD: Final = 0.25
-# how often all is looked through, seconds
+# how often all is looked through, and trees of other runs of trio, seconds
 _THOROUGH: Final = 10.0
+_ELSEWHERE: Final = 1.0
 # after a round of looking, so many times its own length nothing is done, up to a second; and after
 # one through all, so many times its length, not again through all
 _SHARE: Final = 4
@@ -115,6 +116,8 @@ class Changes:
         self._recent: dict[str, deque[float]] = {}
         # how to hear no more of each root that has not ended; of other runs, nothing is heard
         self._heard: dict[SystemHandle, Callable[[], None]] = {}
+        # when trees of other runs of trio are looked through again
+        self._elsewhere_at = -math.inf
         # one looks
         self._awoken = trio.Event()
         # they stand in another order: all is to be sent again
@@ -181,6 +184,7 @@ class Changes:
                 await self._awoken.wait()
             self._awoken = trio.Event()
             if self.viewers:
+                self._doubt_those_elsewhere()
                 before, last = last, self._doubt_all_since(last)
                 await self._tell()
                 if last > before:
@@ -194,6 +198,13 @@ class Changes:
             return last
         self._doubtful.update((name, None) for name, _ in self._trees)
         return now
+
+    def _doubt_those_elsewhere(self) -> None:
+        now = trio.current_time()
+        if now >= self._elsewhere_at:
+            self._elsewhere_at = now + _ELSEWHERE
+            names = [name for name, root in self._trees if root not in self._heard]
+            self._doubtful.update(dict.fromkeys(names))
 
     def _hear_all(self, token: trio.lowlevel.TrioToken) -> None:
         """Hear of all trees of this run from now on; of a new one, before its first event."""
@@ -269,7 +280,7 @@ class Changes:
         if above and above not in self._known:
             return  # a tree that is new is looked through as a whole
         try:
-            node = self.node(self._trees.find(path).info(), path)
+            node = self.node(self._trees.find(path), path)
         except ChildNotFound:
             self._forget(path, news)
         else:
@@ -311,7 +322,7 @@ class Changes:
             return
         seen: dict[str, str] = {}
         began = self._timer()
-        for nodes in _sliced(await nodes_below(handle, path)):
+        for nodes in _sliced(await nodes_below(handle, path, self._trees.ahead_of(handle))):
             for node in nodes:
                 found = str(node["path"])
                 seen[found] = as_json(self.with_recent(node))
@@ -335,15 +346,16 @@ class Changes:
                 news.nodes[found] = text
         self._known = dict(_replaced(self._known, set(before), seen))
 
-    def node(self, info: ChildInfo, path: str) -> Json:
+    def node(self, handle: SystemHandle | ChildHandle, path: str) -> Json:
         """A child as it is sent, with the times of its last restarts."""
-        return self.with_recent(node_of(info, path))
+        return self.with_recent(node_of(handle.info(), path, self._trees.ahead_of(handle)))
 
     def with_recent(self, node: Json) -> Json:
-        """A node with the times of its last restarts added."""
+        """A node with the times of its last restarts added, and of a root where it was opened."""
         earliest = trio.current_time() - RECENT
         recent = self._recent.get(node["path"], ())
         node["recent"] = [round(at, 3) for at in recent if at > earliest]
+        node["host"] = self._trees.host_of(node["path"]) if "/" not in node["path"] else None
         return node
 
     async def _pause(self, began: float) -> None:

@@ -32,15 +32,15 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
 
 
-def rows_of(nodes: Iterable[Json], now: float) -> Iterator[Row]:
-    """The nodes of a reply, depth first, at a moment of their clock."""
-    for node in nodes:
+def rows_of(nodes: Iterable[tuple[int, Json]], now: float) -> Iterator[Row]:
+    """Nodes in order, with their depths, at a moment of their clock."""
+    for depth, node in nodes:
         path = node["path"]
         key = path.rpartition("/")[2]
         started = node["started_at"]
         yield Row(
             path=path,
-            depth=path.count("/"),
+            depth=depth,
             name=shown(key) + ("/" if node["kind"] == "supervisor" else ""),
             status=node["status"],
             age=duration(now - started) if started is not None else "",
@@ -72,16 +72,23 @@ def _ended(last: Json) -> str:
     return "ended by itself" if last["reason"] == "normal" else "was aborted"
 
 
-def in_order(nodes: Iterable[Json]) -> Iterator[Json]:
-    """Nodes depth first, given with parents first and siblings in order."""
+def above(node: Json) -> str:
+    """The path below which a child stands: of its supervisor, or of where a root was opened."""
+    return node["path"].rpartition("/")[0] or node["host"] or ""
+
+
+def in_order(nodes: Iterable[Json]) -> Iterator[tuple[int, Json]]:
+    """Nodes depth first, each with its depth, given with siblings in order."""
+    known = {node["path"]: node for node in nodes}
     below: dict[str, list[Json]] = {}
-    for node in nodes:
-        below.setdefault(node["path"].rpartition("/")[0], []).append(node)
-    pending = list(reversed(below.get("", [])))
+    for node in known.values():
+        up = above(node)
+        below.setdefault(up if up in known else "", []).append(node)
+    pending = [(0, node) for node in reversed(below.get("", []))]
     while pending:
-        node = pending.pop()
-        yield node
-        pending.extend(reversed(below.get(node["path"], [])))
+        depth, node = pending.pop()
+        yield depth, node
+        pending.extend((depth + 1, inner) for inner in reversed(below.get(node["path"], [])))
 
 
 def columns(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
@@ -95,16 +102,14 @@ def columns(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
 
 def tree_lines(nodes: Iterable[Json], now: float) -> Iterator[str]:
     """A whole tree, a line for each child."""
-    rows = list(rows_of(nodes, now))
-    top = min((row.depth for row in rows), default=0)
     table = [
         (
-            "  " * (row.depth - top) + row.name,
+            "  " * row.depth + row.name,
             row.status,
             row.age and f"up {row.age}",
             row.restarts and f"{row.restarts} restart{'' if row.restarts == '1' else 's'}",
             row.note,
         )
-        for row in rows
+        for row in rows_of(in_order(nodes), now)
     ]
     return columns(table)

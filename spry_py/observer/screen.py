@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from rich.text import Text
 
-from .rows import Row, in_order, rows_of
+from .rows import Row, above, in_order, rows_of
 from .tree import shown
 
 Json = dict[str, Any]
@@ -125,17 +126,22 @@ class Screen:
         """The rows that are neither folded away nor filtered out."""
         wanted = self.filter.lower()
         hits = {path for path in self.nodes if wanted and wanted in path.lower()}
-        above = {up for path in hits for up in _above(path)}
-        seen: list[Json] = []
-        closed: str | None = None
-        for node in in_order(self.nodes.values()):
-            path = node["path"]
-            if closed is not None and path.startswith(closed):
+        seen: list[tuple[int, Json]] = []
+        closed = math.inf
+        near = {up for path in hits for up in self._upwards(path)}
+        for depth, node in in_order(self.nodes.values()):
+            if depth > closed:
                 continue
-            closed = f"{path}/" if path in self.folded and not wanted else None
-            if not wanted or path in hits or path in above:
-                seen.append(node)
+            closed = depth if node["path"] in self.folded and not wanted else math.inf
+            if not wanted or node["path"] in near:
+                seen.append((depth, node))
         return list(rows_of(seen, self.now))
+
+    def _upwards(self, path: str) -> Iterator[str]:
+        """A path and all those that it stands below."""
+        while path in self.nodes:
+            yield path
+            path = above(self.nodes[path])
 
     def lines(self, width: int, height: int) -> list[Text]:
         """The whole screen, no line wider than it is."""
@@ -179,11 +185,6 @@ class Screen:
         if row.path == self.chosen:
             line.stylize("reverse")
         return line
-
-
-def _above(path: str) -> Iterator[str]:
-    while path := path.rpartition("/")[0]:
-        yield path
 
 
 def _cell(text: Text, width: int) -> Text:

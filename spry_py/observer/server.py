@@ -114,7 +114,7 @@ class Server:
         tops = [(under, self._trees.find(under))] if under else list(self._trees)
         nodes: list[str] = []
         for name, top in tops:
-            for node in await nodes_below(top, name, depth):
+            for node in await nodes_below(top, name, self._trees.ahead_of(top), depth):
                 nodes.append(as_json(self._changes.with_recent(node)))
                 if len(nodes) % SLICE == 0:
                     await trio.lowlevel.checkpoint()
@@ -136,9 +136,10 @@ class Server:
 
     async def _child(self, request: Request, rights: Rights) -> Reply:
         path = _path_of(request)
-        info = self._trees.find(path).info()
+        handle = self._trees.find(path)
         told = {"history": self._history_of(path)}
-        return _json(HTTPStatus.OK, self._changes.node(info, path) | detail_of(info) | told)
+        about = self._changes.node(handle, path) | detail_of(handle.info())
+        return _json(HTTPStatus.OK, about | told)
 
     def _history_of(self, path: str) -> list[Json]:
         handle = self._trees.find(path)

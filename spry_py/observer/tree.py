@@ -2,7 +2,7 @@
 
 Started values, arguments, environments and locals are never sent, and exceptions as one line of
 their text. Nodes are flat, parents first and siblings in start order: a tree may be deeper than a
-reader of JSON can follow. Times are seconds on trio's clock, as are those of `ChildInfo`.
+reader of JSON can follow. Times are seconds on the clock of the observer's run of trio.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
+import trio
+
 from spry_py import (
     Budget,
     ChildHandle,
@@ -22,7 +24,7 @@ from spry_py import (
     SystemSupervisor,
     TerminationReport,
 )
-from spry_py.lowlevel import tell
+from spry_py.lowlevel import tell, token_of
 
 # nodes between two checkpoints: some 30 microseconds each
 SLICE: Final = 256
@@ -54,8 +56,16 @@ def _shown(letter: str) -> str:
     return letter.encode("unicode_escape", "backslashreplace").decode("ascii")
 
 
-def node_of(info: ChildInfo, path: str) -> Json:
-    """A child at one moment, under the path that it is known by here."""
+def node_of(info: ChildInfo, path: str, ahead: float) -> Json:
+    """A child at one moment, under the path that it is known by here.
+
+    The clock here is so many seconds ahead of that of its tree.
+    """
+
+    def here(at: float | None) -> float | None:
+        return None if at is None else number(at + ahead)
+
+    budget, last = info.budget, info.last_report
     return {
         "path": path,
         "kind": info.kind,
@@ -63,70 +73,65 @@ def node_of(info: ChildInfo, path: str) -> Json:
         "incarnation": info.incarnation,
         "restarts": info.restarts,
         "restart": info.restart,
-        "started_at": number(info.started_at),
-        "restart_at": number(info.restart_at),
-        "shutdown_by": number(info.shutdown_by),
-        "heartbeat_by": number(info.heartbeat_by),
+        "started_at": here(info.started_at),
+        "restart_at": here(info.restart_at),
+        "shutdown_by": here(info.shutdown_by),
+        "heartbeat_by": here(info.heartbeat_by),
         "in_a_row": info.in_a_row,
         "failures": info.failures,
         "by_hand": info.by_hand,
         "queued": info.queued,
-        "budget": _budget(info.budget),
-        "last": _report(info.last_report),
+        "budget": None if budget is None else _budget(budget, here(budget.frees_at)),
+        "last": None if last is None else _report(last, here(last.ended_at)),
     }
 
 
-def _budget(budget: Budget | None) -> Json | None:
-    if budget is None:
-        return None
+def _budget(budget: Budget, frees_at: float | None) -> Json:
     return {
         "left": budget.left,
         "of": budget.of,
         "within": number(budget.within),
-        "frees_at": number(budget.frees_at),
+        "frees_at": frees_at,
     }
 
 
-def _report(report: TerminationReport | None) -> Json | None:
+def _report(report: TerminationReport, ended_at: float | None) -> Json:
     """How an incarnation ended; never with the value that it returned."""
-    if report is None:
-        return None
     failed = report.failed
     return {
         "incarnation": report.incarnation,
         "reason": "failed" if failed else type(report.reason).__name__.lower(),
         "burden": report.burden,
         "error": shown(tell(report.exception)) if failed else None,
-        "ended_at": number(report.ended_at),
+        "ended_at": ended_at,
         "time": number(report.time),
         "lifetime": number(report.lifetime),
     }
 
 
 async def nodes_below(
-    top: SystemHandle | ChildHandle, name: str, depth: float = math.inf
+    top: SystemHandle | ChildHandle, name: str, ahead: float, depth: float = math.inf
 ) -> Iterator[Json]:
     """The nodes at and below a path that is known as ``name``, ``depth`` levels of them."""
     system = top.as_system if isinstance(top, ChildHandle) else top
     if system is None or depth == 0:
-        return iter([node_of(top.info(), name)])
+        return iter([node_of(top.info(), name, ahead)])
     snapshot = await _snapshot_of(system)
     cut = len(snapshot.path)
     return (
-        node_of(found, name + found.path[cut:])
+        node_of(found, name + found.path[cut:], ahead)
         for level, found in snapshot.walk()
         if level <= depth
     )
 
 
 async def _snapshot_of(system: SystemHandle) -> Snapshot:
-    """In slices, between which the tree goes on; at once if it lives in another run of trio."""
-    try:
-        # events that come meanwhile are dropped: who needs them listens already
-        async with system.follow(1) as followed:
-            return followed[0]
-    except RuntimeError:
-        return system.snapshot()
+    """In slices, between which the tree goes on; in a thread if it lives in another run of trio."""
+    if token_of(system) is not trio.lowlevel.current_trio_token():
+        return await trio.to_thread.run_sync(system.snapshot)
+    # events that come meanwhile are dropped: who needs them hears them already
+    async with system.follow(1) as followed:
+        return followed[0]
 
 
 def as_json(thing: Json) -> str:

@@ -37,6 +37,7 @@ FRESH = {
     "budget": None,
     "last": None,
     "recent": [],
+    "host": None,
 }
 BUDGET = {"left": 3, "of": 3, "within": 10.0, "frees_at": None}
 DB = FRESH | {"path": "top/a", "kind": "worker", "status": "running"}

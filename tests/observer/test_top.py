@@ -37,6 +37,7 @@ shop = SystemSupervisor([Child("db", steady), Child("inner", inner)], name="shop
 def node(path: str, **options: Any) -> dict[str, Any]:
     return {
         "path": path,
+        "host": None,
         "kind": "worker",
         "status": "running",
         "started_at": 90.0,
