@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Mapping
+from functools import cache
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -233,10 +234,15 @@ def _caller() -> tuple[CodeType, int]:
     here = sys._getframe(1)  # pyright: ignore[reportPrivateUsage] - as `logging` does
     frame: FrameType | None = here
     while frame is not None:
-        if str(frame.f_globals.get("__name__")).partition(".")[0] not in _BETWEEN:
+        if not _is_between(str(frame.f_globals.get("__name__"))):
             return frame.f_code, frame.f_lineno
         frame = frame.f_back
     return here.f_code, here.f_lineno
+
+
+@cache
+def _is_between(module: str) -> bool:
+    return module.partition(".")[0] in _BETWEEN
 
 
 def is_logged(fact: type[Event], failed: bool = False) -> bool:

@@ -334,7 +334,8 @@ class Spans:
         exception = report.exception
         if exception is None or not report.failed:
             return None
-        _mark(span, tell(exception), error_type(exception))
+        # its type is among the attributes of the report
+        span.set_status(Status(StatusCode.ERROR, tell(exception)))
         return self._record(span, exception)
 
     def _record(self, span: Span, exception: BaseException | None) -> str | None:
