@@ -27,6 +27,7 @@ from . import (
     interrupts,
     memory,
     observer,
+    peers,
     restart,
     start,
     stop,
@@ -66,7 +67,12 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m benchmarks",
         description="What spry_py costs, against bare trio in the same run.",
     )
-    parser.add_argument("figures", nargs="*", metavar="FIGURE", help=", ".join(FIGURES))
+    parser.add_argument(
+        "figures",
+        nargs="*",
+        metavar="FIGURE",
+        help=f"{', '.join(FIGURES)}; or, alone, peers: other libraries, and Erlang/OTP",
+    )
     parser.add_argument("--rounds", type=positive, help="rounds of each side (default 21)")
     parser.add_argument("--children", type=positive, help="children in a round (default 1000)")
     parser.add_argument("--quick", action="store_true", help="3 rounds, 500 children, small trees")
@@ -86,7 +92,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--write", action="store_true", help="write the ratios of --instructions into ratios.toml"
     )
     parsed = parser.parse_args(argv)
-    if parsed.instructions:
+    if parsed.instructions or parsed.figures == ["peers"]:
         return parsed
     unknown = [name for name in parsed.figures if name not in FIGURES]
     if unknown:
@@ -107,6 +113,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parsed = arguments(argv)
     if parsed.instructions:
         instructions.main(parsed.figures, writes=parsed.write)
+        return
+    if parsed.figures == ["peers"]:
+        peers.main()
         return
     options = Options(
         rounds=parsed.rounds or (3 if parsed.quick else 21),
