@@ -208,8 +208,10 @@ class Startup:
         except Exception:
             return False
         members = self._loop.members
-        known = members.get(child.key)
-        if child.key in members.gone or not (known is None or known.phase.is_replayed):
+        known = members.declared.get(child.key)
+        if known is None and (child.key in members.gone or child.key in members.added):
+            return False
+        if known is not None and not known.phase.is_replayed:
             return False
         self._rest.popleft()
         following = self._declare(child)
