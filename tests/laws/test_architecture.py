@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from types import FunctionType
@@ -87,8 +88,13 @@ def nodes_of(path: Path, types: bool) -> Iterator[ast.AST]:
             pending.extend(ast.iter_child_nodes(node))
 
 
-def imported(path: Path, types: bool = True) -> Iterator[str]:
+@functools.cache
+def imported(path: Path, types: bool = True) -> tuple[str, ...]:
     """Every module that a file imports, inside functions too, by full name."""
+    return tuple(_imported(path, types))
+
+
+def _imported(path: Path, types: bool) -> Iterator[str]:
     package = ".".join(("spry_py", *path.relative_to(HOUSE).parts[:-1]))
     for node in nodes_of(path, types):
         if isinstance(node, ast.Import):
