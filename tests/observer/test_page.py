@@ -277,6 +277,42 @@ def test_it_fits_a_phone(tab: Any, shop: Shop, width: int, columns: int) -> None
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
 
 
+CONTRAST = """() => {
+  const light = (text) => {
+    const parts = text.match(/[\\d.]+/g).slice(0, 3).map((part) => part / 255);
+    const [r, g, b] = parts.map((x) => x <= 0.03928 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = (node) => {
+    for (; node; node = node.parentElement) {
+      const color = getComputedStyle(node).backgroundColor;
+      if (!/, 0\\)$/.test(color)) return light(color);
+    }
+  };
+  const texts = [...document.querySelectorAll("h1, h2, h3, dt, dd, button, #link, .row span")]
+    .filter((node) => node.textContent.trim() && !node.children.length);
+  const ratios = texts.map((node) => {
+    const [low, high] = [light(getComputedStyle(node).color), behind(node)].sort((a, b) => a - b);
+    return (high + 0.05) / (low + 0.05);
+  });
+  return [texts.length, Math.min(...ratios), behind(document.body)];
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_all_text_stands_out_by_day_and_by_night(tab: Any, shop: Shop, scheme: str) -> None:
+    tab.emulate_media(color_scheme=scheme)
+    tab.goto(shop.url)
+    shop.order("wait")
+    tab.locator('.row[data-path="shop/late"] .note.bad').wait_for()
+    row(tab, "shop/late").click()
+    tab.locator("#facts").wait_for()
+    count, contrast, back = tab.evaluate(CONTRAST)
+    assert count > 20
+    assert contrast >= 4.5, "what WCAG wants of text of this size"
+    assert (back > 0.5) == (scheme == "light")
+
+
 def test_the_picture_in_the_docs(tab: Any, tmp_path: Path) -> None:
     """Of the example that README shows; with ``SPRY_PY_PICTURES`` set, into docs/."""
     root = Path(__file__).resolve().parents[2]
