@@ -89,6 +89,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     _add_incidents(commands)
     add_looking(commands)
+    _add_run(commands)
+    return parser
+
+
+def _add_run(commands: Any) -> None:
     run = commands.add_parser(
         "run",
         help="run a tree and tell what happens in it",
@@ -106,6 +111,13 @@ def _parser() -> argparse.ArgumentParser:
             "MODULE is a name, or the path of a file: app.py"
         ),
     )
+    _add_traces(run)
+    _add_seconds(run)
+    _add_observe(run)
+    _add_service(run)
+
+
+def _add_traces(run: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--traces",
         default="none",
@@ -115,6 +127,9 @@ def _parser() -> argparse.ArgumentParser:
             "to a collector (OTEL_* variables say where)"
         ),
     )
+
+
+def _add_seconds(run: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--for",
         dest="seconds",
@@ -123,6 +138,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="stop the tree in order after so many seconds",
     )
+
+
+def _add_observe(run: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--observe",
         type=_port,
@@ -133,8 +151,6 @@ def _parser() -> argparse.ArgumentParser:
             "free), a browser as well"
         ),
     )
-    _add_service(run)
-    return parser
 
 
 def _add_service(run: argparse.ArgumentParser) -> None:
@@ -213,6 +229,7 @@ def _run(
 ) -> int:
     with suppress(AttributeError, ValueError):
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    place = _Place(observer)
     printer = Printer(sys.stdout)
     story = Story(printer)
     logger = logging.getLogger("spry_py")
@@ -222,40 +239,38 @@ def _run(
     def on_started(handle: SystemHandle) -> None:
         printer.print(f"\n{handle.render()}\n")
 
-    # whether the observer had a place, or the boot was not begun
-    is_placed = observer is None
+    def on_place(found: Place) -> None:
+        place.is_found = True
+        printer.print(f"observer: {found.url or found.socket}")
 
-    def on_place(place: Place) -> None:
-        nonlocal is_placed
-        is_placed = True
-        printer.print(f"observer: {place.url or place.socket}")
-
+    told = on_started, seconds, signals, story, name
     try:
-        report = run_tree(
-            supervisor,
-            exporting,
-            on_started,
-            seconds,
-            signals,
-            story,
-            name,
-            observer,
-            on_place,
-            service,
-        )
+        report = run_tree(supervisor, exporting, *told, observer, on_place, service)
     except KeyboardInterrupt:
         return 130
     except Exception as error:
-        if not (is_placed and service.is_open):
-            _complain(f"spry-py: {error}" if is_placed else f"spry-py: --observe: {error}")
-            return USAGE_ERROR
-        _report_failure(error)
-        return 1
+        return _status_of(error, place, service)
     finally:
         story.last_words()
         logger.removeHandler(story)
         printer.close()
     return _status(report, signals)
+
+
+class _Place:
+    """Whether the observer had a place, or the boot was not begun."""
+
+    def __init__(self, observer: Beside | None) -> None:
+        self.is_found = observer is None
+
+
+def _status_of(error: Exception, place: _Place, service: Service) -> int:
+    """Print why there was no tree, or what it failed with."""
+    if place.is_found and service.is_open:
+        _complain(f"spry-py: the tree failed: {error}", root_cause_of(error))
+        return 1
+    _complain(f"spry-py: {error}" if place.is_found else f"spry-py: --observe: {error}")
+    return USAGE_ERROR
 
 
 def _take_over(logger: logging.Logger, story: Story) -> None:
@@ -264,10 +279,6 @@ def _take_over(logger: logging.Logger, story: Story) -> None:
     logger.propagate = False
     if logger.level == logging.NOTSET:
         logger.setLevel(logging.INFO)
-
-
-def _report_failure(error: Exception) -> None:
-    _complain(f"spry-py: the tree failed: {error}", root_cause_of(error))
 
 
 def _complain(text: str, cause: BaseException | None = None) -> None:
