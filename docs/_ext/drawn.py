@@ -284,7 +284,7 @@ def screen_of_top() -> str:
 
 
 def nodes_of(snapshot: Snapshot, path: str) -> Iterator[dict[str, Any]]:
-    yield node_of(snapshot, path, ahead=0.0)
+    yield node_of(snapshot, path, ahead=0.0) | {"host": None}
     for child in snapshot.children:
         yield from nodes_of(child, child.path)
 
