@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from spry_py._spec.child import Child
     from spry_py._spec.options import Breaker
 
+    from .loop import Loop
     from .member import Member
-    from .system import SystemLoop
     from .timers import Timer
 
 
@@ -34,7 +34,7 @@ class Before:
         "has_changed",
     )
 
-    def __init__(self, loop: SystemLoop) -> None:
+    def __init__(self, loop: Loop) -> None:
         self._loop = loop
         members = loop.members
         self._declared = members.declared.copy()

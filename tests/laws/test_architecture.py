@@ -1,4 +1,7 @@
-"""The law of the house: a room imports only from rooms above it, type-only imports included."""
+"""The law of the house: a room imports only from rooms above it, type-only imports included.
+
+So does a file of the kernel from the files above it, but for the types in `HELD_BY`.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +23,9 @@ ROOMS: Final = (
     (
         "_kernel",
         """
-        facts phases messages timers mailbox here guard kept member incarnation life context
-        shutdown slow calls callers loop scope before startup alone group system dynamic partition
-        tree root
+        guard facts phases messages timers mailbox here kept context life incarnation member
+        shutdown callers calls alone loop before scope startup slow group tree root system dynamic
+        partition
         """,
     ),
     ("_telemetry", "listener numbers spans metrics logs attributes providers tracebacks"),
@@ -66,6 +69,23 @@ FOREIGN: Final = {
     "trio": {"_spec", "_policy", "_incidents", "_export"},
     "opentelemetry": {"_spec", "_policy", "_kernel", "_handles", "_incidents", "_program"},
     "tenacity": {*ORDER, *EXTENSIONS} - {"_policy"},
+}
+# What stands below a file of the kernel and is known to it by its type alone: what holds its
+# objects, and is called by them. To be made fewer.
+HELD_BY: Final = {
+    "messages": {"incarnation", "member", "calls", "group"},
+    "context": {"incarnation"},
+    "life": {"incarnation", "member"},
+    "incarnation": {"member", "loop"},
+    "member": {"loop"},
+    "shutdown": {"loop"},
+    "callers": {"calls"},
+    "calls": {"loop"},
+    "alone": {"loop"},
+    "loop": {"tree"},
+    "scope": {"startup"},
+    "startup": {"system"},
+    "group": {"system"},
 }
 HOUSE: Final = Path(spry_py.__file__).parent
 FILES: Final = sorted(HOUSE.rglob("*.py"))
@@ -147,6 +167,26 @@ def test_a_room_imports_only_from_above() -> None:
         if start in ORDER and (end not in ORDER or ORDER.index(end) > ORDER.index(start))
     }
     assert below == set(BESIDE)
+
+
+def upside_down(room: str, types: bool) -> dict[str, set[str]]:
+    """For each file of a room, what it imports of those that stand below it."""
+    order = dict(ROOMS)[room].split()
+    found: dict[str, set[str]] = {}
+    for index, name in enumerate(order):
+        names = imported(HOUSE / room / f"{name}.py", types)
+        files = {one.rpartition(".")[2] for one in names if one.startswith(f"spry_py.{room}.")}
+        if below := files & set(order[index:]):
+            found[name] = below
+    return found
+
+
+def test_in_the_kernel_a_file_runs_only_with_those_above_it() -> None:
+    assert upside_down("_kernel", types=False) == {}
+
+
+def test_in_the_kernel_a_file_knows_by_type_alone_who_holds_its_objects() -> None:
+    assert upside_down("_kernel", types=True) == HELD_BY
 
 
 @pytest.mark.parametrize("arrow", BESIDE)
