@@ -53,11 +53,13 @@ class History:
 
 
 async def do(deed: str, engine: FakeEngine, app: SystemHandle, key: str) -> None:
-    if deed in ("crash", "vanish") and len(engine.nodes) > 1:
-        engine.crash(engine.nodes[0], is_noticed=deed == "crash")
+    first, *others = engine.nodes
+    if deed in ("crash", "vanish"):
+        if others:
+            engine.crash(first, is_noticed=deed == "crash")
     elif deed == "cut":
         # with what runs there, which goes on, while others can be started elsewhere
-        engine.cut(engine.nodes[0])
+        engine.cut(first)
     elif deed == "mend":
         engine.mend()
     elif deed == "restart" and app.child(key).status == "running":

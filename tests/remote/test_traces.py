@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import trio
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import SpanContext
 
 import faraway
 from spans import play, recording
 from spry_py import Child, SystemSupervisor, open_system
 from spry_py.remote import remote
 from spry_py.testing import FakeEngine
+
+
+def context_of(span: ReadableSpan) -> SpanContext:
+    context = span.get_span_context()
+    assert context is not None
+    return context
 
 
 def test_spans_far_away_are_below_the_start_of_the_child() -> None:
@@ -28,11 +36,11 @@ def test_spans_far_away_are_below_the_start_of_the_child() -> None:
     starts = {
         (span.attributes or {})["spry.child.path"]: span for span in spans.named("spry.child.start")
     }
-    assert values == [str(starts["app/traced"].context.trace_id)]
+    assert values == [str(context_of(starts["app/traced"]).trace_id)]
     for near, far in (("app/traced", "traced/traced"), ("app/shelves", "shelves/shelves")):
         above = starts[far].parent
         assert above is not None
         assert above.is_remote
-        assert above.span_id == starts[near].context.span_id
-    boot = starts["app/shelves"].context.trace_id
-    assert starts["shelves/shelves/milk"].context.trace_id == boot
+        assert above.span_id == context_of(starts[near]).span_id
+    boot = context_of(starts["app/shelves"]).trace_id
+    assert context_of(starts["shelves/shelves/milk"]).trace_id == boot
