@@ -21,7 +21,7 @@ from spry_py import (
     SystemSupervisor,
     open_system,
 )
-from stories import Ledger, Record, Strategy, cast, story
+from stories import Actor, Ledger, Record, Strategy, cast, story
 
 
 @every_strategy
@@ -369,3 +369,25 @@ async def test_a_new_order_is_an_event() -> None:
         await soon()
         assert orders() == []
         assert [info.key for info in tree.which_children()] == list("abcdeyx")
+
+
+@every_strategy
+@story
+async def test_a_temporary_child_that_a_call_terminates_stays_away_though_it_has_changed(
+    strategy: Strategy,
+) -> None:
+    record = Record()
+    (a,) = cast(record, "a")
+    b = Actor(record, "b", listens=True, cleanup=3)
+    script = Script((a, ""), b.child(restart="temporary"))
+    async with (
+        open_system(script, strategy=strategy) as tree,
+        trio.open_nursery() as nursery,
+    ):
+        record.take()
+        nursery.start_soon(tree.terminate_child, "b")
+        await trio.sleep(1)
+        script.lines = ((a, ""), b.child(restart="temporary", shutdown=9))
+        await tree.replay()
+        assert record.take() == [(3, "-b1")]
+        assert listed(tree) == "a=running"

@@ -386,8 +386,22 @@ async def test_a_copied_tree_starts_what_was_copied() -> None:
         await trio.sleep_forever()
 
     one = Child("sub", SystemSupervisor([Child("a", writes, [1])]))
-    argument = one.start._said[0].args[0]  # type: ignore[attr-defined]
+    argument = one.start.system[0].args[0]  # type: ignore[attr-defined]
     other = copy.deepcopy(one)
     argument.append(2)
     async with open_system([other]):
         assert record == [[1]]
+
+
+def test_a_system_bound_by_partial_is_equal_to_one_that_is_bound_to_the_same() -> None:
+    async def system(*args: object, **options: object) -> None: ...
+
+    def bound(*args: object, **options: object) -> object:
+        return SystemSupervisor(partial(system, *args, **options))
+
+    assert bound(1, x=2, y=3) == bound(1, y=3, x=2)
+    assert bound(1, x=2) not in (bound(2, x=2), bound(1, x=3), bound(1, y=2), bound(1), bound(1, 2))
+
+
+def test_reasons_show_what_they_hold() -> None:
+    assert (repr(Normal(7)), repr(Normal())) == ("Normal(value=7)", "Normal(value=None)")
