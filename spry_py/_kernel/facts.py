@@ -397,8 +397,8 @@ class Listener(Protocol):
         """Around the whole life of a tree: nothing inside belongs to an operation outside it."""
         ...
 
-    def bear(self, spawn: Callable[..., object], function: object, run: AboutRun, key: str) -> None:
-        """Call ``spawn(function, run, name=key)`` outside whatever operation is under way here."""
+    def bear(self, spawn: Callable[..., object], function: object, of: object, key: str) -> None:
+        """Call ``spawn(function, of, name=key)`` outside whatever operation is under way here."""
 
     def tree_ended(self) -> None:
         """The root has ended, and no other fact follows."""

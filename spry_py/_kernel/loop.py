@@ -7,8 +7,13 @@ The law of the idle loop: a call that waits for nothing is served by the caller'
 context of the supervisor, if the loop is idle and its mailbox empty (`Loop.submit`). So nothing is
 overtaken, and code that is asked meanwhile sees no difference. No more than 32 of them before the
 loop's own task has a turn. Not so what could come out in two ways: the end of a child, and calls
-that stop one. Which of two that happen in one tick comes first is trio's choice; about both the
-loop decides when the tick is over, and knows of both.
+that stop one. Which of two that happen in one tick comes first is trio's choice; about both it is
+decided when the tick is over, when both are known.
+
+The law of the successor: where each child is restarted alone, and one ends that probably comes
+back, the task that is to run it then is begun at once (`Successor`). Its first step comes in the
+next pass of trio's scheduler, and has the end decided about if the loop is still idle; otherwise
+the loop does so itself. There is one of them at a time, so they never keep the loop from its turn.
 
 An end that was asked for leaves nothing to decide. The task that has ended does what follows: it
 returns to the callers that wait for it (`Calls.on_ended`), asks the next one to end where several
@@ -51,7 +56,7 @@ from .alone import OneForOne
 from .calls import Calls
 from .facts import ChildStarted, ChildTerminated, Incident, RestartScheduled
 from .incarnation import note_limit_above
-from .life import drop_own_frames, failure_of
+from .life import Successor, drop_own_frames, failure_of, in_task_of
 from .mailbox import MOST_IN_A_ROW, Mailbox
 from .member import Members
 from .messages import (
@@ -149,6 +154,8 @@ class Loop(Mailbox):
         self._turns_left = MOST_TURNS
         # a caller's task is in the loop's context, which cannot be entered twice
         self._is_in_turn = False
+        # what is going to have the end decided about that is first in the mailbox; at most one
+        self.successor: Successor | None = None
         self.is_ready = False
         self.is_stopping = False
         # nothing is restarted or replayed any more: it stops, or is going to since the program ends
@@ -246,14 +253,22 @@ class Loop(Mailbox):
 
     def submit(self, call: Call) -> None:
         """Have a call served: here and now if that is allowed, or else when its turn comes."""
-        if self.is_idle and self._turns_left and waits_for_nothing(call.request):
+        is_free = self.is_idle and not self.messages
+        if is_free and self._turns_left and waits_for_nothing(call.request):
             self._turns_left -= 1
             self._take_turn(Called(call))
         else:
             self.post(Called(call))
 
+    def succeed(self, successor: Successor) -> None:
+        """The tick is over in which a child has ended: decide, unless the loop is about to."""
+        if self.is_idle and self.messages:
+            self._take_turn(self.messages.popleft())
+            if self.messages or self.is_stopping:
+                self.ring()
+        self.successor = None
+
     def _take_turn(self, message: Message) -> None:
-        assert not self.messages, "a message would be overtaken"
         assert self.own.task is not None
         self._is_in_turn = True
         try:
@@ -341,7 +356,8 @@ class Loop(Mailbox):
         if member.child.breaker is not None and member.breaker is None:
             member.breaker = live_breaker(member.child.breaker)
         tell_breaker(self.breaker, "ended", report)
-        tell_breaker(member.breaker, "ended", report)
+        if member.breaker is not None:
+            tell_breaker(member.breaker, "ended", report)
         if member in self.hook_errors:
             return Verdict.ESCALATE
         if self.is_leaving:
@@ -460,12 +476,26 @@ class Loop(Mailbox):
             elif not self.is_idle:
                 self.ring()
             return False
-        if member.child.on_termination is not None and report.started_at is not None:
-            exception = report.exception
-            if exception is None or not is_exit(exception):
-                return True
-        self.post(Ended(member))
+        is_hooked = member.child.on_termination is not None and report.started_at is not None
+        if is_hooked and not (report.exception is not None and is_exit(report.exception)):
+            return True
+        if self.restarting is self.alone:
+            self._leave_to_decide(member, report)
+        else:
+            self.post(Ended(member))
         return False
+
+    def _leave_to_decide(self, member: Member, report: TerminationReport) -> None:
+        """Wake the loop for an end, or let it sleep and a successor see to that."""
+        is_free = self.is_idle and not self.messages and self.successor is None
+        task = self.own.task if is_free else None
+        if task is not None and _may_come_back(member.child, report):
+            self.messages.append(Ended(member))
+            self.successor = successor = Successor(member)
+            spawn = self.nursery.start_soon
+            task.context.run(self.teller.bear, spawn, in_task_of, successor, member.key)
+        else:
+            self.post(Ended(member))
 
     def on_hook(self, member: Member, hook: Hook) -> None:
         """The ``on_termination`` of a child begins."""
@@ -791,6 +821,14 @@ class Loop(Mailbox):
         self.messages.clear()
         self.teller.teardown_ended(self)
         self.teller.system_stopped(self)
+
+
+def _may_come_back(child: Child[Any], report: TerminationReport) -> bool:
+    """Whether a child that has ended is restarted at once, if nothing speaks against it."""
+    if child.backoff is not None or report.started_at is None:
+        return False
+    is_failed = isinstance(report.reason, Failed)
+    return child.restart == "permanent" or (is_failed and child.restart == "transient")
 
 
 def _outcome_of(member: Member, verdict: Verdict) -> Outcome:

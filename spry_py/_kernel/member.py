@@ -180,12 +180,15 @@ class Member:
         self.move(Phase.STARTING)
         if deadline < math.inf:
             self.loop.shutdowns.guard(incarnation)
-        tree = self.loop.tree
+        tree, successor = self.loop.tree, self.loop.successor
         if self.loop.heard_by:
             tree.teller.child_starting(self, incarnation, part_of)
         if child.takes_status and not isinstance(child.start, Supervisor):
             tree.slow.begin(incarnation)
-        tree.teller.bear(nursery.start_soon, in_own_task, incarnation, child.key)
+        if successor is not None and successor.member is self:
+            successor.incarnation = incarnation
+        else:
+            tree.teller.bear(nursery.start_soon, in_own_task, incarnation, child.key)
 
     def close(self, incarnation: Incarnation, reason: Reason) -> bool:
         """Write down the end of an incarnation and hand it to the supervisor.

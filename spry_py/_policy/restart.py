@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any, Final, Literal, TypeAlias
 
 from spry_py._spec.child import Child
-from spry_py._spec.errors import Ignore, Unrecoverable, is_exit, leaves_of, sole_leaf_of
+from spry_py._spec.errors import Ignore, Unrecoverable, is_exit, is_group, leaves_of, sole_leaf_of
 from spry_py._spec.options import RestartType
 from spry_py._spec.termination import TerminationReport
 
@@ -80,7 +80,8 @@ def end_of(report: TerminationReport, exception: BaseException | None) -> str:
 
 def may_recover(recoverable: Callable[[Any], object] | None, exception: BaseException) -> bool:
     """Whether the child's own options let a restart be tried after ``exception``."""
-    for leaf in leaves_of(exception):
+    leaves = leaves_of(exception) if is_group(exception) else (exception,)
+    for leaf in leaves:
         if isinstance(leaf, Unrecoverable):
             return False
     return recoverable is None or is_recoverable(recoverable, sole_leaf_of(exception))

@@ -139,13 +139,13 @@ class Teller:
             self._context = context_here()
             yield
 
-    def bear(self, spawn: Callable[..., object], function: object, run: AboutRun, key: str) -> None:
-        """Call ``spawn(function, run, name=key)``, with no current span in the task's context."""
+    def bear(self, spawn: Callable[..., object], function: object, of: object, key: str) -> None:
+        """Call ``spawn(function, of, name=key)``, with no current span in the task's context."""
         if context_here() is self._context:
-            spawn(function, run, name=key)
+            spawn(function, of, name=key)
         else:
             with clean_context():
-                spawn(function, run, name=key)
+                spawn(function, of, name=key)
 
     def tree_ended(self) -> None:
         """The root has ended, and there is nothing left to tell."""

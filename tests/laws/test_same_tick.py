@@ -126,6 +126,32 @@ async def test_one_that_is_terminated_is_not_where_a_restart_begins_that_a_sibli
 
 @pytest.mark.usefixtures("order")
 @story
+async def test_one_that_ends_in_the_tick_in_which_a_sibling_is_terminated() -> None:
+    record = Record()
+    a, b, c = cast(record, "abc")
+    children = [a.child(), b.child(), c.child()]
+    async with (
+        open_system(children, strategy="one_for_one", breaker=Ledger(record)) as tree,
+        trio.open_nursery() as nursery,
+    ):
+        desk = Desk(record, nursery)
+        go = trio.Event()
+        desk.call("call", _called, go, tree.child("a").terminate)
+        await soon()
+        record.take()
+        go.set()
+        b.die()
+        # one that ends in the tick in which that is decided, or the next
+        await trio.lowlevel.checkpoint()
+        c.die()
+        await soon()
+        facts = sorted(record.take_order().split())
+        assert facts == ["+b2", "+c2", "-a1", "-b1", "-c1", "?b", "?c", "call:ok"]
+        assert listed(tree) == "a=stopped b=running c=running"
+
+
+@pytest.mark.usefixtures("order")
+@story
 async def test_a_caller_who_gives_up_leaves_the_end_to_be_decided() -> None:
     record = Record()
     (a,) = cast(record, "a")
