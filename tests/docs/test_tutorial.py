@@ -12,9 +12,13 @@ from sessions import play
 ROOT = Path(__file__).resolve().parents[2]
 SERVICE = ROOT / "examples" / "service"
 PAGES = sorted((ROOT / "docs" / "tutorial").glob("[0-9]*.md"))
-# the last one wants wrk
-LAST = pytest.param(PAGES[-1], id=PAGES[-1].stem, marks=pytest.mark.backend)
-PLAYED = [*(pytest.param(page, id=page.stem) for page in PAGES[:-1]), LAST]
+# these two begin many programs; the last page wants wrk
+MARKS = {
+    "10-the-observer": pytest.mark.slow,
+    "11-tests": pytest.mark.slow,
+    "12-the-last-request": pytest.mark.backend,
+}
+PLAYED = [pytest.param(page, id=page.stem, marks=MARKS.get(page.stem, ())) for page in PAGES]
 PART = re.compile(
     r"\[examples/service/(\w+\.\w+)\]\([^)]+\):?\n\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL
 )
