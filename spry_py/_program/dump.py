@@ -1,7 +1,7 @@
 """Where everything stands, as text, out of a signal handler: with a blocked loop, too.
 
 The handler may have interrupted anything in this thread: it takes no lock, begins no thread and
-waits for nobody, but for a moment in which the stream may take what there is.
+waits for no one, but for a moment in which the stream may take what there is.
 """
 
 from __future__ import annotations

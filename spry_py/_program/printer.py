@@ -48,7 +48,7 @@ class Printer:
             self._lost += 1
             return
         lost, self._lost = self._lost, 0
-        text = f"({lost} lines are missing here: nobody read them)\n" if lost else ""
+        text = f"({lost} lines are missing here: no one read them)\n" if lost else ""
         data = f"{text}{line}\n".encode(self._encoding, "backslashreplace")
         rest = data if self.waiting else self._write_what_is_taken(data)
         if rest:

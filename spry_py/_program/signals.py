@@ -68,7 +68,7 @@ class Signals:
             if _SHOW is not None and not _is_in_use(_SHOW):
                 self._before[_SHOW] = signal.signal(_SHOW, _show)
         except ValueError:
-            pass  # not the main thread: signals are somebody else's
+            pass  # not the main thread: signals are the business of others
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -136,7 +136,7 @@ class Signals:
             self.stop()
 
     def _leave(self, frame: FrameType | None) -> None:  # pragma: no cover - nothing is measured
-        with suppress(Exception):  # nobody may be there to read it any more
+        with suppress(Exception):  # there may be no reader any more
             if self.tree is not None:
                 _print_stuck(self.tree)
             print("the program stands at", file=sys.stderr)

@@ -46,7 +46,7 @@ Ts = TypeVarTuple("Ts")
 
 
 class Handle:
-    """A path of a tree. Queries answer at once, from every thread."""
+    """A path of a tree. Queries return at once, from every thread."""
 
     __slots__ = ("_theirs",)
 

@@ -29,7 +29,7 @@ _ENDING: Final = ("stopping", "stopped", "done")
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """An answer, and its reasons: a line for each thing that is wrong, none where nothing is."""
+    """What holds, and its reasons: a line for each thing that is wrong, none where nothing is."""
 
     ok: bool
     reasons: tuple[str, ...] = ()
@@ -120,7 +120,7 @@ class Health:
             return Verdict(True)
         onset = min(since for since, _ in wrong)
         self._wrong_since = min(self._wrong_since, onset)
-        # what was up before anything went wrong was ready then, although nobody looked
+        # what was up before anything went wrong was ready then, although no one looked
         was_ready = self._was_ready or (info.started_at is not None and info.started_at < onset)
         if was_ready and now - self._wrong_since < self._grace:
             return Verdict(True, tuple(reason for _, reason in wrong))

@@ -1,8 +1,8 @@
 """The probes over HTTP: three paths, each with a verdict, and nothing else.
 
 Those who ask are not to be trusted: each has a few seconds and a small head, there are never more
-than so many at a time, and whatever they do is nobody's error. Of too many the oldest has to go: a
-probe that comes now is more likely to be one than a connection that has been silent.
+than so many at a time, and whatever they do is no error of ours. Of too many the oldest has to go:
+a probe that comes now is more likely to be one than a connection that has been silent.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ class Manager:
 
 
 def _watchdog_of(variables: Mapping[str, str]) -> float:
-    """How many seconds there may be between two signs of life; ``inf`` if nobody waits for any."""
+    """How many seconds there may be between two signs of life; ``inf`` if none is waited for."""
     if variables.get("WATCHDOG_PID") not in (None, "", str(os.getpid())):
         return math.inf
     text = variables.get("WATCHDOG_USEC", "")

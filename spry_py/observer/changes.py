@@ -57,7 +57,7 @@ _T = TypeVar("_T")
 
 
 class Viewer:
-    """One who looks: what has not been sent yet. Who is slow gets the tree again instead."""
+    """A reader: what has not been sent yet. A slow one gets the tree again instead."""
 
     def __init__(self) -> None:
         # written by `Changes`
@@ -146,7 +146,7 @@ class Changes:
             self._dirty.clear()
 
     async def next_for(self, viewer: Viewer) -> tuple[str, bytes]:
-        """The next message for one who looks, with its kind: ``"tree"`` or ``"changes"``."""
+        """The next message for a reader, with its kind: ``"tree"`` or ``"changes"``."""
         while True:
             await self._is_known.wait()
             if viewer.needs_tree:

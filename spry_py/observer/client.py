@@ -15,7 +15,7 @@ from . import address
 
 # a loop that turns sends something each second
 PATIENCE: Final = 2.0
-# an action is given an answer after 30 s at the latest
+# an action has a reply after 30 s at the latest
 _ACTION: Final = 35.0
 _MOST_LINE: Final = 1 << 28
 

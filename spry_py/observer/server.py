@@ -63,17 +63,17 @@ class Server:
 
         linger = Linger()
 
-        async def answer(request: Request) -> Reply:
+        async def reply_to(request: Request) -> Reply:
             if request.path.startswith("/do/"):
                 linger.seconds = LINGERS
-            return await self.answer(request, rights, asker)
+            return await self.reply_to(request, rights, asker)
 
         try:
-            await linger.run(partial(converse, stream, answer, _refused, limits))
+            await linger.run(partial(converse, stream, reply_to, _refused, limits))
         except Exception as error:
             log("", logging.WARNING, f"the observer could not serve {asker}: {tell(error)}")
 
-    async def answer(self, request: Request, rights: Rights, asker: str) -> Reply:
+    async def reply_to(self, request: Request, rights: Rights, asker: str) -> Reply:
         """The reply to one request."""
         refused = refusal(request, rights)
         if refused is not None:

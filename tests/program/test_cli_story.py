@@ -242,7 +242,7 @@ def test_what_cannot_be_written_in_time_is_counted_where_it_is_missing() -> None
     lines = stream.getvalue().splitlines()
     assert lines[-1] == "the last"
     assert lines[-2].startswith("(1") or lines[-2].startswith("(2")
-    assert lines[-2].endswith(" lines are missing here: nobody read them)")
+    assert lines[-2].endswith(" lines are missing here: no one read them)")
     kept = len(lines) - 2
     assert lines[:kept] == [f"line {number}" for number in range(kept)]
 
