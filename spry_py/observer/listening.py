@@ -84,14 +84,17 @@ async def _guarded(
     task: Callable[..., Awaitable[None]], *, task_status: trio.TaskStatus[None]
 ) -> None:
     """Run a part of the observer; its trouble is logged and over, and that of no tree."""
+    status = task_status
     while True:
         try:
-            await task(task_status=task_status)
+            await task(task_status=status)
             return
         except Exception as error:
             log("", logging.ERROR, f"a part of the observer has failed: {tell(error)}")
         with suppress(RuntimeError):  # it had started
             task_status.started()
+        # which may be done once
+        status = trio.TASK_STATUS_IGNORED
         await trio.sleep(_PAUSE)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import trio
 
 from observing import SOCKET, observed, read_all, read_reply, written
 from spry_py import Child, SystemHandle, SystemSupervisor, open_system
 from spry_py._http import Limits
+from spry_py.observer.listening import _guarded
 from stories import story
 
 WHOLE = written("GET", "/tree?depth=0")
@@ -111,3 +113,42 @@ async def test_trouble_of_the_observer_is_its_own() -> None:
                 "the observer has failed: see the log",
             )
         assert tree.status == "running"
+
+
+@story
+async def test_a_part_that_fails_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    runs: list[float] = []
+
+    async def part(*, task_status: trio.TaskStatus[None]) -> None:
+        runs.append(trio.current_time())
+        if len(runs) > 1:
+            task_status.started()
+        await trio.sleep(1)
+        raise OSError("no memory")
+
+    async with trio.open_nursery() as nursery:
+        # an observer begins all the same
+        await nursery.start(_guarded, part)
+        assert trio.current_time() == 1
+        await trio.sleep(25)
+        nursery.cancel_scope.cancel()
+    assert runs == [0, 11, 22]
+    said = [record.getMessage() for record in caplog.records if record.name == "spry_py"]
+    assert said == ["a part of the observer has failed: OSError: no memory"] * 3
+
+
+@story
+async def test_an_observer_may_be_cancelled_in_any_of_its_moments() -> None:
+    async with open_system(shop) as tree:
+        for steps in range(40):
+            async with observed(tree) as outside, trio.open_nursery() as nursery:
+                nursery.start_soon(outside.get, "/tree")
+                nursery.start_soon(outside.events)
+                nursery.start_soon(outside.post, "/do/restart?path=shop/db")
+                for _ in range(steps):
+                    await trio.lowlevel.checkpoint()
+                nursery.cancel_scope.cancel()
+            assert tree.status == "running"
+            await trio.sleep(1)
+        assert tree.child("db").status == "running"
+        assert len(tree._tree.stream.subscribers) == 1, "the history alone goes on"
