@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeAlias
 
 import trio
@@ -74,7 +74,7 @@ class Hold:
     @property
     def messages(self) -> AsyncIterator[Message]:
         """What is reported of it, in order, each once."""
-        return self._messages()
+        return _Messages(self.next)
 
     async def settle(self) -> None:
         """Have the child asked to finish; returns at once."""
@@ -90,13 +90,14 @@ class Hold:
         while not self.is_over:
             await self._wait()
 
-    async def _messages(self) -> AsyncIterator[Message]:
-        while True:
-            while self._queue:
-                yield self._queue.popleft()
+    async def next(self) -> Message:
+        """The next message, or `StopAsyncIteration` behind the last. Cancelled, it takes none."""
+        await trio.lowlevel.checkpoint()
+        while not self._queue:
             if self.is_over:
-                return
+                raise StopAsyncIteration
             await self._wait()
+        return self._queue.popleft()
 
     # Within
 
@@ -145,3 +146,16 @@ class Hold:
 
     def _must_repeat(self) -> bool:
         return not self._grant.run or self._grant.wish != "run"
+
+
+class _Messages:
+    """No generator: one that is left alone in the midst would have to be closed."""
+
+    def __init__(self, following: Callable[[], Awaitable[Message]]) -> None:
+        self._following = following
+
+    def __aiter__(self) -> AsyncIterator[Message]:
+        return self
+
+    async def __anext__(self) -> Message:
+        return await self._following()

@@ -11,7 +11,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from spry_py import Context, Unresponsive, current_context
-from spry_py.lowlevel import add_stack, carrier, log
+from spry_py.lowlevel import add_stack, carrier, log, out_of_group
 
 from .engine import Engine, Running
 from .lost import RemoteLost
@@ -78,18 +78,30 @@ class Run:
             return None
         take_back = add_stack(self._where, self._context)
         try:
+            interruption = await self._attend(running, status)
+        finally:
+            take_back()
+        try:
+            # an end by an exception stands above the cancellation that it came from
+            self._raise_failure()
+            if interruption is not None:
+                raise interruption
+        finally:
+            del interruption
+        return self._result()
+
+    async def _attend(self, running: Running, status: trio.TaskStatus[Any]) -> BaseException | None:
+        """Stay with it to its end, whatever that is; returns what has come between."""
+        try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._ask, running)
                 await self._follow(running, status)
                 nursery.cancel_scope.cancel()
-        except BaseException:
+        except BaseException as exception:
             with trio.CancelScope(shield=True):
                 await self._finish(running)
-            self._raise_failure()
-            raise
-        finally:
-            take_back()
-        return self._result()
+            return out_of_group(exception)
+        return None
 
     async def _begin(self, order: Order) -> Running | None:
         with self._context.cancel_on_settle():
@@ -152,14 +164,12 @@ class Run:
         return f"  remote {self._start} on {name}{kind}, as of {ago:.1f} s ago:\n{self._stack}"
 
     def _raise_failure(self) -> None:
-        """An end by an exception stands above the cancellation that it came from."""
         if isinstance(self._end, Done) and self._end.outcome == "raised":
             raise failure_of(self._end)
 
     def _result(self) -> Any:
         end = self._end
         if isinstance(end, Done) and end.outcome != "aborted":
-            self._raise_failure()
             return value_of(end)
         if not self._is_wanted:
             return None

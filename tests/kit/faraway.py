@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import time
+from collections.abc import Callable
 from typing import NoReturn
 
 import trio
@@ -223,3 +224,21 @@ async def in_asyncio(a: int) -> int:
 async def with_a_span(*, task_status: trio.TaskStatus[str]) -> None:
     task_status.started(str(trace.get_current_span().get_span_context().trace_id))
     await trio.sleep_forever()
+
+
+def refuse_to_be_read() -> NoReturn:
+    raise Broken("not to be read here")
+
+
+class Unreadable:
+    def __reduce__(self) -> tuple[Callable[[], NoReturn], tuple[()]]:
+        return refuse_to_be_read, ()
+
+
+async def start_with_what_cannot_be_read(*, task_status: trio.TaskStatus[Unreadable]) -> None:
+    note("+")
+    try:
+        task_status.started(Unreadable())
+        await trio.sleep_forever()
+    finally:
+        note("-")

@@ -122,6 +122,15 @@ async def test_a_start_that_fails_there_fails_here() -> None:
 
 
 @story
+async def test_a_started_value_that_cannot_be_read_here_is_a_failed_start() -> None:
+    async with FakeEngine() as engine:
+        with pytest.raises(ChildFailure) as failure:
+            await end_of(Child("far", remote(engine, faraway.start_with_what_cannot_be_read)))
+        assert type(failure.value.__cause__) is Broken
+        assert RECORD == [(0, "+"), (0, "-")]
+
+
+@story
 async def test_ignore_leaves_it_out() -> None:
     async with (
         FakeEngine() as engine,
