@@ -326,12 +326,11 @@ class Calls:
     # What can be asked
 
     def check_conflict(self, on_conflict: OnConflict) -> None:
-        """Refuse what this supervisor cannot do about a key that is taken."""
-        if on_conflict != "raise":
-            raise ValueError(
-                f"start_child: on_conflict must be 'raise' for {self.loop.path!r}, which keeps "
-                f"children that have ended, not {on_conflict!r}; that is for a DynamicSupervisor"
-            )
+        """Refuse what this supervisor cannot do about a key that is taken: anything but "raise"."""
+        raise ValueError(
+            f"start_child: on_conflict must be 'raise' for {self.loop.path!r}, which keeps "
+            f"children that have ended, not {on_conflict!r}; that is for a DynamicSupervisor"
+        )
 
     async def start(self, call: Call, request: Start) -> None:
         """Add a child and start it."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from reprlib import recursive_repr
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from dataclasses import dataclass as dataclass  # noqa: PLC0414 - what type checkers see
@@ -89,12 +89,12 @@ def _init(self: Any, /, *args: object, **named: object) -> None:
         check()
 
 
-def _refuse(self: object, args: tuple[object, ...], named: dict[str, object]) -> NoReturn:
+def _refuse(self: object, args: tuple[object, ...], named: dict[str, object]) -> None:
+    """Raise `TypeError` in the words of the signature, which these arguments do not fit."""
     try:
         _signature_of(type(self)).bind(*args, **named)
     except TypeError as error:
         raise TypeError(f"{type(self).__name__}: {error}") from None
-    raise AssertionError("what can be bound can be written")
 
 
 def _compared(self: Any) -> tuple[object, ...]:

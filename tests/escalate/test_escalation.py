@@ -19,6 +19,8 @@ from spry_py import (
     Strategy,
     SystemSupervisor,
     TooManyRestarts,
+    Unrecoverable,
+    UnrecoverableFailure,
     open_system,
 )
 from stories import Actor, Boom, Ledger, Record, Restart, cast, story, told_by
@@ -353,3 +355,21 @@ async def test_a_thousand_levels_fail_their_first_start_in_turn() -> None:
     assert any(isinstance(error, Boom) for error in told_by(caught.value))
     leaf = "/".join(f"s{level}" for level in range(DEPTH))
     assert len(str(caught.value)) < len(leaf) + 600
+
+
+@pytest.mark.parametrize("strategy", ["one_for_one", "rest_for_one", "one_for_all"])
+@story
+async def test_of_two_that_cannot_be_restarted_in_one_tick_the_first_escalates(
+    strategy: Strategy,
+) -> None:
+    record = Record()
+    a, b = cast(record, "ab")
+    with pytest.raises(UnrecoverableFailure) as caught:
+        async with open_system([a.child(), b.child()], name="top", strategy=strategy):
+            a.die(Unrecoverable("of a"))
+            b.die(Unrecoverable("of b"))
+            await trio.sleep(1)
+    ended = [fact[1] for _, fact in record.facts[2:]]
+    assert sorted(ended) == ["a", "b"]
+    assert caught.value.path == f"top/{ended[0]}"
+    assert str(caught.value.root_cause) == f"of {ended[0]}"

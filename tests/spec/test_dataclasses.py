@@ -103,3 +103,16 @@ def test_a_class_below_that_is_no_dataclass_has_attributes_of_its_own() -> None:
     assert (mine, list(inspect.signature(Mine).parameters)) == (Mine(), [])
     with pytest.raises(dataclasses.FrozenInstanceError):
         mine.max_restarts = 2
+
+
+def test_what_a_subclass_adds_may_be_taken_away_again() -> None:
+    class Loose(Both):
+        more: int
+
+    loose = Loose(1)
+    loose.more = 2
+    assert loose.more == 2
+    del loose.more
+    assert not hasattr(loose, "more")
+    with pytest.raises(dataclasses.FrozenInstanceError, match="cannot delete field 'one'"):
+        del loose.one

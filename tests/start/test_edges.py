@@ -231,3 +231,40 @@ async def test_a_nested_system_function_may_call_above_unless_it_is_waited_for(
         tree.child("sub").value.abort()
         await trio.sleep(1)
         assert record.take() == [(0, said)]
+
+
+class Begins:
+    """Its start function returns something else than a coroutine."""
+
+    def __init__(self, *, awaitable: bool) -> None:
+        self.awaitable = awaitable
+
+    def __call__(self, *, task_status: trio.TaskStatus[str]) -> Any:
+        return Begun(task_status) if self.awaitable else 7
+
+
+class Begun:
+    def __init__(self, status: trio.TaskStatus[str]) -> None:
+        self.status = status
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return self.live().__await__()
+
+    async def live(self) -> None:
+        self.status.started("begun")
+        await trio.sleep_forever()
+
+
+@story
+async def test_a_start_function_that_takes_a_status_may_return_any_awaitable() -> None:
+    async with open_system([Child("a", Begins(awaitable=True))]) as tree:
+        assert (tree.child("a").status, tree.child("a").value) == ("running", "begun")
+
+
+@story
+async def test_a_start_function_that_returns_nothing_to_await_has_failed_to_start() -> None:
+    with pytest.raises(ChildFailure) as caught:
+        async with open_system([Child("a", Begins(awaitable=False))], name="top"):
+            pass
+    assert isinstance(caught.value.__cause__, TypeError)
+    assert "child 'top/a'" in str(caught.value.__cause__)
