@@ -134,9 +134,13 @@ async def _snapshot_of(system: SystemHandle) -> Snapshot:
         return followed[0]
 
 
+# one for all: `json.dumps` makes one for each call
+_encode: Final = json.JSONEncoder(separators=(",", ":")).encode
+
+
 def as_json(thing: Json) -> str:
     """As one line."""
-    return json.dumps(thing, separators=(",", ":"))
+    return _encode(thing)
 
 
 # What is said of one child alone
