@@ -115,4 +115,4 @@ def test_what_a_subclass_adds_may_be_taken_away_again() -> None:
     del loose.more
     assert not hasattr(loose, "more")
     with pytest.raises(dataclasses.FrozenInstanceError, match="cannot delete field 'one'"):
-        del loose.one
+        del loose.one  # pyright: ignore[reportAttributeAccessIssue]
