@@ -138,7 +138,7 @@ def _terminated(event: ChildTerminated) -> str:
 
 
 def _scheduled(event: RestartScheduled) -> str:
-    when = f"in {event.delay:g} s" if event.delay else "now"
+    when = f"in {round(event.delay, 3):g} s" if event.delay else "now"
     return f"will be restarted {when} (attempt {event.attempt})"
 
 

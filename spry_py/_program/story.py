@@ -88,7 +88,7 @@ class Story(logging.Handler):
             self._settling.discard(event.path)
             if event.report.burden != "none":
                 self.stopped.append(event.path)
-        elif isinstance(event, Escalated):
+        elif isinstance(event, Escalated) and "/" not in event.path:
             self._has_failed = True
 
     def _is_told(self, event: Event) -> bool:

@@ -110,7 +110,7 @@ def log_restart(
 ) -> None:
     """Log whether the breaker has allowed a restart."""
     fact = RestartScheduled if allowed else RestartRefused
-    when = f"{f'in {delay:g} s' if delay else 'now'} (attempt {attempt})"
+    when = f"{f'in {round(delay, 3):g} s' if delay else 'now'} (attempt {attempt})"
     if child is None:
         text = f"runs its system function again {when}"
         text = text if allowed else "may not run its system function again"

@@ -111,6 +111,19 @@ def test_an_abort_is_told_when_the_time_of_a_child_is_over(place: Path) -> None:
     ]
 
 
+def test_a_root_that_has_cured_the_escalation_below_it_is_said_to_have_stopped(place: Path) -> None:
+    with (place / "app.py").open("a", encoding="utf-8") as file:
+        file.write("""
+from spry_py import NeverRestart
+wing = SystemSupervisor([Child("once", once)], breaker=NeverRestart())
+house = [Child("wing", wing, backoff=lambda _: 0.0204081632)]
+""")
+    done = finished(["-m", "spry_py", "run", "app:house", "--for", "0.5"], place)
+    story = story_of(done.stdout.splitlines())
+    assert "WARNING  house/wing will be restarted in 0.02 s (attempt 1)" in story
+    assert story[-2:] == ["INFO     house/wing stopped (settling)", "INFO     house stopped"]
+
+
 def test_what_the_program_prints_stands_in_the_order_in_which_it_happens(place: Path) -> None:
     with (place / "app.py").open("a", encoding="utf-8") as file:
         file.write("""
