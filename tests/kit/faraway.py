@@ -202,6 +202,7 @@ async def watched(name: str, *, task_status: trio.TaskStatus[None]) -> None:
 
 async def hold_up_the_loop(flag: str, seconds: float, *, task_status: trio.TaskStatus[int]) -> None:
     """Hold up the event loop of the whole process as soon as there is a file, and take it away."""
+    current_context().heartbeat()
     task_status.started(os.getpid())
     while not os.path.exists(flag):  # noqa: ASYNC240
         await trio.sleep(0.01)

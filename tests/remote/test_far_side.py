@@ -17,7 +17,7 @@ import pytest
 import trio
 
 import faraway
-from spry_py import Child, ChildFailure, SystemHandle, open_system
+from spry_py import Child, ChildFailure, SystemHandle, Unresponsive, open_system
 from spry_py.aio import task
 from spry_py.remote import Far, Hold, Letter, Order, RemoteLost, remote
 from spry_py.remote.far import LEFT
@@ -164,6 +164,35 @@ async def test_a_process_of_its_own_leaves_when_it_is_killed(tmp_path: Path) -> 
         far = await app.start_child(Child("far", begin, shutdown=0.1))
         await hold_up(flag)
         await far.terminate()
+        assert await engine.process.wait() == LEFT
+
+
+@story_with_threads
+async def test_a_loop_that_is_held_up_cannot_hide_that_a_heartbeat_is_overdue(
+    tmp_path: Path,
+) -> None:
+    flag = tmp_path / "flag"
+    async with Pipes() as engine, open_system([], name="app") as app:
+        begin = remote(engine, faraway.hold_up_the_loop, str(flag), 600.0, lease=1.0)
+        child = Child("far", begin, restart="temporary", shutdown=0.1, heartbeat=2.0)
+        far = await app.start_child(child)
+        await hold_up(flag)
+        error = (await far.wait()).exception
+        assert type(error) is Unresponsive
+        assert str(error).endswith("holds up the event loop on far side")
+        assert await engine.process.wait() == LEFT
+
+
+@story_with_threads
+async def test_a_process_that_was_stopped_leaves_as_soon_as_it_goes_on() -> None:
+    async with Pipes() as engine, open_system([], name="app") as app:
+        begin = remote(engine, faraway.say_pid, lease=1.0, host="own")
+        far = await app.start_child(Child("far", begin, restart="temporary"))
+        os.kill(engine.process.pid, signal.SIGSTOP)
+        error = (await far.wait()).exception
+        assert type(error) is RemoteLost
+        assert "its lease of 1 s has run out" in str(error)
+        os.kill(engine.process.pid, signal.SIGCONT)
         assert await engine.process.wait() == LEFT
 
 
