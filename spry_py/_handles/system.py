@@ -175,7 +175,8 @@ class SystemHandle(Handle):
         if on_conflict != "raise":
             check_choice("start_child", "on_conflict", on_conflict, ON_CONFLICT)
             calls.check_conflict(on_conflict)
-        return self._handle_of(await calls.ask(Start(child, on_conflict)))
+        member = await calls.ask(Start(child, on_conflict))
+        return ChildHandle(self._tree, (*self._keys, member.key), member)
 
     @in_own_run
     @enable_ki_protection
@@ -198,7 +199,7 @@ class SystemHandle(Handle):
         otherwise as `start_child`.
         """
         calls = calls_of(self._member())
-        return self._handle_of(await calls.ask(Restart(key)))
+        return ChildHandle(self._tree, (*self._keys, key), await calls.ask(Restart(key)))
 
     @in_own_run
     @enable_ki_protection
@@ -233,9 +234,6 @@ class SystemHandle(Handle):
         check_key("new_key", "prefix", prefix)
         self._tree.last_key += 1
         return f"{prefix}-{self._tree.last_key}"
-
-    def _handle_of(self, member: Member) -> ChildHandle:
-        return ChildHandle(self._tree, (*self._keys, member.key), member)
 
     # Tasks
 

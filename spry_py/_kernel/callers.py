@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from spry_py._spec.errors import SupervisorStopped, WouldDeadlock
@@ -49,27 +50,28 @@ def is_awaited(caller: Incarnation | None, loop: object) -> bool:
     return False
 
 
-class listening_not:  # noqa: N801 - read as a word: ``with listening_not(caller):``
+class _ListeningNot:
+    __slots__ = ("_caller", "_listener")
+
+    def __init__(self, caller: Incarnation) -> None:
+        self._caller = caller
+        self._listener = caller.listen()
+
+    def __enter__(self) -> None:
+        self._listener.stopping += 1
+        if self._caller.burden == "settling":
+            self._caller.abort()
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.stopping -= 1
+
+
+def listening_not(caller: Incarnation | None) -> AbstractContextManager[None]:
     """Inside, a caller waits for something that may be its own end: it cannot listen meanwhile.
 
     Asked to settle, it is aborted in its turn; if it has been asked already, now.
     """
-
-    __slots__ = ("_caller", "_listener")
-
-    def __init__(self, caller: Incarnation | None) -> None:
-        self._caller = caller
-        self._listener = caller.listen() if caller is not None else None
-
-    def __enter__(self) -> None:
-        if self._caller is not None and self._listener is not None:
-            self._listener.stopping += 1
-            if self._caller.burden == "settling":
-                self._caller.abort()
-
-    def __exit__(self, *_: object) -> None:
-        if self._listener is not None:
-            self._listener.stopping -= 1
+    return nullcontext() if caller is None else _ListeningNot(caller)
 
 
 def would_deadlock(loop: object) -> bool:

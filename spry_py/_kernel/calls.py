@@ -138,7 +138,9 @@ class Calls:
         loop = self.loop
         await trio.lowlevel.checkpoint_if_cancelled()
         if isinstance(request, Start):
-            request = Start(loop.accepted(request.child), request.on_conflict)
+            child = loop.accepted(request.child)
+            if child is not request.child:
+                request = Start(child, request.on_conflict)
         call = Call(request)
         if loop.heard_by:
             loop.teller.call_made(call)
@@ -183,7 +185,9 @@ class Calls:
         """Do what a caller asks, unless that is too late."""
         if call.is_answered:
             return
-        self._close(call)
+        del self._open[call]
+        if self.to_stop:
+            self._close_stop(call)
         try:
             await self._do(call, call.request)
         except Exception as error:
@@ -215,6 +219,9 @@ class Calls:
     def _close(self, call: Call) -> None:
         """It needs not be served any more."""
         del self._open[call]
+        self._close_stop(call)
+
+    def _close_stop(self, call: Call) -> None:
         match call.request:
             case Terminate(key) | RestartByStrategy(key) if self.to_stop.get(key) is call:
                 del self.to_stop[key]

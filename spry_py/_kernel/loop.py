@@ -21,6 +21,10 @@ are stopped one after the other (`Shutdowns.advance`), and lets in the next that
 (`DynamicLoop.on_ended`). Where a list says what comes next, the child that is started begins the
 next one in the same way (`Startup.begin_next`). To wake the loop for each of these would cost as
 much as the thing itself.
+
+A caller who gives up takes back what it alone has asked for (`Calls._take_back`): a call that is
+not served yet, a place in a queue, or a start. It does so in its own task, since the loop may be
+busy for long, and it begins nothing by that.
 """
 
 from __future__ import annotations

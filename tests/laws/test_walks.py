@@ -122,9 +122,9 @@ def all_walks() -> dict[str, Walk]:
 
 BOUNDS: Final = {
     "one_for_one": (54, 45),
-    "one_for_all": (103, 143),
-    "start_child": (49, 42),
-    "terminate_child": (64, 48),
+    "one_for_all": (102, 143),
+    "start_child": (47, 41),
+    "terminate_child": (62, 47),
 }
 
 
