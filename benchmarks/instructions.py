@@ -88,10 +88,12 @@ def counted(figures: Iterable[Figure]) -> dict[str, float]:
 
 
 def _group(name: str, works: Sequence[str]) -> dict[str, float]:
+    program = ("-m", "benchmarks.counted", name)
+    _compile(program)
     with tempfile.TemporaryDirectory() as directory:
         out = Path(directory, "counts")
         options = (f"--dump-before={MARK}", "--dump-line=no", f"--callgrind-out-file={out}")
-        printed = _count(options, ("-m", "benchmarks.counted", name, *works)).stdout
+        printed = _count(options, (*program, *works)).stdout
         counts: dict[tuple[str, int], int] = {}
         for line in printed.splitlines():
             work, children, first, last = line.split("\t")
@@ -106,13 +108,16 @@ def _total(part: Path) -> int:
 
 
 def _program(name: str) -> dict[str, float]:
-    environment = os.environ | ENVIRONMENT
-    # under callgrind nothing is to be compiled any more
-    subprocess.run(
-        [sys.executable, *PROGRAMS[name]], check=True, stdout=subprocess.DEVNULL, env=environment
-    )
+    _compile(PROGRAMS[name])
     printed = _count(("--callgrind-out-file=/dev/null",), PROGRAMS[name]).stderr
     return {name: _number("Collected : ([0-9]+)$", printed)}
+
+
+def _compile(program: Sequence[str]) -> None:
+    """Run it once without callgrind: modules that are compiled first lie elsewhere in memory."""
+    argv = [sys.executable, *program]
+    environment = os.environ | ENVIRONMENT
+    subprocess.run(argv, check=True, stdout=subprocess.DEVNULL, env=environment)
 
 
 def _number(pattern: str, text: str) -> int:
