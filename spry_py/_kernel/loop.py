@@ -59,6 +59,7 @@ from spry_py._spec.termination import Failed
 from .alone import OneForOne
 from .calls import Calls
 from .facts import ChildStarted, ChildTerminated, Incident, RestartScheduled
+from .here import task_here
 from .incarnation import note_limit_above
 from .life import Successor, drop_own_frames, failure_of, in_task_of
 from .mailbox import MOST_IN_A_ROW, Mailbox
@@ -568,7 +569,7 @@ class Loop(Mailbox):
     def spawn(self, member: Member, then: Then, part_of: Cause) -> None:
         """Children are born in the context of their supervisor, in whatever task that comes."""
         task = self.own.task
-        if task is None or self._is_in_turn or task is trio.lowlevel.current_task():
+        if task is None or self._is_in_turn or task is task_here():
             member.spawn(self.nursery, then, part_of)
         else:
             task.context.run(member.spawn, self.nursery, then, part_of)

@@ -171,7 +171,8 @@ class Member:
             self.incarnation.value = None  # a traceback may hold on to it
         self.number += 1
         child = self.child
-        if not isinstance(child.start, Supervisor):
+        is_system = isinstance(child.start, Supervisor)
+        if not is_system:
             self.inner = None
         deadline = math.inf
         if child.start_timeout < math.inf:
@@ -183,7 +184,7 @@ class Member:
         tree, successor = self.loop.tree, self.loop.successor
         if self.loop.heard_by:
             tree.teller.child_starting(self, incarnation, part_of)
-        if child.takes_status and not isinstance(child.start, Supervisor):
+        if child.takes_status and not is_system:
             tree.slow.begin(incarnation)
         if successor is not None and successor.member is self:
             successor.incarnation = incarnation

@@ -305,10 +305,12 @@ class Counted:
 
     def __init__(self, until: int, error: Exception | None = None) -> None:
         self.words: list[object] = []
+        self.has_begun = False
         self._until = until
         self._error = error
 
     async def numbers(self) -> AsyncIterator[int]:
+        self.has_begun = True
         try:
             for number in range(self._until):
                 await asyncio.sleep(0)
@@ -391,7 +393,7 @@ async def test_a_wait_for_items_ends_with_its_caller() -> None:
 
     async with open_system([]) as handle:
         consuming = asyncio.create_task(consume(handle))
-        for _ in range(20):
+        while not items.has_begun:
             await asyncio.sleep(0)
         consuming.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -402,8 +404,10 @@ async def test_a_wait_for_items_ends_with_its_caller() -> None:
 @in_asyncio
 async def test_items_that_swallow_a_cancellation_are_cancelled_again() -> None:
     asked: list[float] = []
+    begun = asyncio.Event()
 
     async def deaf() -> AsyncIterator[int]:
+        begun.set()
         while len(asked) < 2:
             try:
                 await for_ever()
@@ -413,8 +417,7 @@ async def test_items_that_swallow_a_cancellation_are_cancelled_again() -> None:
 
     async with open_system([]) as handle:
         async with handle.map(double, deaf()):
-            for _ in range(20):
-                await asyncio.sleep(0)
+            await begun.wait()
         assert len(asked) == 2
 
 
