@@ -6,7 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import trio
@@ -75,15 +75,19 @@ def quiet() -> Iterator[None]:
 # Children with a fixed fate
 
 
-async def serve(
-    *uses: object, up: float = 0.0, down: float = 0.0, task_status: trio.TaskStatus[None]
-) -> None:
+@dataclass(frozen=True)
+class Serves:
     """Takes so long to start, and to finish when it is asked."""
-    await trio.sleep(up)
-    task_status.started()
-    with cancel_on_settle():
-        await trio.sleep_forever()
-    await trio.sleep(down)
+
+    up: float = 0.0
+    down: float = 0.0
+
+    async def __call__(self, *, task_status: trio.TaskStatus[None]) -> None:
+        await trio.sleep(self.up)
+        task_status.started()
+        with cancel_on_settle():
+            await trio.sleep_forever()
+        await trio.sleep(self.down)
 
 
 class Fails:
@@ -121,9 +125,9 @@ def stop() -> Recorded:
     """A stop: in reverse order, each child with its own time; one outlives it and is aborted."""
 
     async def shop(scope: Scope) -> None:
-        await scope.start(Child("db", partial(serve, up=0.5, down=1.0)))
-        await scope.start(Child("jobs", partial(serve, up=0.3, down=9.0), shutdown=2.0))
-        await scope.start(Child("api", partial(serve, up=0.3, down=1.5)))
+        await scope.start(Child("db", Serves(up=0.5, down=1.0)))
+        await scope.start(Child("jobs", Serves(up=0.3, down=9.0), shutdown=2.0))
+        await scope.start(Child("api", Serves(up=0.3, down=1.5)))
 
     return record(SystemSupervisor(shop), 3.0)
 
@@ -133,10 +137,10 @@ def replay() -> Recorded:
     connect = Fails(2.0, up=0.6)
 
     async def shop(scope: Scope) -> None:
-        await scope.start(Child("config", serve))
+        await scope.start(Child("config", Serves()))
         await scope.start(Child("db", connect))
-        await scope.start(Child("api", partial(serve, up=0.4, down=0.8)))
-        await scope.start(Child("web", partial(serve, up=0.3, down=0.5)))
+        await scope.start(Child("api", Serves(up=0.4, down=0.8)))
+        await scope.start(Child("web", Serves(up=0.3, down=0.5)))
 
     return record(SystemSupervisor(shop, strategy="rest_for_one"), 7.0)
 
@@ -146,11 +150,11 @@ def escalation() -> Recorded:
     feed = Fails(1.0, times=4, up=0.2)
 
     async def market(scope: Scope) -> None:
-        await scope.start(Child("cache", partial(serve, down=0.4)))
+        await scope.start(Child("cache", Serves(down=0.4)))
         await scope.start(Child("feed", feed))
 
     async def shop(scope: Scope) -> None:
-        await scope.start(Child("db", serve))
+        await scope.start(Child("db", Serves()))
         await scope.start(Child("market", SystemSupervisor(market, strategy="one_for_one")))
 
     return record(SystemSupervisor(shop, strategy="one_for_one"), 9.0)
@@ -171,7 +175,7 @@ def troubles() -> Recorded:
         raise Unrecoverable("wrong password")
 
     async def shop(scope: Scope) -> None:
-        await scope.start(Child("slow", partial(serve, up=11.0)))
+        await scope.start(Child("slow", Serves(up=11.0)))
         await scope.start(Child("stubborn", stubborn, 3.0, shutdown=1.0))
         await scope.start(Child("unhelpful", unhelpful, on_unrecoverable="discard"))
         await scope.start(Child("fall", fall))
