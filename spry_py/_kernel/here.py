@@ -34,14 +34,6 @@ def is_here(token: TrioToken) -> bool:
         return False
 
 
-def task_here() -> trio.lowlevel.Task | None:
-    """The task that is calling; ``None`` for a callback of a loop that trio is the guest of."""
-    try:
-        return trio.lowlevel.current_task()
-    except RuntimeError:
-        return None
-
-
 def refuse_elsewhere(token: TrioToken | None, what: str, is_async: bool = True) -> None:
     """Raise `RuntimeError` for a caller in another thread, or outside trio."""
     if token is not None and not is_here(token):

@@ -59,7 +59,6 @@ from spry_py._spec.termination import Failed
 from .alone import OneForOne
 from .calls import Calls
 from .facts import ChildStarted, ChildTerminated, Incident, RestartScheduled
-from .here import task_here
 from .incarnation import note_limit_above
 from .life import Successor, drop_own_frames, failure_of, in_task_of
 from .mailbox import MOST_IN_A_ROW, Mailbox
@@ -569,7 +568,11 @@ class Loop(Mailbox):
     def spawn(self, member: Member, then: Then, part_of: Cause) -> None:
         """Children are born in the context of their supervisor, in whatever task that comes."""
         task = self.own.task
-        if task is None or self._is_in_turn or task is task_here():
+        try:
+            here = trio.lowlevel.current_task()
+        except RuntimeError:
+            here = None  # a callback of a loop that trio is the guest of
+        if task is None or self._is_in_turn or task is here:
             member.spawn(self.nursery, then, part_of)
         else:
             task.context.run(member.spawn, self.nursery, then, part_of)

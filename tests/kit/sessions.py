@@ -166,7 +166,8 @@ def play(text: str, place: Path, root: Path) -> None:
     ports = {port: str(free_port()) for port in sorted(set(PORT.findall(text)))}
     text = PORT.sub(lambda found: ports[found[0]], text)
     variables = {"PORT": ports.get("8080", "0"), "TALK_PORT": ports.get("8090", "0")}
-    variables |= {"PATH": tools_in(place), "COLUMNS": "80"}
+    # of a reader's shell, where `python3 -m` finds what lies in the directory
+    variables |= {"PATH": tools_in(place), "COLUMNS": "80", "PYTHONSAFEPATH": ""}
     # not below `place`: the name of a socket may not be long
     with tempfile.TemporaryDirectory(prefix="spry-") as sockets:
         variables["XDG_RUNTIME_DIR"] = sockets

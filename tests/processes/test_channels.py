@@ -24,7 +24,10 @@ loose: Any = process
 
 
 def opened(fn: Callable[..., object], *args: Any, **options: Any) -> Any:
-    child = Child("it", process(fn, *args, channel=True), restart="temporary", **options)
+    # not restarted, and still known when it has ended, which may be before it is asked about
+    once: Any = {"restart": "transient", "recoverable": lambda error: False}
+    once["on_unrecoverable"] = "discard"
+    child = Child("it", process(fn, *args, channel=True), **once | options)
     return open_system([child], name="top")
 
 
