@@ -523,6 +523,9 @@ class Startup:
         for member in members:
             is_over = _has_failed_by_itself(member) and member not in loop.waits
             if loop.is_leaving and not is_over:
+                for one in members:
+                    if one.phase is Phase.FAILED and was_ignored(one):
+                        loop.leave_out(one)
                 raise Interrupted(
                     f"the start of {member.path!r} was interrupted: {loop.path!r} is being stopped"
                 )

@@ -54,6 +54,8 @@ async def served() -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
     """The example, served by uvicorn, and its port."""
     server = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "uvicorn", "examples.fastapi_app:app", "--port", "0"),
+        # what no one reads would fill its pipe, and hold up the server
+        "--no-access-log",
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=asyncio.subprocess.PIPE,
