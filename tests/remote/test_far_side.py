@@ -183,6 +183,8 @@ async def test_a_loop_that_is_held_up_cannot_hide_that_a_heartbeat_is_overdue(
         assert await engine.process.wait() == LEFT
 
 
+# in real time, and a busy machine may take long
+@pytest.mark.slow
 @story_with_threads
 async def test_a_process_that_was_stopped_leaves_as_soon_as_it_goes_on() -> None:
     async with Pipes() as engine, open_system([], name="app") as app:
