@@ -183,21 +183,6 @@ async def test_a_loop_that_is_held_up_cannot_hide_that_a_heartbeat_is_overdue(
         assert await engine.process.wait() == LEFT
 
 
-# in real time, and a busy machine may take long
-@pytest.mark.slow
-@story_with_threads
-async def test_a_process_that_was_stopped_leaves_as_soon_as_it_goes_on() -> None:
-    async with Pipes() as engine, open_system([], name="app") as app:
-        begin = remote(engine, faraway.say_pid, lease=1.0, host="own")
-        far = await app.start_child(Child("far", begin, restart="temporary"))
-        os.kill(engine.process.pid, signal.SIGSTOP)
-        error = (await far.wait()).exception
-        assert type(error) is RemoteLost
-        assert "its lease of 1 s has run out" in str(error)
-        os.kill(engine.process.pid, signal.SIGCONT)
-        assert await engine.process.wait() == LEFT
-
-
 @story_with_threads
 async def test_a_function_that_is_not_there_is_a_failed_start(
     monkeypatch: pytest.MonkeyPatch,
