@@ -465,8 +465,12 @@ class Startup:
     async def _interrupted(self, members: Collection[Member]) -> None:
         """Shut them down: they are the last ones, and so it is their turn.
 
-        What the system function holds for them must not be let go of before they have ended.
+        What the system function holds for them must not be let go of before they have ended. Those
+        that have been left out before the stop came are that, and not stopped.
         """
+        for member in members:
+            if member.phase is Phase.FAILED and was_ignored(member):
+                self._loop.leave_out(member)
         if any(member.phase.is_alive for member in members):
             await self._shut_down(members)
 
@@ -523,9 +527,6 @@ class Startup:
         for member in members:
             is_over = _has_failed_by_itself(member) and member not in loop.waits
             if loop.is_leaving and not is_over:
-                for one in members:
-                    if one.phase is Phase.FAILED and was_ignored(one):
-                        loop.leave_out(one)
                 raise Interrupted(
                     f"the start of {member.path!r} was interrupted: {loop.path!r} is being stopped"
                 )

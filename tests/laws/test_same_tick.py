@@ -5,15 +5,27 @@ Each story is told under several orders of trio's scheduler.
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 import trio
 
 from callers import Desk, listed, status_of
+from logged import kept
 from replays import soon
-from spry_py import DynamicSupervisor, SystemHandle, open_system
+from spry_py import (
+    Child,
+    DynamicSupervisor,
+    Ignore,
+    Scope,
+    SpryError,
+    SystemHandle,
+    SystemSupervisor,
+    open_system,
+)
 from stories import Actor, Ledger, Record, Restart, Strategy, cast, story
 from workers import STRATEGIES
 
@@ -222,3 +234,55 @@ async def test_one_of_a_pool_that_ends_in_the_tick_in_which_it_is_terminated(
         await soon()
         assert record.order == "+a1 -a1"
         assert status_of(pool, "a") == "gone"
+
+
+@pytest.mark.parametrize("way", ["list", "one after the other", "together"])
+@pytest.mark.parametrize("later", range(6))
+@pytest.mark.usefixtures("order")
+@story
+async def test_one_that_is_left_out_in_the_tick_in_which_its_system_is_stopped(
+    later: int, way: str
+) -> None:
+    """One that has begun is logged once when it ends, also if no one waits for its start now."""
+    go = trio.Event()
+    begun: list[str] = []
+
+    async def holds(*, task_status: trio.TaskStatus[None]) -> None:
+        go.set()
+        task_status.started()
+        await trio.sleep_forever()
+
+    async def left_out(*, task_status: trio.TaskStatus[None]) -> None:
+        begun.append("top/tree/b left out: its start raised Ignore")
+        raise Ignore
+
+    children = [Child("a", holds), Child("b", left_out), Child("c", holds)]
+
+    async def one_by_one(scope: Scope) -> None:
+        for child in children:
+            await scope.start(child)
+
+    async def together(scope: Scope) -> None:
+        await scope.start_together(*children)
+
+    async def stop(tree: SystemHandle) -> None:
+        await go.wait()
+        for _ in range(later):
+            await trio.lowlevel.checkpoint()
+        await tree.terminate_child("tree")
+
+    systems: dict[str, Any] = {
+        "list": children,
+        "one after the other": one_by_one,
+        "together": together,
+    }
+    tree = Child("tree", SystemSupervisor(systems[way]))
+    with kept() as book:
+        async with (
+            open_system(DynamicSupervisor(name="top")) as top,
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon(stop, top)
+            with contextlib.suppress(SpryError):
+                await top.start_child(tree)
+    assert [one.getMessage() for one in book.records if one.name.endswith(".tree.b")] == begun
