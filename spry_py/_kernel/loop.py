@@ -37,7 +37,14 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from spry_py._policy.breaker import allows, live_breaker, tell_breaker
-from spry_py._policy.restart import Verdict, judge, judge_last, pause_before_try, unrecoverable
+from spry_py._policy.restart import (
+    WISHES,
+    Verdict,
+    judge,
+    judge_last,
+    pause_before_try,
+    unrecoverable,
+)
 from spry_py._spec.child import Child, Supervisor
 from spry_py._spec.errors import (
     Ignore,
@@ -835,8 +842,7 @@ def _may_come_back(child: Child[Any], report: TerminationReport) -> bool:
     """Whether a child that has ended is restarted at once, if nothing speaks against it."""
     if child.backoff is not None or report.started_at is None:
         return False
-    is_failed = isinstance(report.reason, Failed)
-    return child.restart == "permanent" or (is_failed and child.restart == "transient")
+    return WISHES[child.restart, type(report.reason).__name__] is Verdict.RESTART
 
 
 def _outcome_of(member: Member, verdict: Verdict) -> Outcome:
