@@ -18,7 +18,7 @@ from .stack import stack_of_task
 
 # How long a task may swallow a cancellation before it is cancelled again: a second, and a little,
 # so that the report of it after a second shows where it stands, not what it does about this.
-_AGAIN_AFTER: Final = 1.05
+AGAIN_AFTER: Final = 1.05
 
 _current: contextvars.ContextVar[Life] = contextvars.ContextVar("spry_py_aio_life")
 
@@ -129,7 +129,7 @@ class Life:
                 self._is_cancelled = True
                 self._place.soon(self._cancel)
                 self._news = trio.Event()
-                with trio.move_on_after(_AGAIN_AFTER):
+                with trio.move_on_after(AGAIN_AFTER):
                     await self._news.wait()
 
     def _result(self, cancelled: trio.Cancelled | None) -> object:

@@ -6,16 +6,14 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from contextvars import Context
-from typing import Final, Generic, TypeVar, cast
+from typing import Generic, TypeVar, cast
 
 import trio
 
 from .call import Bridge
+from .life import AGAIN_AFTER
 
 T = TypeVar("T")
-
-# how long a step may swallow a cancellation before it is cancelled again, in seconds
-_AGAIN_AFTER: Final = 1.05
 
 
 async def read(
@@ -88,7 +86,7 @@ class Step(Generic[T]):
                 self._to_loop(self._cancel)
             except RuntimeError:
                 return
-            with trio.move_on_after(_AGAIN_AFTER):
+            with trio.move_on_after(AGAIN_AFTER):
                 await self._ended.wait()
 
     def _to_loop(self, function: Callable[[], object]) -> None:
