@@ -32,6 +32,7 @@ from spry_py._kernel.facts import (
     SystemTeardown,
 )
 from spry_py._spec.errors import tell
+from spry_py._telemetry.logs import when_restarted
 from spry_py._telemetry.tracebacks import traceback_of
 
 if TYPE_CHECKING:
@@ -138,8 +139,7 @@ def _terminated(event: ChildTerminated) -> str:
 
 
 def _scheduled(event: RestartScheduled) -> str:
-    when = f"in {round(event.delay, 3):g} s" if event.delay else "now"
-    return f"will be restarted {when} (attempt {event.attempt})"
+    return f"will be restarted {when_restarted(event.delay, event.attempt)}"
 
 
 _TEXTS: Final[dict[type[Event], Callable[[Any], str]]] = {

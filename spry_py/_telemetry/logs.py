@@ -100,6 +100,11 @@ def log_failed_start(
     log_child(child, ChildStartFailed, f"failed to start: {why}", span, exception, trace)
 
 
+def when_restarted(delay: float, attempt: int) -> str:
+    """When, in words: ``in 0.5 s (attempt 2)``. To the millisecond, since it is for people."""
+    return f"{f'in {round(delay, 3):g} s' if delay else 'now'} (attempt {attempt})"
+
+
 def log_restart(
     system: AboutSystem,
     child: AboutChild | None,
@@ -110,7 +115,7 @@ def log_restart(
 ) -> None:
     """Log whether the breaker has allowed a restart."""
     fact = RestartScheduled if allowed else RestartRefused
-    when = f"{f'in {round(delay, 3):g} s' if delay else 'now'} (attempt {attempt})"
+    when = when_restarted(delay, attempt)
     if child is None:
         text = f"runs its system function again {when}"
         text = text if allowed else "may not run its system function again"
