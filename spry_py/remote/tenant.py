@@ -114,12 +114,15 @@ class Tenant:
         """See whether it may go on; leave if it has to."""
         if self.is_done or not self._must_end():
             return
+        self._leave_if_over()
+        self._soon()
+
+    def _leave_if_over(self) -> None:
         with self._lock:
             until = self._tenancy.until if self._tenancy.is_granted else math.inf
         if self._clock() >= until + self.order.grace:
             self._has_left = True
             self._leave()
-        self._soon()
 
     def is_forgotten(self) -> bool:
         """Whether there is nothing to be done for it any more."""
@@ -168,7 +171,13 @@ class Tenant:
     # In the loop
 
     def _tend(self) -> None:
-        """Do what is wished for."""
+        """Do what is wished for.
+
+        A process that was paused may come here before `check` does: what has no right to run any
+        more is not cancelled then, since its clean-up would run without that right.
+        """
+        if not self.is_done:
+            self._leave_if_over()
         is_unwanted = self._must_end() or self._tenancy.wish == "kill"
         if is_unwanted and self._root is not None and not self._is_aborted:
             self._is_aborted = True

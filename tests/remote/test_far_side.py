@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import os
 import pickle
 import signal
@@ -19,9 +20,11 @@ import trio
 import faraway
 from spry_py import Child, ChildFailure, SystemHandle, Unresponsive, open_system
 from spry_py.aio import task
-from spry_py.remote import Far, Hold, Letter, Order, RemoteLost, remote
+from spry_py.remote import Far, Hold, Letter, Order, RemoteLost, Word, remote
 from spry_py.remote.far import LEFT
-from stories import story_with_threads
+from spry_py.remote.tenant import Tenant
+from spry_py.remote.work import packed_work
+from stories import story, story_with_threads
 
 PROGRAM = (sys.executable, str(Path(faraway.__file__).with_name("farside.py")))
 
@@ -181,6 +184,44 @@ async def test_a_loop_that_is_held_up_cannot_hide_that_a_heartbeat_is_overdue(
         assert type(error) is Unresponsive
         assert str(error).endswith("holds up the event loop on far side")
         assert await engine.process.wait() == LEFT
+
+
+@story_with_threads
+async def test_a_process_that_was_stopped_leaves_as_soon_as_it_goes_on() -> None:
+    async with Pipes() as engine, open_system([], name="app") as app:
+        begin = remote(engine, faraway.say_pid, lease=1.0, host="own")
+        far = await app.start_child(Child("far", begin, restart="temporary"))
+        os.kill(engine.process.pid, signal.SIGSTOP)
+        error = (await far.wait()).exception
+        assert type(error) is RemoteLost
+        assert "its lease of 1 s has run out" in str(error)
+        os.kill(engine.process.pid, signal.SIGCONT)
+        assert await engine.process.wait() == LEFT
+
+
+@story
+async def test_it_leaves_also_if_its_loop_goes_on_before_what_watches_the_lease() -> None:
+    work = packed_work(faraway.deaf, ("far",))
+    order = Order("1", "far", "app/far", 1, 1, work, 1.0, "own", {}, 5.0, math.inf, 30, {})
+    left: list[float] = []
+
+    def leave() -> None:
+        left.append(trio.current_time())
+
+    tenant = Tenant(order, "node", trio.current_time, leave, lambda: None)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tenant.run)
+        report = tenant.report()
+        assert report is not None
+        word = Word(order.id, report.run, report.beat, 0, "run")
+        tenant.hear(word)
+        await trio.sleep(1.5)
+        assert left == []
+        # one that has waited all the time, and is read before `check` is called
+        tenant.hear(word)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert left[:1] == [1.5]
 
 
 @story_with_threads
