@@ -35,6 +35,8 @@ def order():
     return open("order.txt").read()
 
 async def fails(word):
+    # a while each time, or the tree would give up before a person has seen anything
+    await trio.sleep(0.02)
     while order() != word:
         await trio.sleep(0.02)
     raise ValueError("no \\x1b[31m <b>disk</b>")
