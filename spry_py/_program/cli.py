@@ -234,7 +234,7 @@ def _run(
     story = Story(printer)
     logger = logging.getLogger("spry_py")
     _take_over(logger, story)
-    signals = Signals(on_stop=story.forget_stops, before_exit=printer.close)
+    signals = Signals(before_exit=printer.close)
 
     def on_started(handle: SystemHandle) -> None:
         printer.print(f"\n{handle.render()}\n")

@@ -41,11 +41,7 @@ class Signals:
     SIGUSR1 shows where everything stands, unless the program has a use for it.
     """
 
-    def __init__(
-        self,
-        on_stop: Callable[[], object] = lambda: None,
-        before_exit: Callable[[], object] = lambda: None,
-    ) -> None:
+    def __init__(self, before_exit: Callable[[], object] = lambda: None) -> None:
         # written by `run_tree`: the tree while it runs, what has to get out before the program, and
         # who else is to know
         self.tree: Tree | None = None
@@ -56,7 +52,6 @@ class Signals:
         self.last = 0
         # the first one has come, and the tree goes on for a while
         self._drains = False
-        self._on_stop = on_stop
         self._before_exit = before_exit
         self._before: dict[int, Any] = {}
 
@@ -80,7 +75,6 @@ class Signals:
         """Stop the tree in order, unless it has ended by now."""
         self._drains = False
         if self.tree is not None:
-            self._on_stop()
             self.tree.incarnation.stop()
             if self.service is not None:
                 self.service.stops()

@@ -27,6 +27,7 @@ from spry_py._kernel.facts import (
     RestartScheduled,
     SystemStarted,
     SystemStopped,
+    SystemTeardown,
 )
 from spry_py._spec.errors import Ignore, sole_leaf_of
 from spry_py._telemetry.logs import FACT_MARK, LEVELS, end_of, why_no_start
@@ -72,10 +73,6 @@ class Story(logging.Handler):
         seconds = time.monotonic() - self._began
         self._printer.print(f"{seconds:7.2f} s  {logging.getLevelName(level):7}  {text}")
 
-    def forget_stops(self) -> None:
-        """What was stopped until now was not stopped for the end of the program."""
-        self.stopped.clear()
-
     def last_words(self) -> None:
         """Print in which order children were stopped."""
         if self.stopped:
@@ -90,6 +87,9 @@ class Story(logging.Handler):
                 self.stopped.append(event.path)
         elif isinstance(event, Escalated) and "/" not in event.path:
             self._has_failed = True
+        elif isinstance(event, SystemTeardown) and "/" not in event.path:
+            # what was stopped until now was not stopped for the end of the program
+            self.stopped.clear()
 
     def _is_told(self, event: Event) -> bool:
         """Of a system only if it is the root, since any other is a child as well."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,7 +31,10 @@ async def idle() -> None:
 
 def test_a_signal_that_comes_after_the_end_stops_nothing() -> None:
     stops: list[str] = []
-    Signals(on_stop=lambda: stops.append("stop")).stop()
+    service: Any = SimpleNamespace(stops=lambda: stops.append("stop"))
+    signals = Signals()
+    signals.service = service
+    signals.stop()
     assert stops == []
 
 

@@ -37,6 +37,10 @@ async def once():
         raise ValueError("boom")
     await steady()
 
+async def breaks():
+    await trio.sleep(0.02)
+    raise ValueError("boom")
+
 async def left_out():
     raise Ignore
 
@@ -49,6 +53,9 @@ crashed = []
 kids = [Child("db", steady), Child("café", once), Child("out", left_out)]
 shop = SystemSupervisor(kids, strategy="one_for_one", name="shop")
 slow = SystemSupervisor([Child("late", late, shutdown=0.05)], name="shop")
+hopeless = SystemSupervisor(
+    [Child("db", breaks), Child("api", steady)], strategy="rest_for_one", name="hopeless"
+)
 storm = SystemSupervisor(
     [Child("a" * 200, flaps)], strategy="one_for_one", breaker=AlwaysRestart(), name="storm"
 )
@@ -99,6 +106,13 @@ def test_the_story_is_the_same_whatever_logging_is_set_up(setting: str, place: P
     assert (done.returncode, story_of(lines)) == (0, STORY)
     assert lines[-1] == "stopped in this order: shop/café, shop/db"
     assert "boom" not in done.stderr
+
+
+def test_the_last_words_are_about_the_end_alone(place: Path) -> None:
+    done = finished(["-m", "spry_py", "run", "app:hopeless"], place)
+    assert done.returncode == 1
+    assert done.stdout.count("hopeless/api stopped (settling)") == 4  # for three restarts as well
+    assert done.stdout.splitlines()[-1] == "stopped in this order: hopeless/api"
 
 
 def test_an_abort_is_told_when_the_time_of_a_child_is_over(place: Path) -> None:
