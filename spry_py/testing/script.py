@@ -40,12 +40,16 @@ class Script:
     - a number: it sleeps for so many seconds.
     - an exception, or the class of one: it raises that.
     - ``"wait"``: it waits until it is asked to finish, and goes on: what follows is its clean-up.
+    - ``"stay"``: it goes on until it is cancelled: it has never said that it listens.
     - ``"deaf"``: it has said that it listens, and does not finish when it is asked to.
     - ``"stuck"``: it goes on for 10 seconds after it was cancelled, and is reported for that.
     - a function, sync or async, which is called without arguments.
 
-    One that waits or is deaf goes on when the test lets it (`go_on`): so it crashes, or is done, by
-    itself and at the moment that the test chooses.
+    One that waits, stays or is deaf goes on when the test lets it (`go_on`): so it crashes, or is
+    done, by itself and at the moment that the test chooses.
+
+    ``cleanup`` are the seconds that each run takes to end, in whatever way: they pass after its
+    last step, or its exception, and no cancellation cuts them short.
 
     ``ran`` is what it did and when, of all runs: the steps, each as it was begun (``"start #2"`` in
     the second run, ``"start(a, b)"`` if it was given values), and how it ended: ``"returned"``,
@@ -55,16 +59,28 @@ class Script:
     `RuntimeError`. Raises `TypeError` or `ValueError` for bad steps.
     """
 
-    def __init__(self, *runs: Sequence[Step]) -> None:
+    def __init__(self, *runs: Sequence[Step], cleanup: float = 0.0) -> None:
         if not runs:
             raise TypeError(f"{_OWNER}: the list of steps of the first incarnation is missing")
         self._runs = tuple(tuple(_checked(steps)) for steps in runs)
+        check_seconds(_OWNER, "cleanup", cleanup)
+        self._cleanup = cleanup
         self.ran: list[Deed] = []
         # how many runs have begun; and who plays it now
         self._count = 0
         self._player = ""
-        # what the run waits for that is at "wait" or "deaf"
+        # what the run waits for that is at "wait", "stay" or "deaf"
         self._pause: _Pause | None = None
+
+    @property
+    def runs(self) -> int:
+        """How many runs have begun."""
+        return self._count
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a run is under way; its clean-up counts."""
+        return bool(self._player)
 
     async def __call__(
         self, *given: object, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED
@@ -86,8 +102,11 @@ class Script:
     async def _play(self, run: _Run, steps: Sequence[Step]) -> Any:
         value = None
         try:
-            for step in steps:
-                value = await run.do(step)
+            try:
+                for step in steps:
+                    value = await run.do(step)
+            finally:
+                await self._clean_up()
         except BaseException as error:
             is_abort = isinstance(sole_leaf_of(error), trio.Cancelled)
             self.note("aborted" if is_abort else f"raised {type(error).__name__}")
@@ -95,20 +114,27 @@ class Script:
         self.note("returned")
         return value
 
+    async def _clean_up(self) -> None:
+        if self._cleanup:
+            self.note(f"clean up {self._cleanup:g}")
+            with trio.CancelScope(shield=True):
+                await trio.sleep(self._cleanup)
+
     def go_on(self, step: Step | None = None) -> None:
-        """Let the run that is at ``"wait"`` or ``"deaf"`` go on, and do ``step`` first if given::
+        """Let the run that waits, stays or is deaf go on, and do ``step`` first if given::
 
             db.go_on(OSError("gone"))    # it crashes, and no one has cancelled it, unlike `crash`
             importer.go_on()             # it is done, and returns
 
-        Returns at once. Raises `RuntimeError` if it is at neither, and what `Script` raises for a
-        bad step.
+        Returns at once. Raises `RuntimeError` if it is at none of them, and what `Script` raises
+        for a bad step.
         """
         if step is not None:
             _check_step(step)
         if self._pause is None or self._pause.over.is_set():
             raise RuntimeError(
-                f'{self!r} is not at "wait" or "deaf": there is nothing that it could go on from'
+                f'{self!r} is not at "wait", "stay" or "deaf": '
+                "there is nothing that it could go on from"
             )
         self._pause.step = step
         self._pause.over.set()
@@ -128,7 +154,8 @@ class Script:
         self.ran.append(Deed(trio.current_time(), what))
 
     def __repr__(self) -> str:
-        return f"{_OWNER}({', '.join(repr(list(steps)) for steps in self._runs)})"
+        cleanup = [f"cleanup={self._cleanup:g}"] if self._cleanup else []
+        return f"{_OWNER}({', '.join([*(repr(list(steps)) for steps in self._runs), *cleanup])})"
 
 
 # One run
@@ -179,6 +206,10 @@ class _Run(NamedTuple):
         self.script.note("wait")
         return await self.paused(listens=True)
 
+    async def stay(self) -> object:
+        self.script.note("stay")
+        return await self.paused(listens=False)
+
     async def deaf(self) -> object:
         self.script.note("deaf")
         with cancel_on_settle():
@@ -199,8 +230,14 @@ class _Run(NamedTuple):
                 await trio.sleep(STUCK_SECONDS)
 
 
-_WORDS: Final = {"start": _Run.start, "wait": _Run.wait, "deaf": _Run.deaf, "stuck": _Run.stuck}
-_LAST_WORDS: Final = ("deaf", "stuck")
+_WORDS: Final = {
+    "start": _Run.start,
+    "wait": _Run.wait,
+    "stay": _Run.stay,
+    "deaf": _Run.deaf,
+    "stuck": _Run.stuck,
+}
+_LAST_WORDS: Final = ("stay", "deaf", "stuck")
 
 
 # Refusals

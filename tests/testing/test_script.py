@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from spry_py import Child, ChildFailure, Ignore, Normal, Scope, cancel_on_settle, open_system
-from spry_py.testing import Script
+from spry_py.testing import Script, Step
 from stories import story
 
 
@@ -56,6 +56,63 @@ async def test_what_stands_behind_wait_is_its_clean_up() -> None:
 async def test_one_that_is_deaf_has_said_that_it_listens() -> None:
     script = Script(["start", "deaf"])
     assert await lives(script, shutdown=3) == [(0, "start"), (0, "deaf"), (8, "aborted")]
+
+
+@story
+async def test_one_that_stays_is_aborted_at_once_and_goes_on_when_the_test_lets_it() -> None:
+    script = Script(["start", "stay"])
+    async with open_system([Child("a", script, shutdown=3)]):
+        await trio.sleep(1)
+        script.go_on(OSError("gone"))
+        await trio.sleep(1)
+    assert script.ran == [
+        (0, "start"),
+        (0, "stay"),
+        (1, "raised OSError"),
+        (1, "start #2"),
+        (1, "stay"),
+        (2, "aborted"),
+    ]
+
+
+@story
+async def test_a_clean_up_is_done_however_a_run_ends_and_no_cancellation_cuts_it_short() -> None:
+    runs: list[list[Step]] = [["start", 1], ["start", 1, OSError("gone")], [OSError], ["start", 9]]
+    script = Script(*runs, cleanup=2)
+    async with open_system([Child("a", script)]):
+        await trio.sleep(9)
+    assert script.ran == [
+        (0, "start"),
+        (0, "sleep 1"),
+        (1, "clean up 2"),
+        (3, "returned"),
+        (3, "start #2"),
+        (3, "sleep 1"),
+        (4, "clean up 2"),
+        (6, "raised OSError"),
+        (6, "clean up 2"),
+        (8, "raised OSError"),
+        (8, "start #4"),
+        (8, "sleep 9"),
+        (9, "clean up 2"),
+        (11, "aborted"),
+    ]
+
+
+@story
+async def test_it_says_how_many_runs_have_begun_and_whether_one_is_under_way() -> None:
+    script = Script(["start", "wait"], cleanup=2)
+    seen = [(script.runs, script.is_running)]
+    async with open_system([Child("a", script)]) as handle, trio.open_nursery() as nursery:
+        seen += [(script.runs, script.is_running)]
+        nursery.start_soon(handle.terminate_child, "a")
+        await trio.sleep(1.5)
+        seen += [(script.runs, script.is_running)]
+        await trio.sleep(1.5)
+        seen += [(script.runs, script.is_running)]
+        await handle.restart_child("a")
+        seen += [(script.runs, script.is_running)]
+    assert seen == [(0, False), (1, True), (1, True), (1, False), (2, True)]
 
 
 @story
@@ -224,7 +281,7 @@ async def test_the_value_of_a_step_to_go_on_with_is_that_of_the_run() -> None:
 @story
 async def test_one_that_does_not_wait_cannot_go_on() -> None:
     script = Script(["start", "wait", 1])
-    words = r"Script\(\['start', 'wait', 1\]\) is not at \"wait\" or \"deaf\""
+    words = r"Script\(\['start', 'wait', 1\]\) is not at \"wait\", \"stay\" or \"deaf\": there"
     with pytest.raises(RuntimeError, match=words):
         script.go_on()
     async with open_system([Child("a", script)]):
@@ -268,7 +325,7 @@ async def coroutine() -> None:
     [
         ((), TypeError, "the list of steps of the first incarnation is missing"),
         (("start", 1), TypeError, r'write Script\(\["start", "wait"\]\)'),
-        ((["begin"],), ValueError, '"start", "wait", "deaf", "stuck", not \'begin\''),
+        ((["begin"],), ValueError, '"start", "wait", "stay", "deaf", "stuck", not \'begin\''),
         ((["start", -1],), ValueError, "a step must be 0 or more seconds"),
         ((["start", True],), TypeError, "a step must be a number of seconds, not True"),
         ((["start", float("nan")],), ValueError, "a step must be"),
@@ -276,6 +333,7 @@ async def coroutine() -> None:
         ((["start", 1, "start"],), ValueError, '"start" stands twice'),
         ((["start", OSError(), 1],), ValueError, r"nothing behind OSError\(\) is ever reached"),
         ((["start", OSError, 1],), ValueError, "nothing behind .* is ever reached"),
+        ((["start", "stay", 1],), ValueError, "nothing behind 'stay' is ever reached"),
         ((["start", "deaf", 1],), ValueError, "nothing behind 'deaf' is ever reached"),
         ((["start", "stuck", "wait"],), ValueError, "nothing behind 'stuck' is ever reached"),
         ((["start", UnicodeDecodeError],), TypeError, "cannot be made without arguments"),
@@ -289,6 +347,11 @@ def test_bad_steps_are_refused_where_they_are_written(
         Script(*runs)
 
 
+def test_a_bad_clean_up_is_refused() -> None:
+    with pytest.raises(ValueError, match="Script: cleanup must be 0 or more seconds"):
+        Script(["start"], cleanup=-1)
+
+
 def test_a_coroutine_object_is_refused_and_closed() -> None:
     with pytest.raises(TypeError, match="without calling it"):
         Script(["start", coroutine()])  # type: ignore[list-item]
@@ -296,3 +359,4 @@ def test_a_coroutine_object_is_refused_and_closed() -> None:
 
 def test_a_script_shows_what_is_written() -> None:
     assert repr(Script(["start", 1], ["wait"])) == "Script(['start', 1], ['wait'])"
+    assert repr(Script(["start"], cleanup=0.5)) == "Script(['start'], cleanup=0.5)"
