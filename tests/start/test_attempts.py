@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import trio
 
+from actors import STAYS, Actor, no_start
 from callers import Desk, busy, listed
 from listeners import listened
 from spry_py import (
@@ -28,7 +29,7 @@ from spry_py import (
     Unrecoverable,
     open_system,
 )
-from stories import Actor, Boom, Ledger, Record, story
+from stories import Boom, Ledger, Record, story
 
 
 class Late:
@@ -72,7 +73,7 @@ async def test_a_boot_tries_again_after_each_pause_and_goes_on_when_it_is_up() -
         values.append(await scope.start(b.child()))
 
     async with open_system(system, breaker=NeverRestart(), strategy="one_for_one") as handle:
-        assert values == ["up", "b1"]
+        assert values == ["up", "b#1"]
         assert late.record.facts == [(1, "!"), (4, "!"), (9, "+")]
         info = {one.key: one for one in handle.which_children()}["db"]
         assert (info.incarnation, info.restarts, info.status) == (3, 0, "running")
@@ -96,7 +97,7 @@ async def test_a_key_whose_tries_are_over_is_free_again() -> None:
     async def system(scope: Scope) -> None:
         with pytest.raises(ChildFailure):
             await scope.start(late.child(2))
-        assert await scope.start(other.child()) == "db1"
+        assert await scope.start(other.child()) == "db#1"
 
     async with open_system(system) as handle:
         assert handle.child("db").incarnation == 1
@@ -187,11 +188,11 @@ async def test_what_the_users_own_options_raise_is_the_cause(option: str, how: s
 @story
 async def test_together_the_others_stay_up_meanwhile() -> None:
     record, late = Record(), Late(Boom())
-    a, b = Actor(record, "a", start_takes=4), Actor(record, "b")
+    a, b = Actor(record, "a", [4, *STAYS]), Actor(record, "b")
 
     async def system(scope: Scope) -> None:
         child = late.child(2, backoff=two)
-        assert await scope.start_together(a.child(), child, b.child()) == ("a1", "up", "b1")
+        assert await scope.start_together(a.child(), child, b.child()) == ("a#1", "up", "b#1")
 
     async with open_system(system):
         assert sorted(record.facts) == [(0, "+b1"), (0, "~a1"), (4, "+a1")]
@@ -256,11 +257,11 @@ async def test_a_system_that_gives_up_the_pause_takes_the_start_back() -> None:
     async def system(scope: Scope) -> None:
         with trio.move_on_after(5):
             await scope.start(late.child(2, backoff=lambda state: 100.0))
-        assert await scope.start(b.child()) == "db1"
+        assert await scope.start(b.child()) == "db#1"
 
     async with open_system(system) as handle:
         await trio.sleep(1000)
-        assert (handle.child("db").value, late.record.order) == ("db1", "!")
+        assert (handle.child("db").value, late.record.order) == ("db#1", "!")
 
 
 @story
@@ -455,7 +456,7 @@ async def test_a_place_that_was_kept_in_vain_is_given_to_the_next() -> None:
 
 @story
 async def test_a_restart_is_tried_once_for_each_answer_of_the_breaker() -> None:
-    a = Actor(Record(), "a", fails_starts={2})
+    a = Actor(Record(), "a", STAYS, [no_start], STAYS)
     with pytest.raises(Exception, match="was restarted 1 time"):
         async with open_system([a.child(start_attempts=9)], breaker=OnlyOnce) as _:
             a.die(Boom())
@@ -475,7 +476,7 @@ class OnlyOnce:
 
 @story
 async def test_a_restart_by_call_is_tried_once() -> None:
-    a = Actor(Record(), "a", fails_starts={2})
+    a = Actor(Record(), "a", STAYS, [no_start], STAYS)
     async with open_system([a.child(start_attempts=9)], strategy="one_for_one") as handle:
         await handle.terminate_child("a")
         with pytest.raises(ChildFailure):

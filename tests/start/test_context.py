@@ -8,6 +8,7 @@ from contextvars import ContextVar
 import pytest
 import trio
 
+from actors import cast
 from spry_py import (
     Child,
     ChildFailure,
@@ -20,7 +21,7 @@ from spry_py import (
     current_context,
     open_system,
 )
-from stories import Boom, Record, cast, story, story_with_threads
+from stories import Boom, Record, story, story_with_threads
 
 
 def test_there_is_no_context_outside_a_tree() -> None:

@@ -9,6 +9,7 @@ import pytest
 import trio
 from opentelemetry import trace
 
+from actors import Actor
 from callers import answer
 from pools import open_pool
 from spans import play, recording
@@ -26,7 +27,7 @@ from spry_py import (
     current_context,
     open_system,
 )
-from stories import Actor, Boom, Record, story
+from stories import Boom, Record, story
 
 
 async def idle() -> None:

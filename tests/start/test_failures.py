@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
+from actors import STAYS, Actor, cast, no_start
 from spry_py import (
     Child,
     ChildFailure,
@@ -14,7 +15,7 @@ from spry_py import (
     SystemSupervisor,
     open_system,
 )
-from stories import Actor, Boom, Record, cast, story
+from stories import Boom, Record, story
 
 
 @story
@@ -34,7 +35,7 @@ async def test_ignore_leaves_a_child_out_and_keeps_its_specification() -> None:
 
     async with open_system(system) as tree:
         infos = [(info.key, info.status, info.value) for info in tree.which_children()]
-        assert infos == [("a", "running", "a1"), ("shy", "ignored", None), ("b", "running", "b1")]
+        assert infos == [("a", "running", "a#1"), ("shy", "ignored", None), ("b", "running", "b#1")]
         counts = tree.count_children()
         assert (counts.specs, counts.active, counts.supervisors, counts.workers) == (3, 2, 0, 3)
     assert record.facts == [
@@ -96,7 +97,7 @@ async def test_ignore_after_started_is_a_failure_like_any_other() -> None:
 async def test_a_system_may_catch_a_failed_start_and_go_on_without_that_child() -> None:
     record = Record()
     a, c = cast(record, "ac")
-    b = Actor(record, "b", fails_starts=(1, 2))
+    b = Actor(record, "b", [no_start], [no_start], STAYS)
 
     async def system(scope: Scope) -> None:
         await scope.start(a.child())
@@ -117,7 +118,7 @@ async def test_a_system_may_catch_a_failed_start_and_go_on_without_that_child() 
 async def test_a_failed_start_that_nobody_catches_fails_the_parent_in_turn() -> None:
     record = Record()
     a, b, d = cast(record, "abd", cleanup=1)
-    c = Actor(record, "c", fails_starts=(1, 2))
+    c = Actor(record, "c", [no_start], [no_start], STAYS)
     sub = SystemSupervisor([b.child(), c.child(), d.child()])
     with pytest.raises(ChildFailure) as caught:
         async with open_system([a.child(), Child("sub", sub), d.child()], name="top"):
@@ -172,7 +173,7 @@ async def test_a_nested_system_function_that_raises_fails_its_parents_start() ->
 @story
 async def test_a_first_start_is_never_retried() -> None:
     record = Record()
-    a = Actor(record, "a", fails_starts=(1,))
+    a = Actor(record, "a", [no_start], STAYS)
     with pytest.raises(ChildFailure):
         async with open_system([a.child()], strategy="one_for_one"):
             record("never")

@@ -8,8 +8,9 @@ from typing import Final
 import pytest
 import trio
 
+from actors import Actor, cast
 from spry_py import Child, ChildOptions, NonChildFailure, SystemSupervisor, open_system
-from stories import Actor, Boom, Record, cast, story
+from stories import Boom, Record, story
 
 MANY: Final = 40
 MOOD: Final = ContextVar("mood", default="none")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
+from actors import LISTENS, Actor, cast
 from spry_py import (
     Child,
     NeverRestart,
@@ -16,7 +17,7 @@ from spry_py import (
     current_context,
     open_system,
 )
-from stories import Actor, Boom, Ledger, Record, cast, story
+from stories import Boom, Ledger, Record, story
 
 
 @story
@@ -170,7 +171,7 @@ async def test_a_tree_that_ends_normal_does_not_cancel_the_block() -> None:
 @story
 async def test_abort_cancels_everything_at_once() -> None:
     record = Record()
-    a, b = cast(record, "ab", listens=True)
+    a, b = cast(record, "ab", LISTENS)
     async with open_system([a.child(shutdown=50), b.child(shutdown=50)]) as tree:
         await trio.sleep(1)
         tree.abort()

@@ -9,6 +9,7 @@ import pytest
 import trio
 from opentelemetry.sdk.trace import ReadableSpan
 
+from actors import Actor
 from callers import Desk
 from listeners import Heard
 from spans import recording
@@ -24,7 +25,7 @@ from spry_py import (
 )
 from spry_py._kernel.timers import Timer
 from spry_py.events import ChildSlow
-from stories import Actor, Record, story, warnings_of
+from stories import Record, story, warnings_of
 
 Status = trio.TaskStatus[None]
 Told = list[tuple[float, str]]

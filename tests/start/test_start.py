@@ -7,6 +7,7 @@ import functools
 import pytest
 import trio
 
+from actors import STAYS, Actor, cast, no_start
 from spry_py import (
     Child,
     ChildFailure,
@@ -19,13 +20,13 @@ from spry_py import (
     TerminationReport,
     open_system,
 )
-from stories import Actor, Boom, Record, cast, story, told_by
+from stories import Boom, Record, story, told_by
 
 
 @story
 async def test_children_start_one_at_a_time_in_the_order_awaited_and_stop_in_reverse() -> None:
     record = Record()
-    a, b, c = cast(record, "abc", start_takes=1)
+    a, b, c = cast(record, "abc", [1, *STAYS])
     async with open_system([a.child(), b.child(), c.child()]):
         record("up")
         await trio.sleep(7)
@@ -78,7 +79,7 @@ async def test_a_started_value_goes_to_whoever_started_the_child() -> None:
 
     async with open_system(system):
         pass
-    assert record.order == "+a1 +b1(x,a1) got b1 -b1 -a1"
+    assert record.order == "+a1 +b1(x,a#1) got b#1 -b1 -a1"
 
 
 @story
@@ -189,7 +190,7 @@ async def test_one_that_raises_after_its_first_checkpoint_had_started() -> None:
 @story
 async def test_a_supervisor_is_started_when_its_whole_subtree_is() -> None:
     record = Record()
-    a, b = cast(record, "ab", start_takes=1)
+    a, b = cast(record, "ab", [1, *STAYS])
 
     async def system(scope: Scope) -> None:
         handle = await scope.start(Child("sub", SystemSupervisor([a.child(), b.child()])))
@@ -241,7 +242,7 @@ async def test_a_reused_key_that_nobody_catches_fails_the_startup() -> None:
 @story
 async def test_a_key_whose_start_failed_and_was_caught_is_free_again() -> None:
     record = Record()
-    a = Actor(record, "a", fails_starts=(1,))
+    a = Actor(record, "a", [no_start], STAYS)
 
     async def system(scope: Scope) -> None:
         with pytest.raises(ChildFailure):
@@ -250,14 +251,14 @@ async def test_a_key_whose_start_failed_and_was_caught_is_free_again() -> None:
 
     async with open_system(system) as tree:
         assert tree.child("a").status == "running"
-    assert record.order == "!a1 +a2 got a2 -a2"
+    assert record.order == "!a1 +a2 got a#2 -a2"
 
 
 @story
 async def test_past_start_timeout_a_start_has_failed() -> None:
     record = Record()
     a = Actor(record, "a")
-    b = Actor(record, "b", start_takes=10, cleanup=1)
+    b = Actor(record, "b", [10, *STAYS], cleanup=1)
     with pytest.raises(ChildFailure) as caught:
         async with open_system([a.child(), b.child(start_timeout=2)]):
             record("never")
@@ -268,7 +269,7 @@ async def test_past_start_timeout_a_start_has_failed() -> None:
 @story
 async def test_start_timeout_is_over_once_started() -> None:
     record = Record()
-    a = Actor(record, "a", start_takes=1.5)
+    a = Actor(record, "a", [1.5, *STAYS])
     async with open_system([a.child(start_timeout=2)]):
         await trio.sleep(8.5)
     assert record.facts == [(0, "~a1"), (1.5, "+a1"), (10, "-a1")]
@@ -278,7 +279,7 @@ async def test_start_timeout_is_over_once_started() -> None:
 async def test_start_timeout_of_a_subsystem_cancels_it_whole() -> None:
     record = Record()
     a, b = cast(record, "ab")
-    c = Actor(record, "c", start_takes=10)
+    c = Actor(record, "c", [10, *STAYS])
     sub = SystemSupervisor([b.child(), c.child()])
     with pytest.raises(ChildFailure) as caught:
         async with open_system([a.child(), Child("sub", sub, start_timeout=2)], name="top"):

@@ -5,25 +5,27 @@ from __future__ import annotations
 import pytest
 import trio
 
-from callers import Shy, listed
+from actors import STAYS, Actor, cast, no_start
+from callers import listed
 from spry_py import (
     Child,
     ChildFailure,
+    Ignore,
     Interrupted,
     Scope,
     SupervisorStopped,
     SystemSupervisor,
     open_system,
 )
-from stories import Actor, Boom, Ledger, Record, cast, story
+from stories import Boom, Ledger, Record, story
 
 
 @story
 async def test_start_together_starts_at_once_and_argument_order_is_start_order() -> None:
     record = Record()
-    a = Actor(record, "a", start_takes=3)
-    b = Actor(record, "b", start_takes=1)
-    c = Actor(record, "c", start_takes=2)
+    a = Actor(record, "a", [3, *STAYS])
+    b = Actor(record, "b", [1, *STAYS])
+    c = Actor(record, "c", [2, *STAYS])
 
     async def system(scope: Scope) -> None:
         values = await scope.start_together(a.child(), b.child(), c.child())
@@ -36,7 +38,7 @@ async def test_start_together_starts_at_once_and_argument_order_is_start_order()
         (1, "+b1"),
         (2, "+c1"),
         (3, "+a1"),
-        (3, "got ('a1', 'b1', 'c1')"),
+        (3, "got ('a#1', 'b#1', 'c#1')"),
         (3, "-c1"),
         (3, "-b1"),
         (3, "-a1"),
@@ -48,8 +50,8 @@ async def test_at_the_first_failure_the_group_is_shut_down_in_reverse() -> None:
     record = Record()
     a = Actor(record, "a", cleanup=1)
     b = Actor(record, "b", cleanup=1)
-    c = Actor(record, "c", start_takes=2, fails_starts=(1,))
-    d = Actor(record, "d", start_takes=9, cleanup=1)
+    c = Actor(record, "c", [2, no_start], [2, *STAYS])
+    d = Actor(record, "d", [9, *STAYS], cleanup=1)
 
     async def system(scope: Scope) -> None:
         await scope.start(a.child())
@@ -92,10 +94,10 @@ async def test_a_group_is_replayed_as_a_group_with_the_values_of_those_alive() -
         await scope.start(c.child(*values))
 
     async with open_system(system, strategy="rest_for_one"):
-        assert sorted(record.take_order().split()) == ["+a1", "+b1", "+c1(a1,b1)"]
+        assert sorted(record.take_order().split()) == ["+a1", "+b1", "+c1(a#1,b#1)"]
         b.die()
         await trio.sleep(1)
-    assert record.order == "-b1 -c1 +b2 +c2(a1,b2) -c2 -b2 -a1"
+    assert record.order == "-b1 -c1 +b2 +c2(a#1,b#2) -c2 -b2 -a1"
 
 
 @story
@@ -103,7 +105,7 @@ async def test_ends_seen_during_a_startup_are_decided_when_it_is_over() -> None:
     record = Record()
     ledger = Ledger(record)
     a = Actor(record, "a")
-    b = Actor(record, "b", start_takes=3)
+    b = Actor(record, "b", [3, *STAYS])
 
     async def kill_a() -> None:
         await trio.sleep(1)
@@ -135,7 +137,7 @@ async def test_ends_seen_during_a_startup_are_decided_when_it_is_over() -> None:
 async def test_a_stop_interrupts_a_startup() -> None:
     record = Record()
     a, c = cast(record, "ac")
-    b = Actor(record, "b", start_takes=10)
+    b = Actor(record, "b", [10, *STAYS])
 
     async def system(scope: Scope) -> None:
         await scope.start(a.child())
@@ -160,7 +162,7 @@ async def test_a_stop_interrupts_a_startup() -> None:
 async def test_a_stop_interrupts_the_startup_of_a_group() -> None:
     record = Record()
     a = Actor(record, "a")
-    b = Actor(record, "b", start_takes=10)
+    b = Actor(record, "b", [10, *STAYS])
 
     async def system(scope: Scope) -> None:
         with pytest.raises(Interrupted):
@@ -199,7 +201,7 @@ async def test_a_stop_interrupts_what_else_a_system_function_waits_for() -> None
 async def test_a_stop_interrupts_a_nested_startup_from_the_inside_out() -> None:
     record = Record()
     a, b = cast(record, "ab")
-    slow = Actor(record, "c", start_takes=10)
+    slow = Actor(record, "c", [10, *STAYS])
 
     async def sub(scope: Scope) -> None:
         await scope.start(b.child())
@@ -287,7 +289,7 @@ async def test_a_scope_of_an_earlier_run_is_of_no_use_in_a_replay() -> None:
 @story
 async def test_a_scope_is_of_no_use_from_two_tasks_at_once() -> None:
     record = Record()
-    a = Actor(record, "a", start_takes=2)
+    a = Actor(record, "a", [2, *STAYS])
     b = Actor(record, "b")
 
     async def system(scope: Scope) -> None:
@@ -317,15 +319,15 @@ async def test_a_scope_is_of_no_use_from_two_tasks_at_once() -> None:
 @story
 async def test_one_of_a_group_may_leave_itself_out() -> None:
     record = Record()
-    (a,) = cast(record, "a", start_takes=2)
-    shy = Shy(record, "shy", ignores=(1,))
+    (a,) = cast(record, "a", [2, *STAYS])
+    shy = Actor(record, "shy", [Ignore], STAYS)
     values: list[object] = []
 
     async def system(scope: Scope) -> None:
         values.append(await scope.start_together(shy.child(), a.child()))
 
     async with open_system(system, strategy="one_for_one", breaker=Ledger(record)) as tree:
-        assert values == [(None, "a1")]
+        assert values == [(None, "a#1")]
         assert listed(tree) == "shy=ignored a=running"
         await tree.replay()
-        assert values[1:] == [("shy2", "a1")]
+        assert values[1:] == [("shy#2", "a#1")]

@@ -9,9 +9,10 @@ import pytest
 import tenacity
 import trio
 
-from callers import Shy
+from actors import LISTENS, STAYS, Actor, cast
 from spry_py import (
     Child,
+    Ignore,
     NeverRestart,
     NonChildFailure,
     Normal,
@@ -22,7 +23,7 @@ from spry_py import (
     TooManyRestarts,
     open_system,
 )
-from stories import Actor, Record, Strategy, cast, story
+from stories import Record, Strategy, story
 from workers import STRATEGIES
 
 TWO = tenacity.wait_fixed(2)
@@ -35,7 +36,7 @@ def significant(actor: Actor, **options: Any) -> Child[Any]:
 
 def cast_of(record: Record, keys: str) -> Iterator[Actor]:
     """Actors that listen, so that those stopped say so at once."""
-    return cast(record, keys, listens=True)
+    return cast(record, keys, LISTENS)
 
 
 async def end_of(handle: SystemHandle) -> TerminationReport:
@@ -182,7 +183,7 @@ async def test_being_swept_along_by_a_sibling_ends_nothing(mode: Mode) -> None:
 @story
 async def test_those_left_are_asked_to_end_each_with_its_time() -> None:
     record = Record()
-    a = Actor(record, "a", listens=True, cleanup=3)
+    a = Actor(record, "a", LISTENS, cleanup=3)
     b, c = cast_of(record, "bc")
     children = [a.child(), significant(b), c.child()]
     async with open_system(children, auto_shutdown="any_significant") as tree:
@@ -217,7 +218,7 @@ async def test_a_parent_sees_a_normal_end_and_restarts_by_type() -> None:
 @story
 async def test_an_end_during_the_startup_is_decided_when_it_is_over() -> None:
     record = Record()
-    a, b = Actor(record, "a", listens=True), Actor(record, "b", start_takes=2, listens=True)
+    a, b = Actor(record, "a", LISTENS), Actor(record, "b", [2, *LISTENS])
 
     async def system(scope: Scope) -> None:
         await scope.start(significant(a))
@@ -292,7 +293,7 @@ async def test_when_empty_a_subsystem_that_has_ended_empties_its_parent() -> Non
 @story
 async def test_when_empty_those_left_out_do_not_count() -> None:
     record = Record()
-    shy = Shy(record, "a", ignores=(1,))
+    shy = Actor(record, "a", [Ignore], STAYS)
     async with open_system([shy.child()], auto_shutdown="when_empty") as tree:
         assert (await end_of(tree)).reason == Normal(None)
         assert record.order == "/a1"
@@ -302,7 +303,7 @@ async def test_when_empty_those_left_out_do_not_count() -> None:
 @story
 async def test_when_empty_one_left_out_of_a_restart_does_not_count(strategy: Strategy) -> None:
     record = Record()
-    shy = Shy(record, "a", ignores=(2,))
+    shy = Actor(record, "a", STAYS, [Ignore], STAYS)
     async with open_system([shy.child()], strategy=strategy, auto_shutdown="when_empty") as tree:
         shy.die()
         assert (await end_of(tree)).reason == Normal(None)

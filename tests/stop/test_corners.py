@@ -9,6 +9,7 @@ import pytest
 import tenacity
 import trio
 
+from actors import LISTENS, STAYS, Actor, cast, no_start
 from spry_py import (
     Child,
     ChildFailure,
@@ -22,7 +23,7 @@ from spry_py import (
     current_context,
     open_system,
 )
-from stories import Actor, Boom, Record, cast, story
+from stories import Boom, Record, story
 
 
 @story
@@ -117,7 +118,7 @@ async def test_a_child_that_settles_and_then_stops_its_tree_does_not_wait_for_it
 async def test_a_failing_first_start_comes_out_of_nursery_start() -> None:
     record = Record()
     a = Actor(record, "a")
-    b = Actor(record, "b", fails_starts=(1,))
+    b = Actor(record, "b", [no_start], STAYS)
     async with trio.open_nursery() as nursery:
         with pytest.raises(ChildFailure) as caught:
             await nursery.start(SystemSupervisor([a.child(), b.child()], name="top"))
@@ -129,7 +130,7 @@ async def test_a_failing_first_start_comes_out_of_nursery_start() -> None:
 async def test_a_startup_cancelled_inside_nursery_start_is_stopped_in_order() -> None:
     record = Record()
     a = Actor(record, "a", cleanup=1)
-    b = Actor(record, "b", start_takes=9, cleanup=1)
+    b = Actor(record, "b", [9, *STAYS], cleanup=1)
     async with trio.open_nursery() as nursery:
         with trio.move_on_after(1) as scope:
             await nursery.start(SystemSupervisor([a.child(), b.child()]))
@@ -142,7 +143,7 @@ async def test_a_startup_cancelled_inside_nursery_start_is_stopped_in_order() ->
 async def test_a_wrapper_around_a_supervisor_is_a_child_whose_tree_is_its_own() -> None:
     record = Record()
     a, b = cast(record, "ab")
-    c = Actor(record, "c", listens=True, cleanup=2)
+    c = Actor(record, "c", LISTENS, cleanup=2)
 
     async def wrapped(*, task_status: trio.TaskStatus[SystemHandle]) -> None:
         await SystemSupervisor([b.child(), c.child()], name="inner")(task_status=task_status)
@@ -201,7 +202,7 @@ async def test_an_exit_during_a_startup_interrupts_it(nested: bool) -> None:
     record = Record()
     error = KeyboardInterrupt()
     a, b = cast(record, "ab")
-    c = Actor(record, "c", start_takes=9)
+    c = Actor(record, "c", [9, *STAYS])
 
     async def leave() -> None:
         await trio.sleep(1)

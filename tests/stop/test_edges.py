@@ -11,6 +11,7 @@ import tenacity
 import trio
 from trio.testing import MockClock
 
+from actors import LISTENS, STAYS, Actor, cast, no_start
 from callers import Desk, status_of
 from logged import kept
 from pools import open_pool
@@ -30,7 +31,7 @@ from spry_py import (
 from spry_py._program.run import run_tree
 from spry_py._program.signals import Signals
 from spry_py._spec.errors import sole_leaf_of
-from stories import Actor, Boom, Record, cast, story, warnings_of
+from stories import Boom, Record, story, warnings_of
 
 
 async def idle() -> None:
@@ -121,7 +122,7 @@ async def test_a_wait_that_ends_behind_a_termination_restarts_nothing() -> None:
 @story
 async def test_a_termination_that_comes_before_the_next_attempt_prevents_it() -> None:
     record = Record()
-    a = Actor(record, "a", fails_starts=[2])
+    a = Actor(record, "a", STAYS, [1, no_start], STAYS)
     b = Actor(record, "b")
     children = [
         a.child(backoff=tenacity.wait_chain(tenacity.wait_fixed(2), tenacity.wait_fixed(0))),
@@ -130,7 +131,6 @@ async def test_a_termination_that_comes_before_the_next_attempt_prevents_it() ->
     async with open_system(children, strategy="one_for_one") as tree:
         async with trio.open_nursery() as nursery:
             desk = Desk(record, nursery)
-            a.start_takes = 1
             a.die()
             b.die()
             await trio.sleep(2.5)
@@ -218,7 +218,7 @@ async def test_one_aborted_that_asks_whether_it_has_been_asked_hears_so_at_once(
 @story
 async def test_a_tree_opened_by_one_that_is_to_end_does_not_come_up(listens: bool) -> None:
     record = Record()
-    a = Actor(record, "a", start_takes=1)
+    a = Actor(record, "a", [1, *STAYS])
 
     async def open_one() -> None:
         try:
@@ -249,7 +249,7 @@ async def test_one_that_a_stop_interrupts_while_a_tree_of_its_own_comes_up_has_n
     nested: bool,
 ) -> None:
     record = Record()
-    a, b = Actor(record, "a"), Actor(record, "b", start_takes=5)
+    a, b = Actor(record, "a"), Actor(record, "b", [5, *STAYS])
 
     async def boots() -> None:
         async with open_system([a.child(), b.child()], name="inner"):
@@ -279,7 +279,7 @@ async def test_one_that_a_stop_interrupts_while_a_tree_of_its_own_comes_up_has_n
 @story
 async def test_a_subtree_cancelled_whole_takes_the_trees_opened_in_it_along() -> None:
     record = Record()
-    a = Actor(record, "a", listens=True, cleanup=1)
+    a = Actor(record, "a", LISTENS, cleanup=1)
 
     async def host() -> None:
         async with open_system([a.child(shutdown=50)]):

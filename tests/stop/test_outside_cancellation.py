@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
 import trio
 
+from actors import LISTENS, STAYS, Actor, cast
 from spry_py import Child, Scope, Strategy, SystemSupervisor, current_context, open_system
-from stories import Actor, Boom, Record, cast, story
+from spry_py.testing import Step
+from stories import Boom, Record, story
 
 
-def two_levels(record: Record, **options: Any) -> list[Child[Any]]:
-    a, b, c, d = cast(record, "abcd", **options)
+def two_levels(record: Record, runs: Sequence[Step]) -> list[Child[Any]]:
+    a, b, c, d = cast(record, "abcd", runs, cleanup=2)
     return [a.child(), Child("sub", SystemSupervisor([b.child(), c.child()])), d.child()]
 
 
 IN_ORDER = [(3, "-d1"), (5, "-c1"), (7, "-b1"), (9, "-a1")]
 
 
-@pytest.mark.parametrize("options", [{"cleanup": 2}, {"cleanup": 2, "listens": True}])
+@pytest.mark.parametrize("runs", [STAYS, LISTENS])
 @story
-async def test_a_timeout_around_open_system(options: Any) -> None:
+async def test_a_timeout_around_open_system(runs: Sequence[Step]) -> None:
     record = Record()
     with trio.move_on_after(1) as outside:
-        async with open_system(two_levels(record, **options)):
+        async with open_system(two_levels(record, runs)):
             record.take()
             await trio.sleep_forever()
     assert outside.cancelled_caught
@@ -36,7 +38,7 @@ async def test_a_timeout_around_open_system(options: Any) -> None:
 async def test_a_timeout_around_an_embedded_supervisor() -> None:
     record = Record()
     with trio.move_on_after(1) as outside:
-        await SystemSupervisor(two_levels(record, cleanup=2, listens=True))()
+        await SystemSupervisor(two_levels(record, LISTENS))()
     assert outside.cancelled_caught
     assert record.facts[4:] == IN_ORDER
 
@@ -45,7 +47,7 @@ async def test_a_timeout_around_an_embedded_supervisor() -> None:
 async def test_the_nursery_of_an_embedded_tree_is_cancelled() -> None:
     record = Record()
     async with trio.open_nursery() as nursery:
-        supervisor = SystemSupervisor(two_levels(record, cleanup=2, listens=True), name="top")
+        supervisor = SystemSupervisor(two_levels(record, LISTENS), name="top")
         handle = await nursery.start(supervisor)
         assert handle.path == "top"
         record.take()
@@ -66,14 +68,14 @@ async def test_a_sibling_of_the_host_program_crashes(embedded: bool) -> None:
         raise error
 
     async def host() -> None:
-        async with open_system(two_levels(record, cleanup=2, listens=True)):
+        async with open_system(two_levels(record, LISTENS)):
             await trio.sleep_forever()
 
     with pytest.raises(ExceptionGroup) as caught:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(crash)
             if embedded:
-                await nursery.start(SystemSupervisor(two_levels(record, cleanup=2)))
+                await nursery.start(SystemSupervisor(two_levels(record, STAYS)))
             else:
                 nursery.start_soon(host)
     assert caught.value.exceptions == (error,)
@@ -93,7 +95,7 @@ async def test_children_have_their_own_time_although_all_around_is_cancelled() -
         finally:
             record("aborted")
 
-    a = Actor(record, "a", listens=True, cleanup=2)
+    a = Actor(record, "a", LISTENS, cleanup=2)
     children = [a.child(), Child("stubborn", stubborn, shutdown=4)]
     with trio.move_on_after(1):
         async with open_system(children):
@@ -119,7 +121,7 @@ async def test_a_child_that_fails_on_the_way_out_does_not_replace_the_cancellati
 async def test_a_cancellation_while_the_tree_is_stopping_changes_nothing() -> None:
     record = Record()
     with trio.move_on_after(2) as outside:
-        async with open_system(two_levels(record, cleanup=2, listens=True)):
+        async with open_system(two_levels(record, LISTENS)):
             record.take()
             await trio.sleep(1)
     assert record.facts == IN_ORDER
@@ -131,7 +133,7 @@ async def test_a_cancellation_while_the_tree_is_stopping_changes_nothing() -> No
 async def test_a_cancellation_during_a_restart(strategy: Strategy) -> None:
     record = Record()
     a, c = cast(record, "ac")
-    b = Actor(record, "b", start_takes=10)
+    b = Actor(record, "b", [10, *STAYS])
     with trio.move_on_after(15) as outside:
         async with open_system([a.child(), b.child(), c.child()], strategy=strategy):
             record.take()
@@ -151,7 +153,7 @@ async def test_a_cancellation_during_a_restart(strategy: Strategy) -> None:
 @story
 async def test_no_cancellation_reaches_into_a_nested_supervisor_past_the_root() -> None:
     record = Record()
-    leaf = Actor(record, "leaf", listens=True, cleanup=3)
+    leaf = Actor(record, "leaf", LISTENS, cleanup=3)
     deep: Child[Any] = leaf.child()
     for level in range(5):
         deep = Child(f"level{level}", SystemSupervisor([deep]))
@@ -179,7 +181,7 @@ def owner(*children: Child[Any], **options: Any) -> Callable[..., Awaitable[None
 async def test_a_tree_inside_a_child_settles_with_it() -> None:
     record = Record()
     a, b = cast(record, "ab")
-    c, d = cast(record, "cd", listens=True, cleanup=2)
+    c, d = cast(record, "cd", LISTENS, cleanup=2)
     own = Child("own", owner(c.child(), d.child()), shutdown=50)
     async with open_system([a.child(), own, b.child()]) as tree:
         handle = tree.child("own")
@@ -218,7 +220,7 @@ async def test_a_tree_inside_a_child_is_aborted_with_it() -> None:
 @story
 async def test_a_scope_around_a_tree_inside_a_child_stops_it_in_order() -> None:
     record = Record()
-    c, d = cast(record, "cd", listens=True, cleanup=2)
+    c, d = cast(record, "cd", LISTENS, cleanup=2)
 
     async def own() -> None:
         with trio.move_on_after(1):
@@ -257,7 +259,7 @@ class Nobody:
 async def test_outside_cancellation_goes_through_a_tree_inside_a_child_in_order() -> None:
     record = Record()
     a, b = cast(record, "ab")
-    c, d = cast(record, "cd", listens=True, cleanup=2)
+    c, d = cast(record, "cd", LISTENS, cleanup=2)
     own = Child("own", owner(c.child(), d.child()), shutdown=50)
     with trio.move_on_after(1) as outside:
         async with open_system([a.child(), own, b.child()]):

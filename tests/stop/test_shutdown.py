@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import trio
 
+from actors import LISTENS, STAYS, Actor, cast, no_start
 from spry_py import Aborted, Child, Normal, SystemSupervisor, current_context, open_system
-from stories import Actor, Ledger, Record, Strategy, cast, story
+from stories import Ledger, Record, Strategy, story
 
 
 def stubborn(record: Record, key: str, listens: bool = True) -> Callable[..., Awaitable[None]]:
@@ -61,7 +62,7 @@ async def test_each_child_has_its_own_time_from_the_moment_it_is_asked() -> None
 @story
 async def test_a_child_that_ends_in_time_is_not_aborted() -> None:
     record = Record()
-    a, b = cast(record, "ab", listens=True, cleanup=2)
+    a, b = cast(record, "ab", LISTENS, cleanup=2)
     async with open_system([a.child(), b.child()]) as tree:
         handles = [tree.child(key) for key in "ab"]
     assert record.facts == [(0, "+a1"), (0, "+b1"), (2, "-b1"), (4, "-a1")]
@@ -95,7 +96,7 @@ async def test_shutdown_zero_aborts_at_once_also_one_that_listens() -> None:
 @story
 async def test_shutdown_infinity_waits_for_ever() -> None:
     record = Record()
-    a = Actor(record, "a", listens=True)
+    a = Actor(record, "a", LISTENS)
 
     async def slow() -> None:
         await current_context().settled()
@@ -160,7 +161,7 @@ async def test_one_waits_for_a_shutdown_before_the_next_is_asked() -> None:
 async def test_a_subsystem_has_all_the_time_it_needs_unless_told_otherwise() -> None:
     record = Record()
     a = Actor(record, "a")
-    b, c = cast(record, "bc", listens=True, cleanup=40)
+    b, c = cast(record, "bc", LISTENS, cleanup=40)
     sub = SystemSupervisor([b.child(shutdown=100), c.child(shutdown=100)])
     async with open_system([a.child(), Child("sub", sub)]):
         record.take()
@@ -221,7 +222,7 @@ async def test_a_restart_shuts_siblings_down_in_order_with_their_time(strategy: 
 @story
 async def test_a_stop_during_the_sweep_of_a_restart_goes_on_in_order(strategy: Strategy) -> None:
     record = Record()
-    a, b, c, d = cast(record, "abcd", listens=True, cleanup=2)
+    a, b, c, d = cast(record, "abcd", LISTENS, cleanup=2)
     children = [a.child(), b.child(), c.child(), d.child()]
     async with open_system(children, strategy=strategy):
         record.take()
@@ -234,7 +235,7 @@ async def test_a_stop_during_the_sweep_of_a_restart_goes_on_in_order(strategy: S
 async def test_a_stop_during_a_restart_interrupts_the_start() -> None:
     record = Record()
     a, c = cast(record, "ac")
-    b = Actor(record, "b", start_takes=10)
+    b = Actor(record, "b", [10, *STAYS])
     async with open_system([a.child(), b.child(), c.child()], strategy="one_for_one"):
         record.take()
         b.die()
@@ -247,7 +248,7 @@ async def test_a_stop_during_a_restart_interrupts_the_start() -> None:
 async def test_a_stop_during_a_replay_interrupts_it(strategy: Strategy) -> None:
     record = Record()
     a, c = cast(record, "ac", cleanup=1)
-    b = Actor(record, "b", start_takes=10)
+    b = Actor(record, "b", [10, *STAYS])
     async with open_system([a.child(), b.child(), c.child()], strategy=strategy):
         record.take()
         a.die()
@@ -267,7 +268,7 @@ async def test_a_stop_during_a_replay_interrupts_it(strategy: Strategy) -> None:
 async def test_a_stop_between_failing_attempts_that_never_pause_is_served() -> None:
     record = Record()
     a = Actor(record, "a")
-    b = Actor(record, "b", fails_starts=range(2, 100_000))
+    b = Actor(record, "b", STAYS, [no_start])
     children = [a.child(), b.child()]
     async with open_system(children, strategy="one_for_one", breaker=Endless) as tree:
         b.die()
@@ -292,7 +293,7 @@ class Endless:
 async def test_no_two_incarnations_of_a_key_overlap(strategy: Strategy, options: Any) -> None:
     record = Record()
     a = Actor(record, "a", cleanup=3)
-    b = Actor(record, "b", cleanup=5, start_takes=1)
+    b = Actor(record, "b", [1, *STAYS], cleanup=5)
     c = Actor(record, "c", cleanup=1)
     children = [a.child(), b.child(**options), c.child()]
     async with open_system(children, strategy=strategy, breaker=Ledger(record)):
@@ -314,7 +315,7 @@ async def test_no_two_incarnations_of_a_key_overlap(strategy: Strategy, options:
 async def test_nobody_waits_for_one_child_under_one_for_one(sub_strategy: Strategy) -> None:
     record = Record()
     a = Actor(record, "a", cleanup=10)
-    b = Actor(record, "b", start_takes=10)
+    b = Actor(record, "b", [10, *STAYS])
     c, d = cast(record, "cd")
     sub = Child("sub", SystemSupervisor([d.child()], strategy=sub_strategy))
     children = [a.child(run_timeout=20), b.child(), c.child(), sub]

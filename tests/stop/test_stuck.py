@@ -9,6 +9,7 @@ import pytest
 import trio
 import trio.lowlevel
 
+from actors import Actor, cast
 from spry_py import (
     Child,
     ChildFailure,
@@ -25,7 +26,7 @@ from spry_py import (
     open_system,
 )
 from spry_py.events import ChildStuck
-from stories import Actor, Boom, Record, cast, story, warnings_of
+from stories import Boom, Record, story, warnings_of
 from stubborn import clinging, the_stubborn_part
 
 

@@ -7,6 +7,7 @@ import math
 import pytest
 import trio
 
+from actors import LISTENS, STAYS, Actor, cast
 from spry_py import (
     Aborted,
     Child,
@@ -20,7 +21,7 @@ from spry_py import (
     current_context,
     open_system,
 )
-from stories import Actor, Boom, Ledger, Record, cast, story, told_by
+from stories import Boom, Ledger, Record, story, told_by
 
 
 def last(handle: ChildHandle) -> TerminationReport:
@@ -32,7 +33,7 @@ def last(handle: ChildHandle) -> TerminationReport:
 @story
 async def test_a_child_that_returns_ends_normal_with_its_value() -> None:
     record = Record()
-    a = Actor(record, "a", start_takes=2)
+    a = Actor(record, "a", [2, *STAYS])
     async with open_system([a.child(restart="transient")], name="top") as tree:
         await trio.sleep(1)
         a.stop("result")
@@ -72,7 +73,7 @@ async def test_a_child_that_never_listened_is_aborted_at_once() -> None:
 @story
 async def test_a_child_that_settles_ends_normal_with_burden_settling() -> None:
     record = Record()
-    a = Actor(record, "a", listens=True, cleanup=2)
+    a = Actor(record, "a", LISTENS, cleanup=2)
     async with open_system([a.child()], name="top") as tree:
         handle = tree.child("a")
         await trio.sleep(3)
@@ -166,7 +167,7 @@ async def test_a_child_that_raises_while_being_stopped_is_only_recorded(listens:
 @story
 async def test_run_timeout_counts_from_started() -> None:
     record = Record()
-    a = Actor(record, "a", start_takes=1)
+    a = Actor(record, "a", [1, *STAYS])
     async with open_system([a.child(run_timeout=2)], name="top") as tree:
         await trio.sleep(2.5)
         report = last(tree.child("a"))
@@ -281,7 +282,7 @@ async def test_the_limit_that_is_reached_first_is_the_one_that_is_told() -> None
 @story
 async def test_a_limit_reached_while_settling_changes_nothing() -> None:
     record = Record()
-    a = Actor(record, "a", listens=True, cleanup=3)
+    a = Actor(record, "a", LISTENS, cleanup=3)
     async with open_system([a.child(run_timeout=2)]) as tree:
         handle = tree.child("a")
         await trio.sleep(1)
@@ -315,7 +316,7 @@ async def test_a_supervisors_run_timeout_cancels_its_subtree_whole() -> None:
 @story
 async def test_the_report_of_a_start_that_was_cut_short_has_no_moment_of_started() -> None:
     record = Record()
-    a = Actor(record, "a", start_takes=2)
+    a = Actor(record, "a", [2, *STAYS])
     async with open_system([a.child()], name="top", strategy="one_for_one") as tree:
         handle = tree.child("a")
         a.die()
