@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import trio
 
+from actors import LISTENS, STAYS, Actor, cast, no_start
 from spry_py import (
     AlwaysRestart,
     Child,
@@ -23,7 +24,7 @@ from spry_py import (
     UnrecoverableFailure,
     open_system,
 )
-from stories import Actor, Boom, Ledger, Record, Restart, cast, story, told_by
+from stories import Boom, Ledger, Record, Restart, story, told_by
 
 
 @pytest.mark.parametrize("strategy", ["one_for_one", "rest_for_one", "one_for_all"])
@@ -162,7 +163,7 @@ async def test_an_escalation_through_three_levels_is_one_chain_of_causes() -> No
 async def test_a_failure_to_start_again_escalates_with_its_own_cause() -> None:
     record = Record()
     a = Actor(record, "a")
-    b = Actor(record, "b", fails_starts=range(2, 99))
+    b = Actor(record, "b", STAYS, [no_start])
     with pytest.raises(TooManyRestarts) as caught:
         async with open_system([a.child(), b.child()], name="top", breaker=RateLimited(3)):
             b.die()
@@ -227,7 +228,7 @@ async def test_an_exception_with_a_cause_of_its_own_has_that_as_root_cause() -> 
 @story
 async def test_a_stop_during_the_teardown_of_an_escalation_changes_nothing() -> None:
     record = Record()
-    a, b, c = cast(record, "abc", listens=True, cleanup=2)
+    a, b, c = cast(record, "abc", LISTENS, cleanup=2)
     error = Boom("the cause")
     with trio.move_on_after(3) as outside, pytest.raises(TooManyRestarts) as caught:
         async with open_system([a.child(), b.child(), c.child()], breaker=NeverRestart):
@@ -277,7 +278,7 @@ async def test_a_thousand_levels_start_recover_at_the_leaf_and_stop() -> None:
         await trio.sleep(5)
         path = "/".join(f"s{level}" for level in range(1, DEPTH)) + "/a"
         handle = tree.find(path)
-        assert (handle.incarnation, handle.restarts, handle.value) == (2, 1, "a2")
+        assert (handle.incarnation, handle.restarts, handle.value) == (2, 1, "a#2")
         assert handle.path == f"s0/{path}"
     assert record.facts == [(0, "+a1"), (1, "-a1"), (1, "+a2"), (6, "-a2")]
 

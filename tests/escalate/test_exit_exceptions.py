@@ -7,8 +7,9 @@ from collections.abc import Callable
 import pytest
 import trio
 
+from actors import LISTENS, Actor, cast
 from spry_py import Child, Scope, Strategy, SystemSupervisor, TerminationReport, open_system
-from stories import Actor, Boom, Ledger, Record, cast, story
+from stories import Boom, Ledger, Record, story
 
 
 class OwnExit(BaseException):
@@ -64,7 +65,7 @@ async def test_until_its_turn_comes_each_subsystem_goes_on_serving() -> None:
     """A subsystem beside it restarts, too; what it does for its children is told elsewhere."""
     record = Record()
     a, b, c = cast(record, "abc")
-    d = Actor(record, "d", listens=True, cleanup=4)
+    d = Actor(record, "d", LISTENS, cleanup=4)
     sub = SystemSupervisor([c.child()], strategy="one_for_one", breaker=Ledger(record))
     children = [a.child(), b.child(), Child("sub", sub), d.child()]
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import trio
 
+from actors import LISTENS, STAYS, Actor, cast
 from callers import Desk, answer, listed
 from replays import Script, soon
 from spry_py import (
@@ -24,7 +25,7 @@ from spry_py import (
     SystemSupervisor,
     open_system,
 )
-from stories import Actor, Ledger, Record, Strategy, cast, story
+from stories import Ledger, Record, Strategy, story
 from workers import STRATEGIES
 
 every_strategy = pytest.mark.parametrize("strategy", STRATEGIES)
@@ -33,7 +34,7 @@ every_strategy = pytest.mark.parametrize("strategy", STRATEGIES)
 @asynccontextmanager
 async def leaving(record: Record, *subs: Any) -> AsyncIterator[list[SystemHandle]]:
     """Subsystems in a root that ends with KeyboardInterrupt; the first of them is used most."""
-    slow = Actor(Record(), "slow", listens=True, cleanup=4)
+    slow = Actor(Record(), "slow", LISTENS, cleanup=4)
     children = [Child(f"sub{n}", sub) for n, sub in enumerate(subs)]
     with pytest.raises(KeyboardInterrupt):
         async with open_system([*children, slow.child()], strategy="one_for_one") as tree:
@@ -42,13 +43,12 @@ async def leaving(record: Record, *subs: Any) -> AsyncIterator[list[SystemHandle
             await trio.sleep_forever()
 
 
-class Bad(Actor):
-    """Raises KeyboardInterrupt in the clean-up of its first run."""
-
-    async def _end(self, me: str) -> None:
-        await super()._end(me)
-        if self.runs == 1:
-            raise KeyboardInterrupt
+async def stay_and_interrupt() -> None:
+    """A step of an actor: it raises KeyboardInterrupt in its clean-up."""
+    try:
+        await trio.sleep_forever()
+    finally:
+        raise KeyboardInterrupt
 
 
 def system(record: Record, strategy: Strategy, *children: Child[Any]) -> SystemSupervisor:
@@ -63,7 +63,7 @@ async def test_one_that_raises_it_in_its_clean_up_is_not_started_again(
 ) -> None:
     record = Record()
     a, b, c = cast(record, "abc")
-    bad = Bad(record, "bad")
+    bad = Actor(record, "bad", ["start", stay_and_interrupt], STAYS)
     lines = (a.child(), b.child(), bad.child(), c.child())
     script = Script(*lines)
     sub = SystemSupervisor(script, strategy=strategy, breaker=Ledger(record))
@@ -149,7 +149,7 @@ async def _leave() -> None:
 @story
 async def test_a_start_under_way_by_a_restart_alone_is_given_up() -> None:
     record = Record()
-    a = Actor(record, "a", start_takes=2, cleanup=1)
+    a = Actor(record, "a", [2, *STAYS], cleanup=1)
     (b,) = cast(record, "b")
     sub = system(record, "one_for_one", a.child(), b.child())
     async with leaving(record, sub) as (handle,):
@@ -170,7 +170,7 @@ async def test_a_start_under_way_by_a_restart_alone_is_given_up() -> None:
 async def test_a_replay_under_way_is_interrupted(strategy: Strategy) -> None:
     record = Record()
     a, c = cast(record, "ac")
-    b = Actor(record, "b", start_takes=2)
+    b = Actor(record, "b", [2, *STAYS])
     sub = system(record, strategy, a.child(), b.child(), c.child())
     async with leaving(record, sub) as (handle,):
         b.die()
@@ -265,15 +265,7 @@ async def test_of_those_that_no_system_has_declared_the_next_is_not_begun(
     record = Record()
     a, y = cast(record, "ay")
 
-    class Raises(Actor):
-        """Raises KeyboardInterrupt in the moment in which its second run has started."""
-
-        async def _serve(self) -> Any:
-            if self.runs == 2:
-                raise KeyboardInterrupt
-            return await super()._serve()
-
-    x = Raises(record, "x")
+    x = Actor(record, "x", STAYS, ["start", KeyboardInterrupt], STAYS)
     async with leaving(record, system(record, strategy, a.child())) as (sub,):
         for actor in (x, y):
             await sub.start_child(actor.child())

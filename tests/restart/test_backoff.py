@@ -10,8 +10,9 @@ import tenacity
 import trio
 import trio.lowlevel
 
+from actors import STAYS, Actor, cast, no_start
 from spry_py import AlwaysRestart, Backoff, Child, Strategy, SystemSupervisor, open_system
-from stories import Actor, Boom, Ledger, Record, cast, story
+from stories import Boom, Ledger, Record, story
 
 TWO = tenacity.wait_fixed(2)
 ONE_MORE_EACH_TIME = tenacity.wait_incrementing(start=1, increment=1)
@@ -89,7 +90,7 @@ async def test_a_bare_strategy_is_reset_after_sixty_seconds() -> None:
 @story
 async def test_failed_attempts_wait_too() -> None:
     record = Record()
-    a = Actor(record, "a", fails_starts=(2, 3))
+    a = Actor(record, "a", STAYS, [no_start], [no_start], STAYS)
     child = a.child(backoff=ONE_MORE_EACH_TIME)
     async with open_system([child], strategy="one_for_one", breaker=Ledger(record)):
         a.die()

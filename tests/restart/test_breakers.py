@@ -9,6 +9,7 @@ import pytest
 import tenacity
 import trio
 
+from actors import STAYS, Actor, cast, no_start
 from callers import Desk, busy
 from pools import open_pool
 from spry_py import (
@@ -30,13 +31,13 @@ from spry_py import (
     open_system,
 )
 from spry_py.events import Event, RestartRefused
-from stories import Actor, Boom, Ledger, Record, Strategy, cast, story, told_by
+from stories import Boom, Ledger, Record, Strategy, story, told_by
 
 
 @story
 async def test_every_failed_attempt_asks_again_with_the_key_that_failed() -> None:
     record = Record()
-    a = Actor(record, "a", fails_starts=(2, 3))
+    a = Actor(record, "a", STAYS, [no_start], [no_start], STAYS)
     b = Actor(record, "b")
     async with open_system([a.child(), b.child()], strategy="one_for_one", breaker=Ledger(record)):
         a.die()
@@ -48,7 +49,7 @@ async def test_every_failed_attempt_asks_again_with_the_key_that_failed() -> Non
 async def test_a_failed_attempt_that_is_refused_escalates_with_the_failure_of_the_start() -> None:
     record = Record()
     a = Actor(record, "a")
-    b = Actor(record, "b", fails_starts=(2, 3))
+    b = Actor(record, "b", STAYS, [no_start], [no_start], STAYS)
     with pytest.raises(TooManyRestarts) as caught:
         async with open_system(
             [a.child(), b.child()],
@@ -163,7 +164,7 @@ async def test_a_breaker_hears_of_each_end_by_itself_before_it_is_asked(strategy
     """Also of each failed start of a restart, and not of those that are swept along."""
     record = Record()
     a, c = cast(record, "ac")
-    b = Actor(record, "b", fails_starts=(2, 3))
+    b = Actor(record, "b", STAYS, [no_start], [no_start], STAYS)
     children = [a.child(), b.child(), c.child(restart="transient")]
     async with open_system(children, strategy=strategy, breaker=Diary(record)):
         b.die()
@@ -351,7 +352,7 @@ async def test_a_normal_end_does_not_start_a_streak_over() -> None:
 @story
 async def test_a_streak_counts_failed_starts_and_not_the_time_they_take() -> None:
     record = Record()
-    a = Actor(record, "a", start_takes=100, fails_starts=range(2, 9))
+    a = Actor(record, "a", [100, *STAYS], [100, no_start])
     with pytest.raises(TooManyRestarts):
         async with open_system([a.child()], breaker=Streak(3)):
             a.die()

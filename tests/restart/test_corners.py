@@ -6,6 +6,7 @@ import pytest
 import tenacity
 import trio
 
+from actors import STAYS, Actor, cast, no_start
 from spry_py import (
     AlwaysRestart,
     Child,
@@ -18,7 +19,7 @@ from spry_py import (
     SystemSupervisor,
     open_system,
 )
-from stories import Actor, Boom, Ledger, Record, cast, story, warnings_of
+from stories import Boom, Ledger, Record, story, warnings_of
 
 
 @story
@@ -43,7 +44,7 @@ async def test_a_limit_that_has_struck_stands_though_a_stop_comes_before_the_end
 async def test_a_system_that_raises_when_interrupted_from_outside_lets_only_cancelled_out() -> None:
     record = Record()
     a = Actor(record, "a")
-    b = Actor(record, "b", start_takes=9)
+    b = Actor(record, "b", [9, *STAYS])
 
     async def system(scope: Scope) -> None:
         await scope.start(a.child())
@@ -62,13 +63,12 @@ async def test_a_system_that_raises_when_interrupted_from_outside_lets_only_canc
 @story
 async def test_a_start_given_up_by_the_system_itself_is_taken_back_first() -> None:
     record = Record()
-    a = Actor(record, "a", start_takes=9, cleanup=2)
+    a = Actor(record, "a", [9, *STAYS], [1, *STAYS], cleanup=2)
 
     async def system(scope: Scope) -> None:
         with trio.move_on_after(1):
             await scope.start(a.child())
         record("given up")
-        a.start_takes = 1
         record(f"got {await scope.start(a.child())}")
 
     async with open_system(system):
@@ -79,7 +79,7 @@ async def test_a_start_given_up_by_the_system_itself_is_taken_back_first() -> No
         (3, "given up"),
         (3, "~a2"),
         (4, "+a2"),
-        (4, "got a2"),
+        (4, "got a#2"),
         (6, "-a2"),
     ]
 
@@ -88,7 +88,7 @@ async def test_a_start_given_up_by_the_system_itself_is_taken_back_first() -> No
 async def test_a_group_given_up_by_the_system_itself_is_taken_back_in_reverse() -> None:
     record = Record()
     a = Actor(record, "a", cleanup=1)
-    b = Actor(record, "b", start_takes=9, cleanup=1)
+    b = Actor(record, "b", [9, *STAYS], cleanup=1)
 
     async def system(scope: Scope) -> None:
         with trio.move_on_after(1):
@@ -224,7 +224,7 @@ async def test_a_child_that_ends_at_once_over_and_over_can_be_stopped() -> None:
 async def test_a_replay_that_fails_over_and_over_can_be_stopped(strategy: Strategy) -> None:
     record = Record()
     a = Actor(record, "a")
-    b = Actor(record, "b", fails_starts=range(2, 100_000))
+    b = Actor(record, "b", STAYS, [no_start])
     async with open_system(
         [a.child(), b.child()], strategy=strategy, breaker=AlwaysRestart
     ) as tree:
@@ -242,7 +242,7 @@ async def test_a_replay_that_fails_over_and_over_can_be_stopped(strategy: Strate
 async def test_a_system_may_catch_a_failed_start_in_a_replay_too(strategy: Strategy) -> None:
     record = Record()
     a, c = cast(record, "ac")
-    b = Actor(record, "b", fails_starts=(2,))
+    b = Actor(record, "b", STAYS, [no_start], STAYS)
 
     async def system(scope: Scope) -> None:
         await scope.start(a.child())
@@ -275,7 +275,7 @@ async def test_a_system_may_catch_a_failed_start_in_a_replay_too(strategy: Strat
 async def test_a_group_that_fails_in_a_replay_is_taken_back_whole_and_tried_again() -> None:
     record = Record()
     a, b = cast(record, "ab")
-    c = Actor(record, "c", start_takes=1, fails_starts=(2,))
+    c = Actor(record, "c", [1, *STAYS], [1, no_start], [1, *STAYS])
 
     async def system(scope: Scope) -> None:
         await scope.start(a.child())
@@ -307,4 +307,4 @@ async def test_a_group_with_a_key_used_twice_starts_nothing() -> None:
 
     async with open_system(system):
         pass
-    assert record.order == "+a1 +b1 got b1 -b1 -a1"
+    assert record.order == "+a1 +b1 got b#1 -b1 -a1"

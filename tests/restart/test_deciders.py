@@ -9,9 +9,10 @@ import pytest
 import tenacity
 import trio
 
+from actors import STAYS, Actor, cast, no_start
 from spry_py import AlwaysRestart, Child, UnrecoverableFailure, open_system
 from spry_py.components import component
-from stories import Actor, Boom, Record, Strategy, cast, story
+from stories import Boom, Record, Strategy, story
 
 
 class Answers:
@@ -198,7 +199,7 @@ async def test_an_error_about_a_start_that_failed_in_a_restart_is_told_of_that_c
     record = Record()
     unsure = Unsure()
     a, c = cast(record, "ac")
-    b = Actor(record, "b", fails_starts=(2,))
+    b = Actor(record, "b", STAYS, [no_start], STAYS)
     asked = iter([True])
 
     def recoverable(failure: BaseException) -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import trio
 
+from actors import STAYS, Actor, cast, no_start
 from callers import Desk, listed
 from spry_py import TerminationReport, UnrecoverableFailure, open_system
-from stories import Actor, Boom, Ledger, Record, Strategy, cast, story, told_by
+from stories import Boom, Ledger, Record, Strategy, story, told_by
 
 
 @story
@@ -218,7 +219,7 @@ async def test_a_caller_who_wants_it_down_waits_for_the_end_of_on_termination() 
 @story
 async def test_on_termination_is_not_told_of_a_restart_that_failed_to_start() -> None:
     record = Record()
-    a = Actor(record, "a", fails_starts=(2,))
+    a = Actor(record, "a", STAYS, [no_start], STAYS)
 
     async def tell(report: TerminationReport) -> None:
         record(f"told {report.incarnation}")

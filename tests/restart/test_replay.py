@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
+from actors import STAYS, Actor, cast, no_start
 from spry_py import (
     Child,
     RateLimited,
@@ -17,7 +18,7 @@ from spry_py import (
     TooManyRestarts,
     open_system,
 )
-from stories import Actor, Boom, Ledger, Record, cast, story
+from stories import Boom, Ledger, Record, story
 
 
 @pytest.mark.parametrize("strategy", ["rest_for_one", "one_for_all"])
@@ -33,12 +34,12 @@ async def test_a_new_value_reaches_every_later_sibling(strategy: Strategy) -> No
         await scope.start(d.child(one, two, three))
 
     async with open_system(system, strategy=strategy):
-        assert record.take_order() == "+a1 +b1(a1) +c1(a1,b1) +d1(a1,b1,c1)"
+        assert record.take_order() == "+a1 +b1(a#1) +c1(a#1,b#1) +d1(a#1,b#1,c#1)"
         b.die()
         await trio.sleep(1)
         again = {
-            "rest_for_one": "-b1 -d1 -c1 +b2(a1) +c2(a1,b2) +d2(a1,b2,c2)",
-            "one_for_all": "-b1 -d1 -c1 -a1 +a2 +b2(a2) +c2(a2,b2) +d2(a2,b2,c2)",
+            "rest_for_one": "-b1 -d1 -c1 +b2(a#1) +c2(a#1,b#2) +d2(a#1,b#2,c#2)",
+            "one_for_all": "-b1 -d1 -c1 -a1 +a2 +b2(a#2) +c2(a#2,b#2) +d2(a#2,b#2,c#2)",
         }[strategy]
         assert record.take_order() == again
 
@@ -108,7 +109,7 @@ async def test_one_for_one_does_not_run_the_system_again() -> None:
         await trio.sleep(1)
         b.die()
         await trio.sleep(1)
-    assert record.order == "system +a1 +b1(a1) -a1 +a2 -b1 +b2(a1) -b2 -a2"
+    assert record.order == "system +a1 +b1(a#1) -a1 +a2 -b1 +b2(a#1) -b2 -a2"
 
 
 @pytest.mark.parametrize("strategy", ["one_for_one", "rest_for_one", "one_for_all"])
@@ -188,7 +189,7 @@ async def test_a_key_keeps_its_place_in_the_order() -> None:
 async def test_a_failing_attempt_of_one_for_all_tears_down_what_it_had_started() -> None:
     record = Record()
     a, c = cast(record, "ac")
-    b = Actor(record, "b", fails_starts=(2, 3))
+    b = Actor(record, "b", STAYS, [no_start], [no_start], STAYS)
     children = [a.child(), b.child(), c.child()]
     async with open_system(children, breaker=Ledger(record)):
         assert record.take_order() == "+a1 +b1 +c1"
@@ -204,7 +205,7 @@ async def test_a_failing_attempt_of_one_for_all_tears_down_what_it_had_started()
 async def test_a_failing_attempt_of_rest_for_one_keeps_it_and_goes_on_from_there() -> None:
     record = Record()
     a, b, d = cast(record, "abd")
-    c = Actor(record, "c", fails_starts=(2, 3))
+    c = Actor(record, "c", STAYS, [no_start], [no_start], STAYS)
 
     async def system(scope: Scope) -> None:
         one = await scope.start(a.child())
@@ -216,7 +217,7 @@ async def test_a_failing_attempt_of_rest_for_one_keeps_it_and_goes_on_from_there
         record.take()
         b.die()
         await trio.sleep(1)
-        again = "-b1 ?b -d1 -c1 +b2(a1) !c2 ?c !c3 ?c +c4(b2) +d2(c4)"
+        again = "-b1 ?b -d1 -c1 +b2(a#1) !c2 ?c !c3 ?c +c4(b#2) +d2(c#4)"
         assert record.take_order() == again
 
 
@@ -325,7 +326,7 @@ async def test_an_end_during_the_sweep_of_a_sibling_joins_that_restart() -> None
 async def test_an_end_during_a_replay_is_decided_after_it() -> None:
     record = Record()
     a, b = cast(record, "ab")
-    c = Actor(record, "c", start_takes=2)
+    c = Actor(record, "c", [2, *STAYS])
     async with open_system([a.child(), b.child(), c.child()], strategy="rest_for_one"):
         record.take()
         b.die()
@@ -367,4 +368,4 @@ async def test_a_subsystem_is_replayed_like_any_other_child(strategy: Strategy) 
         if strategy == "one_for_one":
             assert record.take_order() == "-a1 +a2"
         else:
-            assert record.take_order() == "-a1 -d1 -c1 -b1 +a2 +b2(a2) +c2(a2) +d2(a2)"
+            assert record.take_order() == "-a1 -d1 -c1 -b1 +a2 +b2(a#2) +c2(a#2) +d2(a#2)"

@@ -9,6 +9,7 @@ import pytest
 import tenacity
 import trio
 
+from actors import LISTENS, STAYS, Actor, cast, no_start
 from spry_py import (
     Child,
     NeverRestart,
@@ -18,7 +19,7 @@ from spry_py import (
     UnrecoverableFailure,
     open_system,
 )
-from stories import Actor, Boom, Ledger, Record, Restart, cast, story
+from stories import Boom, Ledger, Record, Restart, story
 
 AFTER = {
     # strategy: what happens after the middle one of three has ended and is to be restarted
@@ -102,14 +103,14 @@ async def test_a_transient_child_that_ended_normal_is_skipped_by_replays() -> No
         a.die()
         await trio.sleep(1)
         assert (tree.child("b").status, tree.child("b").incarnation) == ("done", 1)
-    assert record.order == "+a1 +b1 +c1(b1) -b1 -a1 -c1 +a2 +c2(None) -c2 -a2"
+    assert record.order == "+a1 +b1 +c1(b#1) -b1 -a1 -c1 +a2 +c2(None) -c2 -a2"
 
 
 @story
 async def test_a_transient_child_that_was_asked_to_end_starts_again_with_its_system() -> None:
     record = Record()
     a = Actor(record, "a")
-    b = Actor(record, "b", listens=True)
+    b = Actor(record, "b", LISTENS)
     async with open_system([a.child(), b.child(restart="transient")]):
         a.die()
         await trio.sleep(1)
@@ -130,7 +131,7 @@ async def test_a_temporary_child_swept_along_by_a_sibling_stays_down() -> None:
         a.die()
         await trio.sleep(1)
         assert [info.key for info in tree.which_children()] == ["a", "c"]
-    assert record.order == "+a1 +b1 +c1(b1) -a1 -c1 -b1 +a2 +c2(None) -c2 -a2"
+    assert record.order == "+a1 +b1 +c1(b#1) -a1 -c1 -b1 +a2 +c2(None) -c2 -a2"
 
 
 @story
@@ -263,7 +264,7 @@ async def test_recoverable_is_not_asked_about_a_normal_end() -> None:
 async def test_an_unrecoverable_start_in_a_restart_escalates() -> None:
     record = Record()
     a = Actor(record, "a")
-    b = Actor(record, "b", fails_starts=(2,))
+    b = Actor(record, "b", STAYS, [no_start], STAYS)
 
     def recoverable(error: BaseException) -> bool:
         return "no start" not in str(error)
@@ -286,7 +287,7 @@ async def test_an_unrecoverable_start_in_a_restart_escalates() -> None:
 async def test_an_unrecoverable_start_discarded_under_one_for_one_is_done() -> None:
     record = Record()
     a = Actor(record, "a")
-    b = Actor(record, "b", fails_starts=(2,))
+    b = Actor(record, "b", STAYS, [no_start], STAYS)
     child = b.child(
         recoverable=lambda error: "no start" not in str(error), on_unrecoverable="discard"
     )
@@ -303,7 +304,7 @@ async def test_an_unrecoverable_start_discarded_under_one_for_one_is_done() -> N
 async def test_an_unrecoverable_start_discarded_in_a_replay_has_failed_the_attempt() -> None:
     record = Record()
     a, c = cast(record, "ac")
-    b = Actor(record, "b", fails_starts=(2,))
+    b = Actor(record, "b", STAYS, [no_start], STAYS)
     child = b.child(
         recoverable=lambda error: "no start" not in str(error), on_unrecoverable="discard"
     )
