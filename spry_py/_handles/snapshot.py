@@ -120,9 +120,9 @@ def read(member: Member) -> dict[str, Any]:
         "value": member.value,
         "last_report": member.last_report,
         "child": member.child,
-        "in_a_row": member.in_a_row,
-        "failures": member.failures,
-        "by_hand": member.by_hand,
+        "in_a_row": member.past.in_a_row,
+        "failures": member.past.failures,
+        "by_hand": member.past.by_hand,
         "queued": member.loop.queued(member.key),
         "restart_at": member.loop.restart_at(member),
         "budget": _budget_of(member),
@@ -145,7 +145,7 @@ def _times_of(member: Member) -> dict[str, float | None]:
 
 def _budget_of(member: Member) -> Budget | None:
     inner = member.inner
-    breaker = getattr(inner, "breaker", None) if inner is not None else member.breaker
+    breaker = getattr(inner, "breaker", None) if inner is not None else member.past.breaker
     tree = member.loop.tree
     return tree.guard(budget_of, breaker, tree.clock.current_time())
 

@@ -82,7 +82,7 @@ class OneForOne:
         """A caller has it restarted, now; the call returns as soon as that has begun."""
         self._loop.shut(member)
         member.move(Phase.RESTARTING)
-        member.by_hand += 1
+        member.remember().by_hand += 1
         self._begin(member, (calls[0],))
         for call in calls:
             call.give()
@@ -97,7 +97,8 @@ def next_delay(member: Member) -> float:
     report = member.last_report
     assert report is not None
     member.loop.about = member
-    member.in_a_row, delay = pause_before_restart(member.child, member.in_a_row, report)
+    past = member.remember()
+    past.in_a_row, delay = pause_before_restart(member.child, past.in_a_row, report)
     return delay
 
 

@@ -51,7 +51,8 @@ class Before:
     def keep(self, member: Member) -> None:
         """Remember a child that is down, before it is tried."""
         if member not in self._kept:
-            self._kept[member] = member.child, member.phase, member.breaker, member.in_a_row
+            past = member.past
+            self._kept[member] = member.child, member.phase, past.breaker, past.in_a_row
             if member in self._loop.waits:
                 self._waits[member] = self._loop.waits.pop(member)
 
@@ -78,7 +79,8 @@ class Before:
         before = self._gone | self._declared.keys() | self._added.keys()
         members.gone &= before
         for member, kept in self._kept.items():
-            member.child, phase, member.breaker, member.in_a_row = kept
+            past = member.remember()
+            member.child, phase, past.breaker, past.in_a_row = kept
             member.put_back(phase)
         # what has become due meanwhile lies in the mailbox
         self._loop.waits.update(self._waits)

@@ -373,7 +373,7 @@ class Calls:
     def _restart(self, call: Call, key: str) -> None:
         member = self._known(key)
         self._refuse_up(member)
-        member.by_hand += 1
+        member.remember().by_hand += 1
         call.keeps = True
         self._begin(member, call)
 

@@ -305,7 +305,7 @@ class GroupRestart:
         loop = self._loop
         loop.shut(member)
         member.move(Phase.RESTARTING)
-        member.by_hand += 1
+        member.remember().by_hand += 1
         pending = self._join(member, None)
         pending.calls.extend(calls)
         delay = await self._sweep(pending)

@@ -69,9 +69,11 @@ class Incarnation:
         "where",
     )
 
-    def __init__(self, member: Member, deadline: float, then: Then = Then.DECIDE) -> None:
+    def __init__(
+        self, member: Member, number: int, deadline: float, then: Then = Then.DECIDE
+    ) -> None:
         self.member: Member | None = member
-        self.number = member.number
+        self.number = number
         self.scope = trio.CancelScope(deadline=deadline)
         self.started_at: float | None = None
         self.value: Any = None

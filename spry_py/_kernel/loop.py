@@ -364,16 +364,17 @@ class Loop(Mailbox):
         report = member.last_report
         assert report is not None
         self.about = member
-        if member.child.breaker is not None and member.breaker is None:
-            member.breaker = live_breaker(member.child.breaker)
+        own = member.past.breaker
+        if member.child.breaker is not None and own is None:
+            own = member.remember().breaker = live_breaker(member.child.breaker)
         tell_breaker(self.breaker, "ended", report)
-        if member.breaker is not None:
-            tell_breaker(member.breaker, "ended", report)
+        if own is not None:
+            tell_breaker(own, "ended", report)
         if member in self.hook_errors:
             return Verdict.ESCALATE
         if self.is_leaving:
             return judge_last(member.child, report)
-        verdict, own = judge(member.child, report), member.breaker
+        verdict = judge(member.child, report)
         if verdict is Verdict.RESTART and own is not None:
             if allows(own, member.key, trio.current_time()):
                 return verdict
@@ -627,13 +628,15 @@ class Loop(Mailbox):
 
     def keep_count(self, member: Member) -> None:
         """Keep what has been counted of a declared child, beyond this incarnation."""
-        if member.failures or member.by_hand:
-            self.tree.kept.count(member.path, (member.failures, member.by_hand))
+        past = member.past
+        if past.failures or past.by_hand:
+            self.tree.kept.count(member.path, (past.failures, past.by_hand))
 
     def recall(self, member: Member) -> None:
         """Go on counting where the last incarnation of this supervisor has stopped."""
         if self.tree.kept.below:
-            member.failures, member.by_hand = self.tree.kept.counted(member.path)
+            past = member.remember()
+            past.failures, past.by_hand = self.tree.kept.counted(member.path)
 
     def forget_unknown(self) -> None:
         """The system has come up: what is kept for other keys is not going to be wanted."""
@@ -645,7 +648,7 @@ class Loop(Mailbox):
         """A key is no longer known: the breakers may forget it, too."""
         try:
             tell_breaker(self.breaker, "forget", member.key)
-            tell_breaker(member.breaker, "forget", member.key)
+            tell_breaker(member.past.breaker, "forget", member.key)
         except Exception as error:
             # a caller who takes a start back comes here as well, and has nothing to do with it
             self.escalate(UnrecoverableFailure(member.path, root_cause_of(error)), error)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import chain
 from time import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
@@ -31,43 +31,52 @@ if TYPE_CHECKING:
     from .loop import Loop
 
 
+class Past:
+    """What is counted of a key's incarnations, and the breaker that counts as well.
+
+    Most children have none: they never fail, and are never restarted.
+    """
+
+    __slots__ = ("breaker", "by_hand", "failures", "in_a_row", "restarts")
+
+    def __init__(self) -> None:
+        self.breaker: Breaker | None = None
+        self.restarts = 0
+        self.in_a_row = 0
+        # ends that failed, and restarts that callers asked for; by `close`, and by who serves them
+        self.failures = self.by_hand = 0
+
+
+# that of all members without one of their own: nothing is ever written there
+_NO_PAST: Final = Past()
+
+
 class Member:
     """A key of one supervisor incarnation, over all incarnations of its child."""
 
     __slots__ = (
         "__weakref__",
-        "breaker",
-        "by_hand",
         "child",
-        "failures",
-        "in_a_row",
         "incarnation",
         "incident",
         "inner",
-        "key",
         "last_report",
         "loop",
-        "number",
+        "past",
         "phase",
-        "restarts",
         "watchers",
     )
 
     def __init__(self, loop: Loop, child: Child[Any]) -> None:
         self.loop = loop
-        self.key = child.key
         # of that key; another one where a replay or a reload declares that
         self.child = child
         self.incarnation: Incarnation | None = None
-        self.number = 0
-        self.restarts = 0
-        self.in_a_row = 0
-        # ends that failed, and restarts that callers asked for; by `close`, and by who serves them
-        self.failures = self.by_hand = 0
         # written by `move` and `put_back` alone
         self.phase = Phase.NEW
+        # to be read; `remember` returns what may be written to
+        self.past = _NO_PAST
         self.last_report: TerminationReport | None = None
-        self.breaker: Breaker | None = None
         # of the last incarnation that was one of a supervisor, until one of a worker begins: by
         # what runs in its task, and by `spawn`
         self.inner: Loop | None = None
@@ -76,9 +85,28 @@ class Member:
         self.incident: Incident | None = None
 
     @property
+    def key(self) -> str:
+        return self.child.key
+
+    @property
     def path(self) -> str:
-        above = self.loop.path
-        return f"{above}/{self.key}" if above else self.key
+        above, key = self.loop.path, self.child.key
+        return f"{above}/{key}" if above else key
+
+    @property
+    def number(self) -> int:
+        """That of the last incarnation; 0 if there is none yet."""
+        return self.incarnation.number if self.incarnation is not None else 0
+
+    @property
+    def restarts(self) -> int:
+        return self.past.restarts
+
+    def remember(self) -> Past:
+        """Its past, to write there."""
+        if self.past is _NO_PAST:
+            self.past = Past()
+        return self.past
 
     @property
     def kind(self) -> Kind:
@@ -157,7 +185,7 @@ class Member:
 
     def count_restart(self) -> None:
         """Its supervisor is about to start it again."""
-        self.restarts += 1
+        self.remember().restarts += 1
         if self.loop.heard_by:
             self.loop.teller.child_restarted(self)
 
@@ -169,7 +197,6 @@ class Member:
         assert not self.phase.is_alive, f"two incarnations of {self.path!r} would overlap"
         if self.incarnation is not None:
             self.incarnation.value = None  # a traceback may hold on to it
-        self.number += 1
         child = self.child
         is_system = isinstance(child.start, Supervisor)
         if not is_system:
@@ -177,7 +204,7 @@ class Member:
         deadline = math.inf
         if child.start_timeout < math.inf:
             deadline = self.loop.tree.now() + child.start_timeout
-        self.incarnation = incarnation = Incarnation(self, deadline, then)
+        self.incarnation = incarnation = Incarnation(self, self.number + 1, deadline, then)
         self.move(Phase.STARTING)
         if deadline < math.inf:
             self.loop.shutdowns.guard(incarnation)
@@ -196,9 +223,9 @@ class Member:
 
         Returns whether ``on_termination`` is to run before the supervisor decides.
         """
-        path = self.path
+        key, path = self.child.key, self.path
         report = TerminationReport(
-            self.key,
+            key,
             path,
             incarnation.number,
             reason,
@@ -207,10 +234,10 @@ class Member:
             self.loop.tree.now(),
             time(),
         )
-        incarnation.where = self.key, path, self.loop.teller.inject_here
+        incarnation.where = key, path, self.loop.teller.inject_here
         # not asked of the report, which would look for leaves: restarts are many
         if isinstance(reason, Failed) and not isinstance(reason.exception, Ignore):
-            self.failures += incarnation.burden == "none" or report.failed
+            self.remember().failures += incarnation.burden == "none" or report.failed
         # the end itself comes last, for those that read in other threads
         self.last_report = report
         if incarnation.burden != "none":

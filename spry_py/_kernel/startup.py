@@ -259,7 +259,8 @@ class Startup:
             if member.child != child:
                 self._keep(member)
                 self._comes_back(member)
-                member.breaker, member.in_a_row = None, 0
+                past = member.remember()
+                past.breaker, past.in_a_row = None, 0
         elif incarnation is not None and incarnation.started_at is None and member.phase.is_alive:
             await self._until_up(member, incarnation)
         return self._loop.members.declared.get(member.key)
@@ -399,7 +400,7 @@ class Startup:
             member.count_restart()
             if self._before is not None:
                 self._before.keep(member)
-                member.by_hand += 1
+                member.remember().by_hand += 1
             elif member in loop.waits:
                 loop.waits.pop(member).cancel()
         member.child = child
