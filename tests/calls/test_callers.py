@@ -10,6 +10,7 @@ import pytest
 import trio
 import trio.testing
 
+from actors import LISTENS, STAYS, Actor, cast
 from callers import Desk, answer, listed, status_of
 from spry_py import (
     Aborted,
@@ -19,7 +20,7 @@ from spry_py import (
     cancel_on_settle,
     open_system,
 )
-from stories import Actor, Record, Strategy, cast, story
+from stories import Record, Strategy, story
 from workers import STRATEGIES
 
 # those who call about themselves
@@ -85,7 +86,7 @@ async def test_one_that_restarts_itself_is_aborted_and_comes_back() -> None:
 async def test_a_cancelled_caller_takes_its_start_back(strategy: Strategy) -> None:
     record = Record()
     (a,) = cast(record, "a")
-    b = Actor(record, "b", start_takes=5, cleanup=1)
+    b = Actor(record, "b", [5, *STAYS], cleanup=1)
     async with (
         open_system([a.child()], strategy=strategy) as tree,
         trio.open_nursery() as nursery,
@@ -99,13 +100,13 @@ async def test_a_cancelled_caller_takes_its_start_back(strategy: Strategy) -> No
         assert facts == [(0, "+a1"), (0, "~b1"), (3, "-b1")]
         assert listed(tree) == "a=running"
         handle = await tree.start_child(b.child())
-        assert handle.value == "b2"
+        assert handle.value == "b#2"
 
 
 @story
 async def test_a_cancelled_restart_by_call_leaves_the_child_stopped() -> None:
     record = Record()
-    a = Actor(record, "a", start_takes=3)
+    a = Actor(record, "a", [3, *STAYS])
     async with (
         open_system([a.child()], strategy="one_for_one") as tree,
         trio.open_nursery() as nursery,
@@ -117,13 +118,13 @@ async def test_a_cancelled_restart_by_call_leaves_the_child_stopped() -> None:
         await trio.sleep(9)
         assert listed(tree) == "a=stopped"
         assert sorted(record.take()[3:]) == [(3, "~a2"), (4, "-a2"), (4, "again:cancelled")]
-        assert (await tree.restart_child("a")).value == "a3"
+        assert (await tree.restart_child("a")).value == "a#3"
 
 
 @story
 async def test_a_cancelled_caller_takes_no_termination_back() -> None:
     record = Record()
-    a = Actor(record, "a", listens=True, cleanup=3)
+    a = Actor(record, "a", LISTENS, cleanup=3)
     async with (
         open_system([a.child()], strategy="one_for_one") as tree,
         trio.open_nursery() as nursery,
@@ -143,7 +144,7 @@ async def test_a_cancelled_call_that_has_not_been_served_is_as_if_never_made(
 ) -> None:
     record = Record()
     a, d = cast(record, "ad")
-    b = Actor(record, "b", start_takes=3)
+    b = Actor(record, "b", [3, *STAYS])
     async with (
         open_system([a.child(), b.child()], strategy=strategy) as tree,
         trio.open_nursery() as nursery,
@@ -157,13 +158,13 @@ async def test_a_cancelled_call_that_has_not_been_served_is_as_if_never_made(
         await trio.sleep(8)
         assert d.runs == 0
         assert listed(tree) == "a=running b=running"
-        assert (await tree.start_child(d.child())).value == "d1"
+        assert (await tree.start_child(d.child())).value == "d#1"
 
 
 @story
 async def test_a_caller_that_gives_up_leaves_nothing_behind_though_its_supervisor_is_busy() -> None:
     record = Record()
-    a = Actor(record, "a", start_takes=3)
+    a = Actor(record, "a", [3, *STAYS])
     d = Actor(record, "d")
 
     async def call(tree: SystemHandle) -> weakref.ref[Record]:
@@ -184,7 +185,7 @@ async def test_a_caller_that_gives_up_leaves_nothing_behind_though_its_superviso
 @story
 async def test_a_caller_that_was_cancelled_before_changes_nothing() -> None:
     record = Record()
-    a, b, c = cast(record, "abc", listens=True)
+    a, b, c = cast(record, "abc", LISTENS)
     async with open_system([a.child(), b.child()], strategy="one_for_one") as tree:
         await tree.terminate_child("b")
         with trio.CancelScope() as scope:
@@ -197,7 +198,7 @@ async def test_a_caller_that_was_cancelled_before_changes_nothing() -> None:
         assert scope.cancelled_caught
         await trio.sleep(1)
         assert listed(tree) == "a=running b=stopped"
-        assert (b.alive, c.alive) == (0, 0)
+        assert (b.is_running, c.is_running) == (False, False)
 
 
 @story
@@ -206,12 +207,12 @@ async def test_a_caller_cancelled_in_the_moment_of_the_start_sees_one_or_the_oth
     record = Record()
     async with open_system([]) as tree:
         for number in range(40):
-            actor = Actor(record, f"w{number}", start_takes=2)
+            actor = Actor(record, f"w{number}", [2, *STAYS])
             with trio.move_on_after(2) as scope:
                 await tree.start_child(actor.child())
             await trio.sleep(1)
-            expected = ("gone", 0) if scope.cancelled_caught else ("running", 1)
-            assert (status_of(tree, actor.key), actor.alive) == expected
+            expected = ("gone", False) if scope.cancelled_caught else ("running", True)
+            assert (status_of(tree, actor.key), actor.is_running) == expected
 
 
 @story
@@ -247,7 +248,7 @@ async def test_a_child_started_by_a_call_outlives_its_caller() -> None:
 @story
 async def test_a_call_made_by_a_child_that_is_ended_meanwhile_is_cancelled_with_it() -> None:
     record = Record()
-    b = Actor(record, "b", start_takes=5)
+    b = Actor(record, "b", [5, *STAYS])
     known: list[SystemHandle] = []
     go = trio.Event()
 

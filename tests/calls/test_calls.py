@@ -6,7 +6,8 @@ import pytest
 import tenacity
 import trio
 
-from callers import Shy, answer, listed, status_of
+from actors import LISTENS, STAYS, Actor, cast, no_start
+from callers import answer, listed, status_of
 from spry_py import (
     Child,
     ChildAlreadyPresent,
@@ -22,7 +23,7 @@ from spry_py import (
     SystemSupervisor,
     open_system,
 )
-from stories import Actor, Boom, Ledger, Record, Strategy, cast, story
+from stories import Boom, Ledger, Record, Strategy, story
 from workers import STRATEGIES
 
 TWO = tenacity.wait_fixed(2)
@@ -105,8 +106,9 @@ async def test_every_call_has_an_answer_in_every_state(
 ) -> None:
     """For declared children and for added ones; the last one, so that no sibling goes along."""
     record = Record()
-    (a,) = cast(record, "a", listens=True)
-    c = Shy(record, "c", listens=True, ignores=(1,) if state == "ignored" else ())
+    (a,) = cast(record, "a", LISTENS)
+    first = [Ignore] if state == "ignored" else LISTENS
+    c = Actor(record, "c", first, LISTENS)
     child = c.child(restart="transient", backoff=TWO)
     declared = [a.child()] if added else [a.child(), child]
     async with open_system(declared, strategy=strategy) as tree:
@@ -147,13 +149,13 @@ async def test_the_errors_name_the_child() -> None:
 async def test_start_child_gives_a_handle_once_it_is_started(strategy: Strategy) -> None:
     record = Record()
     a, b = cast(record, "ab")
-    c = Actor(record, "c", start_takes=3)
+    c = Actor(record, "c", [3, *STAYS])
     async with open_system([a.child(), b.child()], name="top", strategy=strategy) as tree:
         handle = await tree.start_child(c.child("x"))
         assert (handle.key, handle.path, handle.kind) == ("c", "top/c", "worker")
-        assert (handle.status, handle.value, handle.incarnation) == ("running", "c1", 1)
+        assert (handle.status, handle.value, handle.incarnation) == ("running", "c#1", 1)
         assert listed(tree) == "a=running b=running c=running"
-        assert tree.child("c").value == "c1"
+        assert tree.child("c").value == "c#1"
     assert record.facts == [
         (0, "+a1"),
         (0, "+b1"),
@@ -174,7 +176,7 @@ async def test_a_child_of_any_kind_can_be_started() -> None:
         handle = await tree.start_child(sub)
         assert isinstance(handle.value, SystemHandle)
         assert (handle.kind, handle.value.path) == ("supervisor", "top/sub")
-        assert tree.find("sub/b").value == "b1"
+        assert tree.find("sub/b").value == "b#1"
         await tree.terminate_child("sub")
     assert record.order == "+a1 +b1 -b1 -a1"
 
@@ -200,7 +202,7 @@ async def test_a_function_without_task_status_can_be_started() -> None:
 async def test_a_start_that_fails_leaves_nothing_behind(strategy: Strategy) -> None:
     record = Record()
     (a,) = cast(record, "a")
-    c = Actor(record, "c", fails_starts=(1,), start_takes=1)
+    c = Actor(record, "c", [1, no_start], [1, *STAYS])
     ledger = Ledger(record)
     async with open_system([a.child()], name="top", strategy=strategy, breaker=ledger) as tree:
         with pytest.raises(ChildFailure) as caught:
@@ -210,7 +212,7 @@ async def test_a_start_that_fails_leaves_nothing_behind(strategy: Strategy) -> N
         assert str(caught.value) == "child 'top/c' failed to start: Boom: no start of c1"
         assert listed(tree) == "a=running"
         handle = await tree.start_child(c.child())
-        assert handle.value == "c2"
+        assert handle.value == "c#2"
     assert record.order == "+a1 ~c1 !c1 ~c2 +c2 -c2 -a1"
 
 
@@ -218,7 +220,7 @@ async def test_a_start_that_fails_leaves_nothing_behind(strategy: Strategy) -> N
 async def test_a_subsystem_that_fails_to_start_is_torn_down_and_left_out() -> None:
     record = Record()
     (a,) = cast(record, "a")
-    b = Actor(record, "b", fails_starts=(1,))
+    b = Actor(record, "b", [no_start], STAYS)
     sub = Child("sub", SystemSupervisor([a.child(), b.child()]))
     async with open_system([], name="top") as tree:
         with pytest.raises(ChildFailure) as caught:
@@ -234,7 +236,7 @@ async def test_a_subsystem_that_fails_to_start_is_torn_down_and_left_out() -> No
 @story
 async def test_a_start_that_takes_too_long_fails() -> None:
     record = Record()
-    c = Actor(record, "c", start_takes=9)
+    c = Actor(record, "c", [9, *STAYS])
     async with open_system([]) as tree:
         with pytest.raises(ChildFailure) as caught:
             await tree.start_child(c.child(start_timeout=2))
@@ -248,7 +250,7 @@ async def test_a_start_that_takes_too_long_fails() -> None:
 async def test_one_that_is_left_out_is_kept_unless_temporary(strategy: Strategy) -> None:
     record = Record()
     (a,) = cast(record, "a")
-    c, d = Shy(record, "c", ignores=(1,)), Shy(record, "d", ignores=(1,))
+    c, d = Actor(record, "c", [Ignore], STAYS), Actor(record, "d", [Ignore], STAYS)
     async with open_system([a.child()], strategy=strategy) as tree:
         kept = await tree.start_child(c.child())
         assert (kept.status, kept.value) == ("ignored", None)
@@ -257,7 +259,7 @@ async def test_one_that_is_left_out_is_kept_unless_temporary(strategy: Strategy)
         assert listed(tree) == "a=running c=ignored"
         assert await answer(tree.restart_child("d")) == "ChildNotFound"
         again = await tree.restart_child("c")
-        assert (again.status, again.value) == ("running", "c2")
+        assert (again.status, again.value) == ("running", "c#2")
     assert record.order == "+a1 /c1 /d1 +c2 -c2 -a1"
 
 

@@ -9,6 +9,7 @@ import pytest
 import trio
 import trio.testing
 
+from actors import LISTENS, STAYS, Actor, cast
 from callers import Desk, answer, listed
 from spry_py import (
     Child,
@@ -22,7 +23,7 @@ from spry_py import (
     cancel_on_settle,
     open_system,
 )
-from stories import Actor, Boom, Record, Strategy, cast, story
+from stories import Boom, Record, Strategy, story
 from workers import STRATEGIES
 
 Call = Callable[[SystemHandle], Awaitable[object]]
@@ -66,7 +67,7 @@ async def test_a_child_that_a_replay_starts_cannot_call_its_supervisor(
     number: int, strategy: Strategy
 ) -> None:
     record = Record()
-    a, x = cast(record, "ax", listens=True)
+    a, x = cast(record, "ax", LISTENS)
     nosy = Nosy(record, calls_about(x)[number])
     children = [a.child(), Child("n", nosy.play)]
     async with open_system(children, strategy=strategy) as tree:
@@ -106,7 +107,7 @@ async def test_the_error_says_who_waits_for_whom() -> None:
 @story
 async def test_nor_can_one_deep_below_in_the_replay_of_an_ancestor() -> None:
     record = Record()
-    a, x = cast(record, "ax", listens=True)
+    a, x = cast(record, "ax", LISTENS)
     nosy = Nosy(record, lambda tree: tree.start_child(x.child()))
     inner = SystemSupervisor([Child("n", nosy.play)])
     outer = SystemSupervisor([Child("inner", inner)])
@@ -122,7 +123,7 @@ async def test_nor_can_one_deep_below_in_the_replay_of_an_ancestor() -> None:
 @story
 async def test_nor_can_one_whose_supervisor_boots_again() -> None:
     record = Record()
-    a, x = cast(record, "ax", listens=True)
+    a, x = cast(record, "ax", LISTENS)
     nosy = Nosy(record, lambda tree: tree.start_child(x.child()))
     sub = SystemSupervisor([a.child(), Child("n", nosy.play)], breaker=NeverRestart)
     async with open_system([Child("sub", sub)], strategy="one_for_one") as tree:
@@ -137,7 +138,7 @@ async def test_nor_can_one_whose_supervisor_boots_again() -> None:
 async def test_one_that_is_restarted_alone_can_call_its_supervisor() -> None:
     """Nobody waits for it, so that the loop can serve it."""
     record = Record()
-    a, x = cast(record, "ax", listens=True)
+    a, x = cast(record, "ax", LISTENS)
     nosy = Nosy(record, lambda tree: tree.start_child(x.child()))
     children = [a.child(), Child("n", nosy.play)]
     async with open_system(children, strategy="one_for_one") as tree:
@@ -152,7 +153,7 @@ async def test_one_that_is_restarted_alone_can_call_its_supervisor() -> None:
 @story
 async def test_a_starting_child_can_call_a_system_that_is_up() -> None:
     record = Record()
-    a, x = cast(record, "ax", listens=True)
+    a, x = cast(record, "ax", LISTENS)
 
     async def client(pool: SystemHandle, *, task_status: trio.TaskStatus[None]) -> None:
         handle = await pool.start_child(x.child())
@@ -166,14 +167,14 @@ async def test_a_starting_child_can_call_a_system_that_is_up() -> None:
 
     async with open_system(system) as tree:
         assert listed(tree) == "pool=running client=running"
-    assert record.order == "+a1 +x1 client of x1 -x1 -a1"
+    assert record.order == "+a1 +x1 client of x#1 -x1 -a1"
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @story
 async def test_a_running_child_can_call_its_supervisor(strategy: Strategy) -> None:
     record = Record()
-    (x,) = cast(record, "x", listens=True)
+    (x,) = cast(record, "x", LISTENS)
     known: list[SystemHandle] = []
     go = trio.Event()
 
@@ -196,7 +197,7 @@ async def test_a_running_child_can_call_its_supervisor(strategy: Strategy) -> No
 @story
 async def test_a_running_child_that_calls_during_a_replay_is_served_after_it() -> None:
     record = Record()
-    b, x = Actor(record, "b", start_takes=3), Actor(record, "x")
+    b, x = Actor(record, "b", [3, *STAYS]), Actor(record, "x")
     go = trio.Event()
     known: list[SystemHandle] = []
 
@@ -221,7 +222,7 @@ async def test_a_running_child_that_calls_during_a_replay_is_served_after_it() -
 @story
 async def test_the_system_function_cannot_call_its_own_supervisor(number: int) -> None:
     record = Record()
-    a, x = cast(record, "ax", listens=True)
+    a, x = cast(record, "ax", LISTENS)
     known: list[SystemHandle] = []
 
     async def system(scope: Scope) -> None:
@@ -241,7 +242,7 @@ async def test_the_system_function_cannot_call_its_own_supervisor(number: int) -
 @story
 async def test_on_termination_cannot_call_its_own_supervisor(strategy: Strategy) -> None:
     record = Record()
-    a, x = cast(record, "ax", listens=True)
+    a, x = cast(record, "ax", LISTENS)
     known: list[SystemHandle] = []
 
     async def hook(report: TerminationReport) -> None:
@@ -257,7 +258,7 @@ async def test_on_termination_cannot_call_its_own_supervisor(strategy: Strategy)
 @story
 async def test_the_starting_children_of_a_dynamic_supervisor_can_call_it() -> None:
     record = Record()
-    (x,) = cast(record, "x", listens=True)
+    (x,) = cast(record, "x", LISTENS)
     pools: list[Any] = []
 
     async def parent(*, task_status: trio.TaskStatus[str]) -> None:
@@ -268,7 +269,7 @@ async def test_the_starting_children_of_a_dynamic_supervisor_can_call_it() -> No
     async with open_system(DynamicSupervisor(name="pool")) as pool:
         pools.append(pool)
         handle = await pool.start_child(Child("parent", parent))
-        assert handle.value == "parent of x1"
+        assert handle.value == "parent of x#1"
         await pool.terminate_child("x")
         assert listed(pool) == "parent=running"
 
@@ -277,8 +278,8 @@ async def test_the_starting_children_of_a_dynamic_supervisor_can_call_it() -> No
 async def test_a_call_that_a_replay_turns_into_a_deadlock_is_refused_then() -> None:
     """It could have been served when it was made; then the loop begins to wait for its caller."""
     record = Record()
-    m = Actor(record, "m", start_takes=3, listens=True)
-    b, x = cast(record, "bx", listens=True)
+    m = Actor(record, "m", [3, *LISTENS])
+    b, x = cast(record, "bx", LISTENS)
     known: list[SystemHandle] = []
 
     async def slow(*, task_status: trio.TaskStatus[None]) -> None:
@@ -311,7 +312,7 @@ async def test_a_call_that_a_replay_turns_into_a_deadlock_is_refused_then() -> N
 @story
 async def test_a_call_from_a_child_beside_the_one_that_is_started_waits_its_turn() -> None:
     record = Record()
-    a, x = Actor(record, "a", start_takes=3), Actor(record, "x")
+    a, x = Actor(record, "a", [3, *STAYS]), Actor(record, "x")
     known: list[SystemHandle] = []
     go = trio.Event()
 
@@ -340,7 +341,7 @@ async def test_one_that_is_starting_again_and_is_being_stopped_can_call(
 ) -> None:
     """Its supervisor waits for nothing: it has asked it to end, and goes on."""
     record = Record()
-    (x,) = cast(record, "x", listens=True)
+    (x,) = cast(record, "x", LISTENS)
     known: list[SystemHandle] = []
     runs = 0
 
@@ -387,7 +388,7 @@ async def test_one_that_is_starting_again_and_is_being_stopped_can_call(
 async def test_one_that_has_started_below_one_that_is_starting_can_call(replays: bool) -> None:
     """A start that the loop waits for does not wait for this call: it is served afterwards."""
     record = Record()
-    x, late = Actor(record, "x"), Actor(record, "late", start_takes=3)
+    x, late = Actor(record, "x"), Actor(record, "late", [3, *STAYS])
     known: list[SystemHandle] = []
 
     async def deep(*, task_status: trio.TaskStatus[None]) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import trio
 
-from callers import Desk, Shy, answer, listed
+from actors import LISTENS, STAYS, Actor, cast, no_start
+from callers import Desk, answer, listed
 from spry_py import (
     Aborted,
     Child,
@@ -17,7 +18,7 @@ from spry_py import (
     cancel_on_settle,
     open_system,
 )
-from stories import Actor, Boom, Ledger, Record, Strategy, cast, story
+from stories import Boom, Ledger, Record, Strategy, story
 from workers import STRATEGIES
 
 # terminate_child
@@ -27,8 +28,8 @@ from workers import STRATEGIES
 @story
 async def test_terminate_child_ends_that_child_alone_within_its_time(strategy: Strategy) -> None:
     record = Record()
-    a, c = cast(record, "ac", listens=True)
-    b = Actor(record, "b", listens=True, cleanup=2)
+    a, c = cast(record, "ac", LISTENS)
+    b = Actor(record, "b", LISTENS, cleanup=2)
     ledger = Ledger(record)
     children = [a.child(), b.child(), c.child()]
     async with open_system(children, strategy=strategy, breaker=ledger) as tree:
@@ -80,7 +81,7 @@ async def test_a_terminated_temporary_child_is_forgotten() -> None:
 @story
 async def test_a_subsystem_is_terminated_in_reverse() -> None:
     record = Record()
-    a, b, c = cast(record, "abc", listens=True)
+    a, b, c = cast(record, "abc", LISTENS)
     sub = Child("sub", SystemSupervisor([a.child(), b.child()]))
     async with open_system([sub, c.child()], strategy="one_for_one") as tree:
         await tree.terminate_child("sub")
@@ -88,7 +89,7 @@ async def test_a_subsystem_is_terminated_in_reverse() -> None:
         handle = await tree.restart_child("sub")
         assert handle.incarnation == 2
         assert record.take_order() == "+a2 +b2"
-        assert tree.find("sub/a").value == "a2"
+        assert tree.find("sub/a").value == "a#2"
 
 
 @story
@@ -116,7 +117,7 @@ async def test_one_that_fails_while_it_is_terminated_is_neither_restarted_nor_es
 @story
 async def test_two_who_terminate_one_child_both_see_its_end() -> None:
     record = Record()
-    b = Actor(record, "b", listens=True, cleanup=2)
+    b = Actor(record, "b", LISTENS, cleanup=2)
     async with open_system([b.child()]) as tree, trio.open_nursery() as nursery:
         desk = Desk(record, nursery)
         desk.call("first", tree.terminate_child, "b")
@@ -134,12 +135,12 @@ async def test_two_who_terminate_one_child_both_see_its_end() -> None:
 @story
 async def test_restart_child_starts_that_child_alone_in_its_old_place(strategy: Strategy) -> None:
     record = Record()
-    a, b, c = cast(record, "abc", listens=True)
+    a, b, c = cast(record, "abc", LISTENS)
     children = [a.child("x"), b.child("y"), c.child("z")]
     async with open_system(children, strategy=strategy, breaker=Ledger(record)) as tree:
         await tree.terminate_child("b")
         handle = await tree.restart_child("b")
-        assert (handle.path, handle.value, handle.incarnation) == ("system/b", "b2", 2)
+        assert (handle.path, handle.value, handle.incarnation) == ("system/b", "b#2", 2)
         assert listed(tree) == "a=running b=running c=running"
     assert record.order == "+a1(x) +b1(y) +c1(z) -b1 +b2(y) -c1 -b2 -a1"
 
@@ -148,7 +149,7 @@ async def test_restart_child_starts_that_child_alone_in_its_old_place(strategy: 
 @story
 async def test_a_restart_by_call_that_fails_keeps_the_child(strategy: Strategy) -> None:
     record = Record()
-    a, b = Actor(record, "a"), Actor(record, "b", fails_starts=(2,))
+    a, b = Actor(record, "a"), Actor(record, "b", STAYS, [no_start], STAYS)
     ledger = Ledger(record)
     async with open_system([a.child(), b.child()], strategy=strategy, breaker=ledger) as tree:
         await tree.terminate_child("b")
@@ -157,27 +158,27 @@ async def test_a_restart_by_call_that_fails_keeps_the_child(strategy: Strategy) 
         assert isinstance(caught.value.__cause__, Boom)
         await trio.sleep(5)
         assert listed(tree) == "a=running b=stopped"
-        assert (await tree.restart_child("b")).value == "b3"
+        assert (await tree.restart_child("b")).value == "b#3"
     assert record.order == "+a1 +b1 -b1 !b2 +b3 -b3 -a1"
 
 
 @story
 async def test_a_restart_by_call_may_be_left_out() -> None:
     record = Record()
-    c = Shy(record, "c", ignores=(2, 3))
+    c = Actor(record, "c", STAYS, [Ignore], [Ignore], STAYS)
     async with open_system([c.child()]) as tree:
         await tree.terminate_child("c")
         handle = await tree.restart_child("c")
         assert (handle.status, handle.value) == ("ignored", None)
         assert (await tree.restart_child("c")).status == "ignored"
-        assert (await tree.restart_child("c")).value == "c4"
+        assert (await tree.restart_child("c")).value == "c#4"
     assert record.order == "+c1 -c1 /c2 /c3 +c4 -c4"
 
 
 @story
 async def test_one_that_is_restarted_by_call_is_supervised_again() -> None:
     record = Record()
-    a, b = cast(record, "ab", listens=True)
+    a, b = cast(record, "ab", LISTENS)
     children = [a.child(restart="transient"), b.child()]
     async with open_system(children, strategy="one_for_one", breaker=Ledger(record)) as tree:
         a.stop()
@@ -201,7 +202,7 @@ async def test_a_deleted_child_is_forgotten_and_its_key_is_free() -> None:
             tree.child("a")
         assert await answer(tree.delete_child("a")) == "ChildNotFound"
         handle = await tree.start_child(a.child("new"))
-        assert handle.value == "a2"
+        assert handle.value == "a#2"
         assert listed(tree) == "b=running a=running"
     assert record.order == "+a1 +b1 -a1 +a2(new) -a2 -b1"
 

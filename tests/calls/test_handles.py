@@ -8,6 +8,7 @@ import pytest
 import tenacity
 import trio
 
+from actors import LISTENS, STAYS, Actor, cast, no_start
 from callers import Desk, answer, listed
 from pools import open_pool
 from spry_py import (
@@ -19,7 +20,7 @@ from spry_py import (
     SystemSupervisor,
     open_system,
 )
-from stories import Actor, Ledger, Record, Strategy, cast, story
+from stories import Ledger, Record, Strategy, story
 from workers import STRATEGIES
 
 FIVE = tenacity.wait_fixed(5)
@@ -31,8 +32,8 @@ FIVE = tenacity.wait_fixed(5)
 @story
 async def test_terminate_ends_that_child_as_terminate_child_does(strategy: Strategy) -> None:
     record = Record()
-    a, c = cast(record, "ac", listens=True)
-    b = Actor(record, "b", listens=True, cleanup=2)
+    a, c = cast(record, "ac", LISTENS)
+    b = Actor(record, "b", LISTENS, cleanup=2)
     children = [a.child(), b.child(), c.child()]
     async with open_system(children, strategy=strategy, breaker=Ledger(record)) as tree:
         handle = tree.child("b")
@@ -62,7 +63,7 @@ async def test_terminate_cancels_a_backoff() -> None:
 @story
 async def test_terminate_from_far_above() -> None:
     record = Record()
-    a, b = cast(record, "ab", listens=True)
+    a, b = cast(record, "ab", LISTENS)
     inner = SystemSupervisor([a.child(), b.child()])
     middle = SystemSupervisor([Child("inner", inner)])
     async with open_system([Child("middle", middle)]) as tree:
@@ -77,7 +78,7 @@ async def test_terminate_from_far_above() -> None:
 @story
 async def test_a_handle_of_a_deleted_child_finds_nothing_until_the_key_is_back() -> None:
     record = Record()
-    (a,) = cast(record, "a", listens=True)
+    (a,) = cast(record, "a", LISTENS)
     async with open_system([a.child()]) as tree:
         handle = tree.child("a")
         await handle.terminate()
@@ -86,7 +87,7 @@ async def test_a_handle_of_a_deleted_child_finds_nothing_until_the_key_is_back()
         assert await answer(handle.restart()) == "ChildNotFound"
         assert handle.status == "stopped"
         await tree.start_child(a.child())
-        assert (handle.status, handle.value) == ("running", "a2")
+        assert (handle.status, handle.value) == ("running", "a#2")
         assert await answer(handle.terminate()) == "ok"
     assert record.order == "+a1 -a1 +a2 -a2"
 
@@ -97,15 +98,15 @@ async def test_a_handle_of_a_deleted_child_finds_nothing_until_the_key_is_back()
 @story
 async def test_restart_under_one_for_one_stops_the_child_and_starts_it_again() -> None:
     record = Record()
-    a, c = cast(record, "ac", listens=True)
-    b = Actor(record, "b", listens=True, cleanup=2, start_takes=3)
+    a, c = cast(record, "ac", LISTENS)
+    b = Actor(record, "b", [3, *LISTENS], cleanup=2)
     children = [a.child(), b.child("x"), c.child()]
     async with open_system(children, strategy="one_for_one", breaker=Ledger(record)) as tree:
         record.take()
         begin = trio.current_time()
         handle = tree.child("b")
         await handle.restart()
-        assert (handle.status, handle.value, handle.incarnation) == ("running", "b2", 2)
+        assert (handle.status, handle.value, handle.incarnation) == ("running", "b#2", 2)
         assert record.take() == [(begin + 2, "-b1"), (begin + 2, "~b2"), (begin + 5, "+b2(x)")]
         assert listed(tree) == "a=running b=running c=running"
 
@@ -122,7 +123,7 @@ async def test_restart_takes_along_whom_the_strategy_says(
     strategy: Strategy, down: list[str], up: str
 ) -> None:
     record = Record()
-    a, b, c, d = cast(record, "abcd", listens=True)
+    a, b, c, d = cast(record, "abcd", LISTENS)
     children = [a.child(), b.child(), c.child()]
     async with open_system(children, strategy=strategy, breaker=Ledger(record)) as tree:
         await tree.start_child(d.child())
@@ -141,19 +142,19 @@ async def test_restart_asks_no_breaker_and_waits_for_no_backoff_of_others(
     restart: str, strategy: Strategy
 ) -> None:
     record = Record()
-    (a,) = cast(record, "a", listens=True)
+    (a,) = cast(record, "a", LISTENS)
     children = [a.child(restart=restart)]
     async with open_system(children, strategy=strategy, breaker=NeverRestart) as tree:
         for _ in range(5):
             await tree.child("a").restart()
-        assert (tree.child("a").value, tree.status) == ("a6", "running")
+        assert (tree.child("a").value, tree.status) == ("a#6", "running")
         assert trio.current_time() == 0
 
 
 @story
 async def test_restart_of_a_subsystem_restarts_all_of_it() -> None:
     record = Record()
-    a, b, c = cast(record, "abc", listens=True)
+    a, b, c = cast(record, "abc", LISTENS)
     sub = Child("sub", SystemSupervisor([a.child(), b.child()]))
     async with open_system([sub, c.child()], strategy="one_for_one") as tree:
         await tree.child("sub").restart()
@@ -164,7 +165,7 @@ async def test_restart_of_a_subsystem_restarts_all_of_it() -> None:
 @story
 async def test_two_restarts_at_once_never_overlap() -> None:
     record = Record()
-    a = Actor(record, "a", listens=True, cleanup=1, start_takes=1)
+    a = Actor(record, "a", [1, *LISTENS], cleanup=1)
     async with (
         open_system([a.child()], strategy="one_for_one") as tree,
         trio.open_nursery() as nursery,
@@ -175,14 +176,14 @@ async def test_two_restarts_at_once_never_overlap() -> None:
         desk.call("second", handle.restart)
         await trio.sleep(20)
         assert "overlap" not in record.order
-        assert (handle.status, a.alive) == ("running", 1)
+        assert (handle.status, a.is_running) == ("running", True)
         assert (record.order.count("first:ok"), record.order.count("second:ok")) == (1, 1)
 
 
 @story
 async def test_a_restart_that_is_stopped_on_its_way_does_not_start() -> None:
     record = Record()
-    a = Actor(record, "a", listens=True, cleanup=3)
+    a = Actor(record, "a", LISTENS, cleanup=3)
     async with (
         open_system([a.child()], strategy="one_for_one") as tree,
         trio.open_nursery() as nursery,
@@ -206,16 +207,16 @@ async def test_a_handle_from_start_child_follows_the_restarts_of_its_child() -> 
         handle = await tree.start_child(a.child())
         a.die()
         await trio.sleep(1)
-        assert (handle.status, handle.value, handle.incarnation) == ("running", "a2", 2)
+        assert (handle.status, handle.value, handle.incarnation) == ("running", "a#2", 2)
         await tree.terminate_child("a")
         again = await tree.restart_child("a")
-        assert (handle.value, again.value) == ("a3", "a3")
+        assert (handle.value, again.value) == ("a#3", "a#3")
 
 
 @story
 async def test_calls_follow_the_path_over_restarts_of_the_supervisor() -> None:
     record = Record()
-    a, d = cast(record, "ad", listens=True)
+    a, d = cast(record, "ad", LISTENS)
     sub = SystemSupervisor([a.child()], breaker=NeverRestart)
     async with open_system([Child("sub", sub)], strategy="one_for_one") as tree:
         inner = tree.child("sub").value
@@ -229,7 +230,7 @@ async def test_calls_follow_the_path_over_restarts_of_the_supervisor() -> None:
         await leaf.terminate()
         assert listed(inner) == "a=stopped d=running"
         await inner.restart_child("a")
-        assert leaf.value == "a3"
+        assert leaf.value == "a#3"
 
 
 @story
@@ -255,11 +256,11 @@ async def test_wait_ends_with_a_termination_by_call() -> None:
 @story
 async def test_wait_started_waits_for_the_start_by_a_call_of_somebody_else() -> None:
     record = Record()
-    slow = Actor(record, "s", start_takes=4)
+    slow = Actor(record, "s", [4, *STAYS])
     async with open_system([], strategy="one_for_one") as tree, trio.open_nursery() as nursery:
         Desk(record, nursery).call("start", tree.start_child, slow.child())
         await trio.sleep(1)
-        assert await tree.child("s").wait_started() == "s1"
+        assert await tree.child("s").wait_started() == "s#1"
         assert trio.current_time() == 4
 
 
@@ -279,7 +280,7 @@ async def test_after_the_end_every_call_of_a_handle_is_refused() -> None:
 async def test_a_restart_of_one_that_is_being_started_for_the_first_time(dynamic: bool) -> None:
     """The call that started it has come to nothing; the child is there all the same."""
     record = Record()
-    a = Actor(record, "a", start_takes=2)
+    a = Actor(record, "a", [2, *STAYS])
     tree: Any
     pool = open_pool() if dynamic else open_system([], strategy="one_for_one")
     async with pool as tree, trio.open_nursery() as nursery:
@@ -300,7 +301,7 @@ async def test_a_restart_of_one_that_is_being_started_for_the_first_time(dynamic
 @story
 async def test_a_restart_by_handle_and_one_of_its_group_are_one(strategy: Strategy) -> None:
     record = Record()
-    a, x = Actor(record, "a"), Actor(record, "x", listens=True, cleanup=2)
+    a, x = Actor(record, "a"), Actor(record, "x", LISTENS, cleanup=2)
     async with (
         open_system([a.child(), x.child()], strategy=strategy) as tree,
         trio.open_nursery() as nursery,
@@ -317,7 +318,7 @@ async def test_a_restart_by_handle_and_one_of_its_group_are_one(strategy: Strate
 @story
 async def test_a_termination_wins_over_a_restart_by_handle(strategy: Strategy) -> None:
     record = Record()
-    a = Actor(record, "a", listens=True, cleanup=2)
+    a = Actor(record, "a", LISTENS, cleanup=2)
     async with (
         open_system([a.child()], strategy=strategy) as tree,
         trio.open_nursery() as nursery,
@@ -338,7 +339,7 @@ async def test_a_termination_wins_over_a_restart_by_handle(strategy: Strategy) -
 @story
 async def test_restart_of_one_that_is_down_starts_it_now(state: str, strategy: Strategy) -> None:
     record = Record()
-    (a,) = cast(record, "a", listens=True)
+    (a,) = cast(record, "a", LISTENS)
     children = [a.child(restart="transient", backoff=FIVE)]
     async with open_system(children, strategy=strategy, breaker=Ledger(record)) as tree:
         handle = tree.child("a")
@@ -352,7 +353,7 @@ async def test_restart_of_one_that_is_down_starts_it_now(state: str, strategy: S
         assert handle.status == state
         record.take()
         await handle.restart()
-        assert (handle.status, handle.value) == ("running", "a2")
+        assert (handle.status, handle.value) == ("running", "a#2")
         await trio.sleep(9)
         assert record.take() == [(1, "+a2")]
 
@@ -361,7 +362,7 @@ async def test_restart_of_one_that_is_down_starts_it_now(state: str, strategy: S
 @story
 async def test_a_restart_by_handle_that_cannot_start_is_tried_again(strategy: Strategy) -> None:
     record = Record()
-    a = Actor(record, "a", listens=True, fails_starts=(2,))
+    a = Actor(record, "a", LISTENS, [no_start], LISTENS)
     async with open_system([a.child()], strategy=strategy, breaker=Ledger(record)) as tree:
         await answer(tree.child("a").restart())
         await trio.sleep(1)

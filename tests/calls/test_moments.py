@@ -6,12 +6,13 @@ import pytest
 import tenacity
 import trio
 
+from actors import LISTENS, STAYS, Actor, cast, no_start
 from callers import Desk, answer, busy, listed, status_of
 from replays import Script, soon
 from spry_py import (
     open_system,
 )
-from stories import Actor, Ledger, Record, Strategy, cast, story
+from stories import Ledger, Record, Strategy, story
 
 FIVE = tenacity.wait_fixed(5)
 
@@ -23,7 +24,7 @@ FIVE = tenacity.wait_fixed(5)
 async def test_under_one_for_one_nobody_waits_for_a_start() -> None:
     record = Record()
     a, b, c = cast(record, "abc")
-    slow = Actor(record, "s", start_takes=5)
+    slow = Actor(record, "s", [5, *STAYS])
     children = [a.child(), b.child()]
     async with (
         open_system(children, strategy="one_for_one") as tree,
@@ -34,9 +35,9 @@ async def test_under_one_for_one_nobody_waits_for_a_start() -> None:
         desk.call("slow", tree.start_child, slow.child())
         await trio.sleep(1)
         assert listed(tree) == "a=running b=running s=starting"
-        assert (await tree.start_child(c.child())).value == "c1"
+        assert (await tree.start_child(c.child())).value == "c#1"
         await tree.terminate_child("a")
-        assert (await tree.restart_child("a")).value == "a2"
+        assert (await tree.restart_child("a")).value == "a#2"
         await tree.terminate_child("b")
         await tree.delete_child("b")
         assert await answer(tree.start_child(slow.child())) == "ChildAlreadyStarted"
@@ -61,7 +62,7 @@ async def test_under_one_for_one_nobody_waits_for_a_start() -> None:
 @story
 async def test_under_one_for_one_nobody_waits_for_an_end() -> None:
     record = Record()
-    a = Actor(record, "a", listens=True, cleanup=5)
+    a = Actor(record, "a", LISTENS, cleanup=5)
     b, c = cast(record, "bc")
     children = [a.child(shutdown=10), b.child()]
     async with (
@@ -98,7 +99,7 @@ async def test_a_child_being_started_can_be_terminated() -> None:
     """It is shut down, its caller is told, and the start has come to nothing."""
     record = Record()
     (a,) = cast(record, "a")
-    slow = Actor(record, "s", start_takes=5)
+    slow = Actor(record, "s", [5, *STAYS])
     async with (
         open_system([a.child()], strategy="one_for_one") as tree,
         trio.open_nursery() as nursery,
@@ -119,7 +120,7 @@ async def test_a_child_being_started_can_be_terminated() -> None:
 @story
 async def test_a_child_being_started_again_can_be_terminated() -> None:
     record = Record()
-    a = Actor(record, "a", start_takes=2)
+    a = Actor(record, "a", [2, *STAYS])
     async with open_system([a.child()], strategy="one_for_one") as tree:
         a.die()
         await trio.sleep(1)
@@ -130,7 +131,7 @@ async def test_a_child_being_started_again_can_be_terminated() -> None:
         await tree.terminate_child("a")
         await trio.sleep(5)
         assert listed(tree) == "a=stopped"
-        assert (await tree.restart_child("a")).value == "a3"
+        assert (await tree.restart_child("a")).value == "a#3"
     assert record.facts == [
         (0, "~a1"),
         (2, "+a1"),
@@ -183,7 +184,7 @@ async def test_terminating_a_child_in_its_backoff_cancels_the_wait() -> None:
         assert listed(tree) == "a=stopped b=running"
         await trio.sleep(9)
         assert record.take() == [(0, "-a1")]
-        assert (await tree.restart_child("a")).value == "a2"
+        assert (await tree.restart_child("a")).value == "a#2"
         await trio.sleep(9)
         assert record.take() == [(10, "+a2")]
 
@@ -221,7 +222,7 @@ async def test_terminating_the_pivot_of_a_waiting_group_cancels_that_restart(
         assert record.take() == []
         first = "running" if strategy == "rest_for_one" else "stopped"
         assert listed(tree) == f"a={first} b=stopped c=stopped"
-        assert (await tree.restart_child("c")).value == "c2"
+        assert (await tree.restart_child("c")).value == "c#2"
         assert listed(tree) == f"a={first} b=stopped c=running"
 
 
@@ -269,7 +270,7 @@ async def test_an_end_is_decided_if_the_one_who_wanted_it_down_has_gone_before_t
     """All of it while the supervisor was busy, and then with a replay that takes its time."""
     record = Record()
     a = Actor(record, "a")
-    slow = Actor(Record(), "slow", start_takes=5)
+    slow = Actor(Record(), "slow", [5, *STAYS])
     script = Script((a, ""))
     async with (
         open_system(script, strategy="one_for_one", breaker=Ledger(record)) as tree,
@@ -295,7 +296,7 @@ async def test_an_end_is_decided_if_the_one_who_wanted_it_down_has_gone_before_t
 @story
 async def test_a_start_that_fails_is_the_callers_at_once_however_busy_the_loop_is() -> None:
     record = Record()
-    a = Actor(record, "a", start_takes=2, fails_starts=(1,))
+    a = Actor(record, "a", [2, no_start], [2, *STAYS])
     async with (
         open_system([busy(Record())], strategy="one_for_one") as tree,
         trio.open_nursery() as nursery,

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import trio
 
-from callers import Shy, listed
+from actors import LISTENS, STAYS, Actor, cast
+from callers import listed
 from listeners import Heard
 from pools import open_pool
 from replays import Script, every_strategy, soon
@@ -17,11 +18,12 @@ from spry_py import (
     Child,
     ChildNotFound,
     DynamicSupervisor,
+    Ignore,
     Scope,
     SystemSupervisor,
     open_system,
 )
-from stories import Actor, Ledger, Record, Strategy, cast, story
+from stories import Ledger, Record, Strategy, story
 
 
 @every_strategy
@@ -46,7 +48,7 @@ async def test_new_keys_start_in_their_declared_place(strategy: Strategy) -> Non
         record.take()
         script.lines = ((a, ""), (b, ""), (c, "ab"), (d, ""), (e, ""))
         await tree.replay()
-        assert record.take_order() == "+a1 +c1(a1,b1) +e1"
+        assert record.take_order() == "+a1 +c1(a#1,b#1) +e1"
         assert listed(tree) == "a=running b=running c=running d=running e=running"
     assert record.order == "-e1 -d1 -c1 -b1 -a1"
 
@@ -81,7 +83,7 @@ async def test_a_changed_child_is_started_anew_and_its_value_flows_on(strategy: 
         record.take()
         script.lines = (a.child("new"), *script.lines[1:])
         await tree.replay()
-        assert record.take_order() == "-a1 +a2(new) -b1 +b2(a2) -d1 +d2(b2)"
+        assert record.take_order() == "-a1 +a2(new) -b1 +b2(a#2) -d1 +d2(b#2)"
         numbers = {info.key: info.incarnation for info in tree.which_children()}
         assert numbers == {"a": 2, "b": 2, "c": 1, "d": 2}
 
@@ -141,7 +143,7 @@ async def test_children_started_together_change_as_others_do(strategy: Strategy)
         record.take()
         version = 2
         await tree.replay()
-        assert record.take_order() == "-a1 +a2(2) -c1 +c2(a2)"
+        assert record.take_order() == "-a1 +a2(2) -c1 +c2(a#2)"
 
 
 @every_strategy
@@ -239,7 +241,7 @@ async def test_one_that_is_done_starts_again_when_it_has_changed(strategy: Strat
 @story
 async def test_one_that_was_left_out_is_tried_again(strategy: Strategy) -> None:
     record = Record()
-    a = Shy(record, "a", ignores=(1, 2))
+    a = Actor(record, "a", [Ignore], [Ignore], STAYS)
     async with open_system(Script(a.child()), strategy=strategy) as tree:
         await tree.replay()
         assert listed(tree) == "a=ignored"
@@ -378,7 +380,7 @@ async def test_a_temporary_child_that_a_call_terminates_stays_away_though_it_has
 ) -> None:
     record = Record()
     (a,) = cast(record, "a")
-    b = Actor(record, "b", listens=True, cleanup=3)
+    b = Actor(record, "b", LISTENS, cleanup=3)
     script = Script((a, ""), b.child(restart="temporary"))
     async with (
         open_system(script, strategy=strategy) as tree,

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import trio
 
-from callers import Desk, Shy, answer, listed
+from actors import STAYS, Actor, cast, no_start
+from callers import Desk, answer, listed
 from replays import Script, every_strategy, soon
 from spry_py import (
     AlwaysRestart,
@@ -24,7 +25,7 @@ from spry_py import (
     SystemHandle,
     open_system,
 )
-from stories import Actor, Boom, Ledger, Record, Strategy, cast, story
+from stories import Boom, Ledger, Record, Strategy, story
 
 Way = Callable[[Scope, Callable[[str], Child[object]]], Awaitable[object]]
 
@@ -100,14 +101,13 @@ WAYS: dict[Way, type[StartupFailure]] = {
 async def test_it_goes_to_the_caller_alone(strategy: Strategy, way: Way) -> None:
     record = Record()
     a, b, x = cast(record, "abx")
-    forever = range(99)
     actors = {
         "a": a,
         "b": b,
-        "new": Actor(Record(), "new", start_takes=0.5),
-        "slow": Actor(Record(), "slow", start_takes=0.5),
-        "bad": Actor(Record(), "bad", start_takes=1, fails_starts=forever),
-        "shy": Shy(Record(), "shy", ignores=forever),
+        "new": Actor(Record(), "new", [0.5, *STAYS]),
+        "slow": Actor(Record(), "slow", [0.5, *STAYS]),
+        "bad": Actor(Record(), "bad", [1, no_start]),
+        "shy": Actor(Record(), "shy", [Ignore]),
     }
     is_bad = False
 
@@ -136,7 +136,7 @@ async def test_it_goes_to_the_caller_alone(strategy: Strategy, way: Way) -> None
         await soon()
         assert record.take_order().startswith("-b1 ?b")
         assert listed(tree) == "a=running b=running x=running"
-    assert all(actor.alive == 0 for actor in actors.values())
+    assert not any(actor.is_running for actor in actors.values())
 
 
 @pytest.mark.parametrize("fails", ["the system", "the start", "the start of what it becomes"])
@@ -145,7 +145,8 @@ async def test_it_goes_to_the_caller_alone(strategy: Strategy, way: Way) -> None
 async def test_a_waiting_restart_keeps_its_due_time(strategy: Strategy, fails: str) -> None:
     record = Record()
     (a,) = cast(record, "a")
-    b = Actor(record, "b", fails_starts=(2,) if "start" in fails else ())
+    second = [no_start] if "start" in fails else STAYS
+    b = Actor(record, "b", STAYS, second, STAYS)
     slow = Backoff(lambda _: 100.0)
     lines: tuple[Child[Any], ...] = (a.child(), b.child(backoff=slow))
     script = Script(*lines)
@@ -179,7 +180,7 @@ async def test_a_waiting_restart_keeps_its_due_time(strategy: Strategy, fails: s
 @story
 async def test_a_restart_that_becomes_due_while_it_goes_wrong_begins_then() -> None:
     record = Record()
-    b = Actor(record, "b", start_takes=4, fails_starts=(2,))
+    b = Actor(record, "b", [4, *STAYS], [4, no_start], [4, *STAYS])
     script = Script(b.child(backoff=Backoff(lambda _: 3.0)))
     async with open_system(script, strategy="one_for_one", breaker=Ledger(record)) as tree:
         b.die()
@@ -194,7 +195,7 @@ async def test_a_restart_that_becomes_due_while_it_goes_wrong_begins_then() -> N
 async def test_of_those_started_together_the_one_that_waited_goes_on_waiting() -> None:
     record = Record()
     (a,) = cast(record, "a")
-    bad = Actor(record, "bad", start_takes=1, fails_starts=range(9))
+    bad = Actor(record, "bad", [1, no_start])
     slow = a.child(backoff=Backoff(lambda _: 100.0))
     is_bad = False
 
@@ -222,7 +223,7 @@ async def test_of_those_started_together_the_one_that_waited_goes_on_waiting() -
 @story
 async def test_one_that_is_down_stays_what_it_was(strategy: Strategy, was: str) -> None:
     record = Record()
-    a = Shy(record, "a", ignores=(1,) if was == "ignored" else ())
+    a = Actor(record, "a", [Ignore] if was == "ignored" else STAYS, STAYS)
     (b,) = cast(record, "b")
     script = Script(a.child(restart="transient"), b.child())
     async with open_system(script, strategy=strategy, breaker=Ledger(record)) as tree:
@@ -266,7 +267,7 @@ async def test_a_child_added_by_a_call_stays_one(strategy: Strategy) -> None:
 async def test_an_added_child_that_does_not_come_back_is_no_change(strategy: Strategy) -> None:
     record = Record()
     (a,) = cast(record, "a")
-    x = Actor(record, "x", fails_starts=(2,))
+    x = Actor(record, "x", STAYS, [no_start], STAYS)
     async with open_system(Script((a, "")), strategy=strategy, breaker=Ledger(record)) as tree:
         await tree.start_child(x.child(backoff=Backoff(lambda _: 100.0)))
         x.die()
@@ -281,7 +282,7 @@ async def test_an_added_child_that_does_not_come_back_is_no_change(strategy: Str
 @story
 async def test_a_restart_under_way_that_it_waited_for_is_decided_as_without_it() -> None:
     record = Record()
-    a = Actor(record, "a", start_takes=3, fails_starts=(2,))
+    a = Actor(record, "a", [3, *STAYS], [3, no_start], [3, *STAYS])
     (b,) = cast(record, "b")
     script = Script((a, ""), (b, ""))
     async with open_system(script, strategy="one_for_one", breaker=Ledger(record)) as tree:
@@ -307,7 +308,7 @@ async def test_a_restart_under_way_that_it_waited_for_is_decided_as_without_it()
 @story
 async def test_one_that_a_call_is_stopping_becomes_what_the_call_wants(by: str) -> None:
     record = Record()
-    a = Actor(record, "a", cleanup=3, fails_starts=(2,))
+    a = Actor(record, "a", STAYS, [no_start], STAYS, cleanup=3)
     (b,) = cast(record, "b")
     script = Script((a, ""), (b, ""))
 
@@ -325,9 +326,9 @@ async def test_one_that_a_call_is_stopping_becomes_what_the_call_wants(by: str) 
         assert await answer(tree.replay()) == "ChildFailure"
         await trio.sleep(9)
         assert listed(tree) == f"a={'stopped' if by == 'terminate' else 'running'} b=running"
-        again = [(3, "+a3")] if by == "restart" else []
+        again = [(6, "+a3")] if by == "restart" else []
         facts = [fact for fact in record.take() if fact[1] != "call:ok"]
-        assert facts == [(3, "-a1"), (3, "!a2"), *again]
+        assert facts == [(3, "-a1"), (6, "!a2"), *again]
 
 
 @pytest.mark.parametrize(
@@ -367,7 +368,7 @@ async def test_what_was_declared_together_and_never_begun_is_let_go_of(
 ) -> None:
     record = Record()
     (a,) = cast(record, "a")
-    x = Actor(record, "x", start_takes=9)
+    x = Actor(record, "x", [9, *STAYS])
     calls = 0
 
     async def system(scope: Scope) -> None:
@@ -412,7 +413,7 @@ async def test_those_who_wait_for_one_that_was_tried_hear_that_it_is_down_again(
     strategy: Strategy, was: str
 ) -> None:
     record = Record()
-    a = Shy(record, "a", ignores=(1,) if was == "ignored" else ())
+    a = Actor(record, "a", [Ignore] if was == "ignored" else STAYS, STAYS)
     script = Script(a.child(restart="transient"))
     async with (
         open_system(script, strategy=strategy, breaker=Ledger(record)) as tree,
@@ -423,7 +424,7 @@ async def test_those_who_wait_for_one_that_was_tried_hear_that_it_is_down_again(
         elif was == "done":
             a.stop()
             await soon()
-        bad = Actor(record, "a", start_takes=2, fails_starts=(1,))
+        bad = Actor(record, "a", [2, no_start], [2, *STAYS])
         script.lines = (bad.child(),)
         desk = Desk(record, nursery)
         desk.call("replay", tree.replay)
@@ -450,7 +451,7 @@ async def test_a_temporary_one_that_left_itself_out_may_come_with_the_next(
 ) -> None:
     record = Record()
     (a,) = cast(record, "a")
-    shy = Shy(record, "shy", ignores=(1,))
+    shy = Actor(record, "shy", [Ignore], STAYS)
     script = Script(a.child())
     async with open_system(script, strategy=strategy, breaker=Ledger(record)) as tree:
         script.lines = (a.child(), shy.child(restart="temporary"))

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 import trio
 
+from actors import STAYS, Actor, cast, no_start
 from callers import answer, listed
 from replays import Script, every_strategy, soon
 from spry_py import (
@@ -25,15 +26,15 @@ from spry_py import (
     open_system,
 )
 from spry_py.events import Event, RestartRefused, RestartScheduled
-from stories import Actor, Boom, Ledger, Record, Strategy, cast, story
+from stories import Boom, Ledger, Record, Strategy, story
 
 
 @pytest.mark.parametrize(
     ("strategy", "after"),
     [
-        ("one_for_one", "-a1 +a2(new) !b1 ?b b:ChildFailure +b2(a2) +c1"),
-        ("rest_for_one", "-a1 +a2(new) !b1 ?b b:ChildFailure +b2(a2) +c1"),
-        ("one_for_all", "-a1 +a2(new) !b1 -a2 ?b b:ChildFailure +a3(new) +b2(a3) +c1"),
+        ("one_for_one", "-a1 +a2(new) !b1 ?b b:ChildFailure +b2(a#2) +c1"),
+        ("rest_for_one", "-a1 +a2(new) !b1 ?b b:ChildFailure +b2(a#2) +c1"),
+        ("one_for_all", "-a1 +a2(new) !b1 -a2 ?b b:ChildFailure +a3(new) +b2(a#3) +c1"),
     ],
 )
 @story
@@ -42,7 +43,7 @@ async def test_a_failed_start_is_raised_and_then_tried_again(
 ) -> None:
     record = Record()
     a, c = cast(record, "ac")
-    b = Actor(record, "b", fails_starts=(1,))
+    b = Actor(record, "b", [no_start], STAYS)
     script = Script(a.child())
     async with open_system(script, strategy=strategy, breaker=Ledger(record)) as tree:
         record.take()
@@ -62,7 +63,7 @@ async def test_the_failure_has_the_cause_and_the_next_attempt_waits_for_the_back
 ) -> None:
     record = Record()
     (a,) = cast(record, "a")
-    b = Actor(record, "b", fails_starts=(2,))
+    b = Actor(record, "b", STAYS, [no_start], STAYS)
     wait = Backoff(lambda _: 3.0)
     script = Script((a, ""), b.child(backoff=wait))
     async with open_system(script, strategy=strategy) as tree:
@@ -82,7 +83,7 @@ async def test_the_failure_has_the_cause_and_the_next_attempt_waits_for_the_back
 async def test_the_next_attempt_goes_on_with_the_changes(strategy: Strategy) -> None:
     """What lies behind the child that failed has not been looked at yet."""
     record = Record()
-    a = Actor(record, "a", fails_starts=(2,))
+    a = Actor(record, "a", STAYS, [no_start], STAYS)
     (b,) = cast(record, "b")
     script = Script(a.child(), b.child())
     async with open_system(script, strategy=strategy) as tree:
@@ -99,7 +100,7 @@ async def test_the_next_attempt_goes_on_with_the_changes(strategy: Strategy) -> 
 async def test_a_refused_attempt_escalates(strategy: Strategy) -> None:
     record = Record()
     (a,) = cast(record, "a")
-    b = Actor(record, "b", fails_starts=(1,))
+    b = Actor(record, "b", [no_start], STAYS)
     script = Script(a.child())
     with pytest.raises(TooManyRestarts) as caught:
         async with open_system(script, strategy=strategy, breaker=Ledger(record, 0)) as tree:
@@ -136,7 +137,7 @@ async def test_a_child_that_the_system_function_does_without_is_not_blamed(
     """What ends the attempt is what the breaker is asked about."""
     record = Record()
     (a,) = cast(record, "a")
-    b = Actor(record, "b", fails_starts=(1,))
+    b = Actor(record, "b", [no_start], STAYS)
     version = 1
 
     async def system(scope: Scope) -> None:
@@ -230,7 +231,7 @@ class Faulty:
 async def test_a_breaker_that_raises_about_a_replay_escalates(strategy: Strategy) -> None:
     record = Record()
     (a,) = cast(record, "a")
-    b = Actor(record, "b", fails_starts=(1,))
+    b = Actor(record, "b", [no_start], STAYS)
     script = Script(a.child())
     inner = SystemSupervisor(script, strategy=strategy, breaker=Faulty())
     async with open_system([Child("inner", inner, restart="temporary")]) as tree:
@@ -267,8 +268,8 @@ async def test_a_breaker_that_raises_about_a_system_function_is_told_of_the_supe
 async def test_the_next_attempt_takes_along_what_waits_and_what_is_on_its_way() -> None:
     """After a change the reload is a restart, which no call waits for."""
     record = Record()
-    waits, bad = Actor(record, "w"), Actor(record, "bad", fails_starts=(1,))
-    late = Actor(record, "late", start_takes=3, fails_starts=(2,))
+    waits, bad = Actor(record, "w"), Actor(record, "bad", [no_start], STAYS)
+    late = Actor(record, "late", [3, *STAYS], [3, no_start], [3, *STAYS])
     script = Script((late, ""), waits.child(backoff=Backoff(lambda _: 100.0)))
     async with open_system(script, strategy="one_for_one", breaker=Ledger(record)) as tree:
         three = Backoff(lambda _: 3.0)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import trio
 
+from actors import STAYS, Actor, cast, no_start
 from callers import Desk, answer, busy, listed
 from replays import Script, every_strategy, soon
 from spry_py import (
@@ -18,7 +19,7 @@ from spry_py import (
     TerminationReport,
     open_system,
 )
-from stories import Actor, Ledger, Record, Strategy, cast, story
+from stories import Ledger, Record, Strategy, story
 
 
 @every_strategy
@@ -59,21 +60,21 @@ async def test_one_that_waits_for_a_backoff_and_is_missing_never_comes_back(
 @story
 async def test_a_child_that_is_being_restarted_is_waited_for() -> None:
     record = Record()
-    a = Actor(record, "a", start_takes=3)
+    a = Actor(record, "a", [3, *STAYS])
     (b,) = cast(record, "b")
     async with open_system(Script((a, ""), (b, "a")), strategy="one_for_one") as tree:
         record.take()
         a.die()
         await trio.sleep(1)
         await tree.replay()
-        assert record.take_order() == "-a1 ~a2 +a2 -b1 +b2(a2)"
+        assert record.take_order() == "-a1 ~a2 +a2 -b1 +b2(a#2)"
 
 
 @every_strategy
 @story
 async def test_a_child_that_a_call_starts_is_waited_for(strategy: Strategy) -> None:
     record = Record()
-    a = Actor(record, "a", start_takes=3)
+    a = Actor(record, "a", [3, *STAYS])
     (b,) = cast(record, "b")
     async with (
         open_system(Script((a, ""), (b, "a")), strategy=strategy) as tree,
@@ -86,7 +87,7 @@ async def test_a_child_that_a_call_starts_is_waited_for(strategy: Strategy) -> N
         await tree.replay()
         facts = record.take_order().split()
         facts.remove("again:ok")
-        assert facts == ["~a2", "+a2", "-b1", "+b2(a2)"]
+        assert facts == ["~a2", "+a2", "-b1", "+b2(a#2)"]
 
 
 @pytest.mark.parametrize("cancels", [False, True])
@@ -97,7 +98,7 @@ async def test_a_start_that_a_replay_waits_for_may_come_to_nothing(
 ) -> None:
     """It fails, which is a failure of the replay, too; or its caller takes it back."""
     record = Record()
-    a = Actor(record, "a", start_takes=3, fails_starts=() if cancels else (1,))
+    a = Actor(record, "a", [3, *STAYS] if cancels else [3, no_start], [3, *STAYS])
     (b,) = cast(record, "b")
     script = Script((b, ""))
     async with (
@@ -117,7 +118,7 @@ async def test_a_start_that_a_replay_waits_for_may_come_to_nothing(
         assert sorted(facts) == sorted(["start:cancelled", "replay:ok"] if cancels else told)
         # it was the caller's to start, and nothing has changed
         assert listed(tree) == ("b=running a=running" if cancels else "b=running")
-    assert (a.alive, b.alive) == (0, 0)
+    assert (a.is_running, b.is_running) == (False, False)
 
 
 @story
@@ -163,7 +164,7 @@ async def test_a_child_that_is_being_terminated_comes_back(strategy: Strategy) -
         await tree.replay()
         facts = record.take_order().split()
         facts.remove("end:ok")
-        assert facts == ["-a1", "+a2", "-b1", "+b2(a2)"]
+        assert facts == ["-a1", "+a2", "-b1", "+b2(a#2)"]
 
 
 @every_strategy
@@ -203,7 +204,7 @@ async def test_one_that_is_being_restarted_by_hand_when_it_goes(strategy: Strate
         await tree.replay()
         await trio.sleep(9)
         assert "again:SupervisorStopped" in record.order
-        assert (a.runs, b.alive, listed(tree)) == (1, 1, "b=running")
+        assert (a.runs, b.is_running, listed(tree)) == (1, True, "b=running")
 
 
 @every_strategy
@@ -211,7 +212,7 @@ async def test_one_that_is_being_restarted_by_hand_when_it_goes(strategy: Strate
 async def test_a_stop_interrupts_it(strategy: Strategy) -> None:
     record = Record()
     (a,) = cast(record, "a")
-    b = Actor(record, "b", start_takes=5)
+    b = Actor(record, "b", [5, *STAYS])
     script = Script((a, ""))
     async with (
         open_system(script, strategy=strategy) as tree,
@@ -239,7 +240,7 @@ async def test_a_stop_interrupts_it(strategy: Strategy) -> None:
 @story
 async def test_an_abort_answers_it(strategy: Strategy) -> None:
     record = Record()
-    b = Actor(record, "b", start_takes=5)
+    b = Actor(record, "b", [5, *STAYS])
     script = Script()
     async with (
         open_system(script, strategy=strategy) as tree,
@@ -261,7 +262,7 @@ async def test_an_abort_answers_it(strategy: Strategy) -> None:
 @story
 async def test_two_at_once_are_both_answered(strategy: Strategy) -> None:
     record = Record()
-    a = Actor(record, "a", start_takes=2)
+    a = Actor(record, "a", [2, *STAYS])
     script = Script()
     async with open_system(script, strategy=strategy) as tree, trio.open_nursery() as nursery:
         script.lines = ((a, ""),)
@@ -283,7 +284,7 @@ async def test_two_at_once_are_both_answered(strategy: Strategy) -> None:
 @story
 async def test_a_cancelled_caller_leaves_nothing_half_changed(strategy: Strategy) -> None:
     record = Record()
-    a = Actor(record, "a", start_takes=2)
+    a = Actor(record, "a", [2, *STAYS])
     (b,) = cast(record, "b")
     script = Script()
     async with open_system(script, strategy=strategy) as tree:
@@ -292,7 +293,7 @@ async def test_a_cancelled_caller_leaves_nothing_half_changed(strategy: Strategy
             await tree.replay()
         assert trio.current_time() == 1
         await trio.sleep(9)
-        assert record.facts == [(0, "~a1"), (2, "+a1"), (2, "+b1(a1)")]
+        assert record.facts == [(0, "~a1"), (2, "+a1"), (2, "+b1(a#1)")]
         with trio.CancelScope() as scope:
             scope.cancel()
             script.lines = ()
@@ -352,7 +353,7 @@ async def test_the_breaker_of_a_changed_child_is_the_new_one() -> None:
 @story
 async def test_an_end_that_is_still_to_be_decided_about_is_not_decided_twice() -> None:
     record = Record()
-    a = Actor(record, "a", start_takes=2)
+    a = Actor(record, "a", [2, *STAYS])
     (x,) = cast(record, "x")
     script = Script()
     async with open_system(script, strategy="one_for_one") as tree:
@@ -411,7 +412,7 @@ async def test_a_changed_child_whose_on_termination_runs_is_started_at_once(
 async def test_an_attempt_that_lies_behind_a_replay_in_the_mailbox_is_not_made_any_more() -> None:
     """The start of a restart has failed, and a replay has come, while the supervisor was busy."""
     record = Record()
-    a = Actor(record, "a", start_takes=2, fails_starts=(2,))
+    a = Actor(record, "a", [2, *STAYS], [2, no_start], [2, *STAYS])
     async with (
         open_system(Script(a.child()), strategy="one_for_one", breaker=Ledger(record)) as tree,
         trio.open_nursery() as nursery,
@@ -447,7 +448,7 @@ async def test_a_replay_cures_a_restart_that_is_due_behind_it() -> None:
         await trio.sleep(9)
         facts = record.take()
         assert facts.pop(facts.index((3, "replay:ok")))
-        assert facts == [(0, "-b1"), (3, "-a1"), (3, "+a2"), (3, "+b2(a2)")]
+        assert facts == [(0, "-b1"), (3, "-a1"), (3, "+a2"), (3, "+b2(a#2)")]
 
 
 @every_strategy
@@ -539,7 +540,7 @@ async def test_one_that_is_to_become_another_has_not_ended_for_good(
 ) -> None:
     record = Record()
     a = Actor(record, "a")
-    b = Actor(record, "b", start_takes=5)
+    b = Actor(record, "b", [5, *STAYS])
     script: list[Any] = []
 
     async def system(scope: Scope) -> None:

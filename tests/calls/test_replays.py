@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 import trio
 
+from actors import STAYS, Actor, cast, no_start
 from callers import Desk, listed, status_of
 from spry_py import (
     Child,
     SystemSupervisor,
     open_system,
 )
-from stories import Actor, Ledger, Record, Strategy, cast, story
+from stories import Ledger, Record, Strategy, story
 
 # during a restart of a group
 
@@ -23,7 +24,7 @@ async def test_calls_during_a_replay_are_served_after_it_in_their_order(
 ) -> None:
     record = Record()
     a, c, d = cast(record, "acd")
-    b = Actor(record, "b", start_takes=3)
+    b = Actor(record, "b", [3, *STAYS])
     async with (
         open_system([a.child(), b.child(), c.child()], strategy=strategy) as tree,
         trio.open_nursery() as nursery,
@@ -71,8 +72,8 @@ async def test_calls_during_a_sweep_are_served() -> None:
             "end b:ok",
             "start d:ok",
         ]
-        assert (a.alive, c.alive, d.alive) == (1, 1, 1)
-        assert status_of(tree, "b") == ("running" if b.alive else "stopped")
+        assert (a.is_running, c.is_running, d.is_running) == (True, True, True)
+        assert status_of(tree, "b") == ("running" if b.is_running else "stopped")
         assert "overlap" not in record.order
 
 
@@ -81,7 +82,7 @@ async def test_calls_during_a_sweep_are_served() -> None:
 async def test_a_stop_during_a_replay_turns_away_the_calls_that_wait(strategy: Strategy) -> None:
     record = Record()
     a, d = cast(record, "ad")
-    b = Actor(record, "b", start_takes=3)
+    b = Actor(record, "b", [3, *STAYS])
     async with (
         open_system([a.child(), b.child()], strategy=strategy) as tree,
         trio.open_nursery() as nursery,
@@ -112,7 +113,7 @@ async def test_a_stop_during_a_replay_turns_away_the_calls_that_wait(strategy: S
 async def test_an_escalation_turns_away_the_calls_that_wait() -> None:
     record = Record()
     a, d = cast(record, "ad")
-    b = Actor(record, "b", start_takes=3, fails_starts=(2,))
+    b = Actor(record, "b", [3, *STAYS], [3, no_start], [3, *STAYS])
     sub = SystemSupervisor([a.child(), b.child()], breaker=Ledger(record, allows=1))
     async with (
         open_system([Child("sub", sub, restart="temporary")]) as tree,

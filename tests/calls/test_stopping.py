@@ -6,6 +6,7 @@ import pytest
 import tenacity
 import trio
 
+from actors import LISTENS, STAYS, Actor, cast, no_start
 from callers import Desk, answer, listed
 from spry_py import (
     Child,
@@ -17,7 +18,7 @@ from spry_py import (
     TooManyRestarts,
     open_system,
 )
-from stories import Actor, Ledger, Record, Strategy, cast, story
+from stories import Ledger, Record, Strategy, story
 from workers import STRATEGIES
 
 FIVE = tenacity.wait_fixed(5)
@@ -48,7 +49,7 @@ async def test_while_it_stops_and_afterwards_every_call_is_refused_at_once(
     strategy: Strategy,
 ) -> None:
     record = Record()
-    a = Actor(record, "a", cleanup=4, listens=True)
+    a = Actor(record, "a", LISTENS, cleanup=4)
     b, d = cast(record, "bd")
     async with (
         open_system([a.child(), b.child()], strategy=strategy) as tree,
@@ -71,7 +72,7 @@ async def test_while_it_stops_and_afterwards_every_call_is_refused_at_once(
 async def test_a_stop_takes_along_what_is_being_started_by_a_call() -> None:
     record = Record()
     a = Actor(record, "a")
-    b = Actor(record, "b", start_takes=5)
+    b = Actor(record, "b", [5, *STAYS])
     async with (
         open_system([a.child()], strategy="one_for_one") as tree,
         trio.open_nursery() as nursery,
@@ -88,7 +89,7 @@ async def test_a_stop_takes_along_what_is_being_started_by_a_call() -> None:
 @story
 async def test_a_stop_does_not_lose_who_waits_for_an_end() -> None:
     record = Record()
-    a = Actor(record, "a", listens=True, cleanup=3)
+    a = Actor(record, "a", LISTENS, cleanup=3)
     async with (
         open_system([a.child()], strategy="one_for_one") as tree,
         trio.open_nursery() as nursery,
@@ -128,7 +129,7 @@ async def test_between_incarnations_every_call_is_refused_and_afterwards_served(
 async def test_calls_on_a_subsystem_that_boots_again_wait_until_it_is_up() -> None:
     record = Record()
     a, d = cast(record, "ad")
-    b = Actor(record, "b", start_takes=3)
+    b = Actor(record, "b", [3, *STAYS])
     sub = SystemSupervisor([a.child(), b.child()], breaker=NeverRestart)
     async with (
         open_system([Child("sub", sub)], strategy="one_for_one") as tree,
@@ -160,7 +161,7 @@ async def test_calls_on_a_subsystem_that_boots_again_wait_until_it_is_up() -> No
 async def test_calls_on_a_subsystem_whose_boot_fails_are_refused() -> None:
     record = Record()
     a, d = cast(record, "ad")
-    b = Actor(record, "b", start_takes=3, fails_starts=(2,))
+    b = Actor(record, "b", [3, *STAYS], [3, no_start], [3, *STAYS])
     sub = SystemSupervisor([a.child(), b.child()], breaker=NeverRestart)
     async with trio.open_nursery() as nursery:
         with pytest.raises(TooManyRestarts):
@@ -194,7 +195,7 @@ async def test_a_subsystem_that_is_gone_says_so() -> None:
         assert (leaf.status, listed(inner), inner.status) == ("stopped", "a=stopped", "stopped")
         await tree.start_child(children[0])
         assert await answer(inner.start_child(d.child())) == "ok"
-        assert tree.find("sub/d").value == "d1"
+        assert tree.find("sub/d").value == "d#1"
 
 
 @story
@@ -215,7 +216,7 @@ async def test_a_supervisor_that_has_shut_itself_down_refuses_calls() -> None:
 async def test_one_that_is_stopped_while_it_boots_was_interrupted() -> None:
     """For whoever starts it: it has been told to stop by its own handle, not by them."""
     record = Record()
-    slow = Actor(record, "s", start_takes=5)
+    slow = Actor(record, "s", [5, *STAYS])
     sub = Child("sub", SystemSupervisor([slow.child()]))
     async with open_system([], strategy="one_for_one") as tree, trio.open_nursery() as nursery:
 
@@ -234,7 +235,7 @@ async def test_one_that_is_stopped_while_it_boots_was_interrupted() -> None:
 @story
 async def test_one_that_is_aborted_while_it_boots_is_stopping() -> None:
     record = Record()
-    slow = Actor(record, "s", start_takes=5, cleanup=5)
+    slow = Actor(record, "s", [5, *STAYS], cleanup=5)
     sub = Child("sub", SystemSupervisor([slow.child()]))
     async with open_system([], strategy="one_for_one") as tree, trio.open_nursery() as nursery:
         Desk(record, nursery).call("sub", tree.start_child, sub)
