@@ -135,7 +135,7 @@ def _times_of(member: Member) -> dict[str, float | None]:
     incarnation = member.incarnation
     if incarnation is None or incarnation.ended:
         return {}
-    beat_by = incarnation.beat_by
+    beat_by = incarnation.limits.beat_by if incarnation.limits is not None else math.inf
     return {
         "started_at": incarnation.started_at,
         "shutdown_by": member.loop.shutdowns.over_at(incarnation),

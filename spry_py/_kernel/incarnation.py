@@ -46,20 +46,32 @@ class Listener:
             root.call_soon(ask, root, occasion)
 
 
+class Limits:
+    """Until when an incarnation has to do what, and what it failed with if it did not.
+
+    Most have none: the deadline of their scope is never set.
+    """
+
+    __slots__ = ("beat_by", "cause", "run_until")
+
+    def __init__(self) -> None:
+        self.run_until = self.beat_by = math.inf
+        # why it was cancelled, when that makes it failed
+        self.cause: Exception | None = None
+
+
 class Incarnation:
     """One run of a key; also the ``task_status`` that its start function is given."""
 
     __slots__ = (
-        "beat_by",
         "burden",
-        "cause",
         "is_cancelled",
+        "limits",
         "listener",
         "member",
         "more_stacks",
         "number",
         "occasion",
-        "run_until",
         "scope",
         "started_at",
         "steps",
@@ -75,13 +87,12 @@ class Incarnation:
         self.member: Member | None = member
         self.number = number
         self.scope = trio.CancelScope(deadline=deadline)
+        self.limits = Limits() if deadline < math.inf else None
         self.started_at: float | None = None
         self.value: Any = None
         self.burden: Burden = "none"
         # what it was asked to end for; the first one that asks writes it
         self.occasion: Occasion | None = None
-        # why it was cancelled, when that makes it failed
-        self.cause: Exception | None = None
         # its scope was cancelled by us; readers in other threads may not ask the scope itself
         self.is_cancelled = False
         # what follows its end; written by `follow`, and by its supervisor as soon as it is started
@@ -90,7 +101,6 @@ class Incarnation:
         self.task: trio.lowlevel.Task | None = None
         # the coroutine of a child that takes no task_status: its task does not show it
         self.steps: Any = None
-        self.run_until = self.beat_by = math.inf
         # for those who hold on to it after its end: the key, the path, what writes headers
         self.where: tuple[str, str, Callable[[dict[str, str]], object]] | None = None
         # of what runs for it elsewhere, as in a thread: functions that return where that stands
@@ -103,9 +113,12 @@ class Incarnation:
     @property
     def is_cut(self) -> bool:
         """Whether its scope is cancelled. Without a limit trio's clock need not be asked."""
-        if self.is_cancelled or self.cause is not None:
-            return True
-        return self.scope.deadline < math.inf and self.scope.cancel_called
+        return self.is_cancelled or (self.limits is not None and self.scope.cancel_called)
+
+    @property
+    def cause(self) -> Exception | None:
+        """Why it was cancelled, when that makes it failed."""
+        return self.limits.cause if self.limits is not None else None
 
     @property
     def limit_is_over(self) -> bool:
@@ -147,19 +160,18 @@ class Incarnation:
             raise RuntimeError(f"child {self.path!r} called task_status.started() twice")
         if member is None:
             raise RuntimeError(f"child {self.path!r} called task_status.started() after its end")
-        if self.is_cut:
+        if self.is_cancelled or (self.limits is not None and self.is_cut):
             raise LateStart(
                 f"child {self.path!r} called task_status.started() after its start was cancelled; "
                 "let trio.Cancelled pass (clean up in a finally block) instead of going on"
             )
         self.value = value
         self.started_at = now = member.loop.tree.now()
-        child = member.child
-        if self.scope.deadline < math.inf or child.run_timeout < math.inf:
-            self.run_until = now + child.run_timeout
-            self._set_deadline(min(self.run_until, self.beat_by))
-        elif self.beat_by < math.inf:
-            self._set_deadline(self.beat_by)
+        run_timeout = member.child.run_timeout
+        if self.limits is not None or run_timeout < math.inf:
+            limits = self.limited()
+            limits.run_until = now + run_timeout
+            self._set_deadline(min(limits.run_until, limits.beat_by))
         if self.burden == "none":
             member.move(Phase.RUNNING)
         member.loop.on_started(member, self)
@@ -182,9 +194,16 @@ class Incarnation:
         member = self.member
         if member is None or member.child.heartbeat == math.inf or self.burden != "none":
             return
-        self.beat_by = trio.current_time() + member.child.heartbeat
+        limits = self.limited()
+        limits.beat_by = trio.current_time() + member.child.heartbeat
         if self.started_at is not None:
-            self._set_deadline(min(self.run_until, self.beat_by))
+            self._set_deadline(min(limits.run_until, limits.beat_by))
+
+    def limited(self) -> Limits:
+        """Its limits, to set one."""
+        if self.limits is None:
+            self.limits = Limits()
+        return self.limits
 
     def _set_deadline(self, deadline: float) -> None:
         if self.burden == "none":
@@ -195,7 +214,7 @@ class Incarnation:
     def fail(self, cause: Exception) -> None:
         """Cancel the child; it ends failed with ``cause`` whatever it makes of that."""
         if self.member is not None and self.cause is None:
-            self.cause = cause
+            self.limited().cause = cause
             self.cancel()
             self.watch_over()
 
@@ -204,10 +223,17 @@ class Incarnation:
         assert self.member is not None
         self.member.loop.shutdowns.watch(self)
 
-    def note_limit(self) -> None:
-        """If a time limit has struck already, that is why it ends, whatever comes now."""
-        if self.scope.deadline < math.inf and self.cause is None and self.burden == "none":
-            self.cause = limit_passed(self)
+    def note_limit(self) -> Exception | None:
+        """If a time limit has struck already, that is why it ends, whatever comes now.
+
+        Returns why it was cancelled, when that makes it failed.
+        """
+        limits = self.limits
+        if limits is None:
+            return None
+        if limits.cause is None and self.burden == "none":
+            limits.cause = limit_passed(self, limits)
+        return limits.cause
 
     def unasked(self) -> None:
         """It has ended by a cancellation that was not announced."""
@@ -270,7 +296,7 @@ class Incarnation:
             self.member.loop.teller.child_settling(self.member, self)
         self.note_limit()
         self.bear("settling")
-        if self.scope.deadline < math.inf:
+        if self.limits is not None:
             self.scope.deadline = math.inf
         if self.inner is not None:
             self.inner.request_stop()

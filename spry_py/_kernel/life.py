@@ -30,7 +30,7 @@ from spry_py._spec.termination import ABORTED, Failed, Normal, Reason, Terminati
 from .context import deciding, enter_context
 
 if TYPE_CHECKING:
-    from .incarnation import Incarnation
+    from .incarnation import Incarnation, Limits
     from .member import Member
 
 _NOTHING: Final = object()
@@ -273,9 +273,9 @@ def _classify(
         if is_exit(failure):
             member.loop.tree.exit(failure, member.loop)
             return Failed(failure)
-    incarnation.note_limit()
-    if incarnation.cause is not None:
-        return Failed(_told_of_both(incarnation.cause, failure))
+    cause = incarnation.note_limit()
+    if cause is not None:
+        return Failed(_told_of_both(cause, failure))
     if failure is not None:
         is_late = incarnation.burden == "aborted" and isinstance(failure, LateStart)
         return ABORTED if is_late else Failed(failure)
@@ -301,7 +301,7 @@ def _told_of_both(cause: Exception, failure: BaseException | None) -> BaseExcept
     return cause
 
 
-def limit_passed(incarnation: Incarnation) -> Exception | None:
+def limit_passed(incarnation: Incarnation, limits: Limits) -> Exception | None:
     """The time limit whose deadline has cancelled the child, if one has."""
     scope, member = incarnation.scope, incarnation.member
     if member is None or not scope.cancel_called or scope.deadline > trio.current_time():
@@ -309,7 +309,7 @@ def limit_passed(incarnation: Incarnation) -> Exception | None:
     path, child = member.path, member.child
     if incarnation.started_at is None:
         return StartTimeout(f"child {path!r} was not started within {child.start_timeout:g} s")
-    if incarnation.beat_by <= incarnation.run_until:
+    if limits.beat_by <= limits.run_until:
         return Unresponsive(f"child {path!r} sent no heartbeat for {child.heartbeat:g} s")
     return RunTimeout(f"child {path!r} ran longer than {child.run_timeout:g} s")
 

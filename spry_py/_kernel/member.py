@@ -60,6 +60,7 @@ class Member:
         "incarnation",
         "incident",
         "inner",
+        "key",
         "last_report",
         "loop",
         "past",
@@ -69,6 +70,7 @@ class Member:
 
     def __init__(self, loop: Loop, child: Child[Any]) -> None:
         self.loop = loop
+        self.key = child.key
         # of that key; another one where a replay or a reload declares that
         self.child = child
         self.incarnation: Incarnation | None = None
@@ -85,13 +87,9 @@ class Member:
         self.incident: Incident | None = None
 
     @property
-    def key(self) -> str:
-        return self.child.key
-
-    @property
     def path(self) -> str:
-        above, key = self.loop.path, self.child.key
-        return f"{above}/{key}" if above else key
+        above = self.loop.path
+        return f"{above}/{self.key}" if above else self.key
 
     @property
     def number(self) -> int:
@@ -195,8 +193,10 @@ class Member:
         ``then`` is what follows its end unless it is started, ``part_of`` what it belongs to.
         """
         assert not self.phase.is_alive, f"two incarnations of {self.path!r} would overlap"
-        if self.incarnation is not None:
-            self.incarnation.value = None  # a traceback may hold on to it
+        number, former = 1, self.incarnation
+        if former is not None:
+            former.value = None  # a traceback may hold on to it
+            number = former.number + 1
         child = self.child
         is_system = isinstance(child.start, Supervisor)
         if not is_system:
@@ -204,7 +204,7 @@ class Member:
         deadline = math.inf
         if child.start_timeout < math.inf:
             deadline = self.loop.tree.now() + child.start_timeout
-        self.incarnation = incarnation = Incarnation(self, self.number + 1, deadline, then)
+        self.incarnation = incarnation = Incarnation(self, number, deadline, then)
         self.move(Phase.STARTING)
         if deadline < math.inf:
             self.loop.shutdowns.guard(incarnation)
@@ -223,9 +223,9 @@ class Member:
 
         Returns whether ``on_termination`` is to run before the supervisor decides.
         """
-        key, path = self.child.key, self.path
+        path = self.path
         report = TerminationReport(
-            key,
+            self.key,
             path,
             incarnation.number,
             reason,
@@ -234,7 +234,7 @@ class Member:
             self.loop.tree.now(),
             time(),
         )
-        incarnation.where = key, path, self.loop.teller.inject_here
+        incarnation.where = self.key, path, self.loop.teller.inject_here
         # not asked of the report, which would look for leaves: restarts are many
         if isinstance(reason, Failed) and not isinstance(reason.exception, Ignore):
             self.remember().failures += incarnation.burden == "none" or report.failed

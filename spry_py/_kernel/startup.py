@@ -245,7 +245,7 @@ class Startup:
 
     def _has_to_wait(self, member: Member) -> bool:
         """Whether something that is under way with a child comes first, or may do so."""
-        return member.phase.is_alive or (self._changes and member.number > 0)
+        return member.phase.is_alive or (self._changes and member.incarnation is not None)
 
     async def _make_ready(self, member: Member, child: Child[Any]) -> Member | None:
         """Wait for what is under way with a child, and stop one that is to become another.
@@ -396,7 +396,7 @@ class Startup:
         loop = self._loop
         if loop.is_leaving:  # the stop may have come while it was made ready
             raise self._is_stopped()
-        if member.number:
+        if member.incarnation is not None:
             member.count_restart()
             if self._before is not None:
                 self._before.keep(member)

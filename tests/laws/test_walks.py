@@ -121,9 +121,9 @@ def all_walks() -> dict[str, Walk]:
 
 
 BOUNDS: Final = {
-    "one_for_one": (54, 45),
-    "one_for_all": (102, 143),
-    "start_child": (47, 41),
+    "one_for_one": (55, 45),
+    "one_for_all": (104, 142),
+    "start_child": (46, 40),
     "terminate_child": (62, 47),
 }
 
