@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Final, TypeAlias
+from typing import Final, NoReturn, TypeAlias
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import h11
@@ -22,6 +22,7 @@ MOST_BODY: Final = 4_096
 _MOST_LEFT: Final = 65_536
 _READ: Final = 4_096
 _WRITE: Final = 65_536
+_LONGEST_PAUSE: Final = 8
 _GONE: Final = (trio.BrokenResourceError, trio.ClosedResourceError)
 # what is decided by these must not depend on which of two is read
 _ONCE: Final = frozenset(("host", "origin", "authorization", "sec-fetch-site"))
@@ -67,6 +68,32 @@ class _Refused(Exception):
         super().__init__(status, reason)
         self.status = status
         self.reason = reason
+
+
+async def accept(
+    listener: trio.SocketListener,
+    nursery: trio.Nursery,
+    serve: Callable[[trio.SocketStream], Awaitable[None]],
+    complain: Callable[[Exception], object],
+) -> NoReturn:
+    """Serve each who comes in a task of ``nursery``, until cancelled; the listener stays open.
+
+    Trouble with the listener (no file left, something about the network of this machine) is tried
+    again after a pause that grows from a second to eight. ``complain`` is told of it at first, and
+    then more and more rarely.
+    """
+    failures = 0
+    while True:
+        try:
+            stream = await listener.accept()
+        except (OSError, trio.ClosedResourceError) as error:
+            failures += 1
+            if failures.bit_count() == 1:
+                complain(error)
+            await trio.sleep(min(failures, _LONGEST_PAUSE))
+        else:
+            failures = 0
+            nursery.start_soon(serve, stream)
 
 
 async def converse(

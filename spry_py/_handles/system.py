@@ -87,10 +87,8 @@ class SystemHandle(Handle):
             inner = member.inner
             found = inner.members.get(key) if inner is not None else None
             if found is None:
-                known = [child.key for child in members_below(member)]
-                raise ChildNotFound(
-                    f"{member.path!r} has no child {key!r}; it has {', '.join(known) or 'none'}"
-                )
+                known = inner.members.told() if inner is not None else "none"
+                raise ChildNotFound(f"{member.path!r} has no child {key!r}; it has {known}")
             member = found
         return ChildHandle(self._tree, (*self._keys, *keys), member)
 

@@ -412,10 +412,8 @@ class Calls:
     def _known(self, key: str) -> Member:
         member = self.loop.members.get(key)
         if member is None:
-            known = ", ".join(repr(other.key) for other in list(self.loop.members)[:10])
-            raise ChildNotFound(
-                f"{self.loop.path!r} has no child {key!r}; it has {known or 'none'}"
-            )
+            known = self.loop.members.told()
+            raise ChildNotFound(f"{self.loop.path!r} has no child {key!r}; it has {known}")
         return member
 
     def _refuse_up(self, member: Member) -> None:

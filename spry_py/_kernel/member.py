@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator
-from itertools import chain
+from itertools import chain, islice
 from time import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -285,6 +285,13 @@ class Members:
         """
         added = list(self.added.values())
         return list(dict.fromkeys([*self.declared.values(), *added]))
+
+    def told(self, most: int = 10) -> str:
+        """The first keys in words, at the same cost however many there are; from any thread."""
+        first = [*islice(self.declared, most), *islice(self.added, most)]
+        keys = list(dict.fromkeys(first))[:most]
+        more = len(self) - len(keys)
+        return ", ".join(keys) + (f" and {more} more" if more > 0 else "") if keys else "none"
 
     def put_in_order(self, declared: Iterable[str], added: Collection[str]) -> None:
         """Move the keys that a replay has added to where it ``declared`` them, each behind another.

@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 
 import trio
 
-from spry_py._http import Limits, Reply, Request, converse
+from spry_py._http import Limits, Reply, Request, accept, converse
 from spry_py.lowlevel import log, tell
 
 from .health import Health, Verdict
@@ -22,7 +22,6 @@ from .health import Health, Verdict
 # for all of a conversation
 LONGEST: Final = 5.0
 MOST_CLIENTS: Final = 64
-PAUSE: Final = 1.0
 
 Source: TypeAlias = Callable[[], Health | None]
 """The health of a tree, once there is one."""
@@ -54,21 +53,10 @@ class Probes:
         try:
             async with trio.open_nursery() as nursery:
                 for listener in self.listeners:
-                    nursery.start_soon(self._accept, listener, nursery)
+                    nursery.start_soon(accept, listener, nursery, self.serve_one, self._complain)
         finally:
             for listener in self.listeners:
                 listener.socket.close()
-
-    async def _accept(self, listener: trio.SocketListener, nursery: trio.Nursery) -> None:
-        while True:
-            try:
-                stream = await listener.accept()
-            except OSError as error:
-                # no file left, or something that concerns the network of this machine
-                self._complain(error)
-                await trio.sleep(PAUSE)
-            else:
-                nursery.start_soon(self.serve_one, stream)
 
     async def serve_one(self, stream: trio.abc.HalfCloseableStream) -> None:
         """One request and its response. Raises nothing but `trio.Cancelled`; closes the stream."""

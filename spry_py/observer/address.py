@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,6 +20,9 @@ from typing import Final
 LONGEST: Final = 103
 # what the watchdog has last seen is left beside the socket, under this suffix
 REPORT: Final = ".blocked"
+_NAME: Final = re.compile(r"[0-9]+(-[0-9]+)?\.sock")
+# a socket has its path a moment before it listens, seconds
+_NEWBORN: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +74,37 @@ def own_directory() -> Path:
     return place
 
 
-def listen(backlog: int) -> tuple[socket.socket, Path]:
+class Place:
+    """A socket that listens, and its path, for as long as that leads to it."""
+
+    def __init__(self, listener: socket.socket, path: Path) -> None:
+        self.listener = listener
+        self.path = path
+        self._file = _file_at(path)
+        # a copy of this process, made by `os.fork`, has no right to the path
+        self._process = os.getpid()
+
+    @property
+    def is_there(self) -> bool:
+        """Whether who opens the path gets here: others may have removed or replaced it."""
+        return self._file is not None and _file_at(self.path) == self._file
+
+    def leave(self) -> None:
+        """Listen no more, and remove the socket if it is still this one."""
+        self.listener.close()
+        if self.is_there and self._process == os.getpid():
+            with suppress(OSError):  # who may not remove it leaves it
+                clear(self.path)
+
+
+def _file_at(path: Path) -> tuple[int, int] | None:
+    with suppress(OSError):
+        found = path.lstat()
+        return found.st_dev, found.st_ino
+    return None
+
+
+def take_place(backlog: int) -> Place:
     """A socket that listens under a name made of the process's number.
 
     Raises `OSError` by the path where there is no place for it, and `RuntimeError` on systems
@@ -83,11 +118,19 @@ def listen(backlog: int) -> tuple[socket.socket, Path]:
             raise OSError(
                 errno.ENAMETOOLONG, f"a socket's path may have {LONGEST} bytes", str(path)
             )
-        listener = _bound(path)
-        if listener is not None:
-            listener.listen(backlog)
-            return listener, path
+        taken = _bound(path, backlog)
+        if taken is not None:
+            return taken
     raise AssertionError("there is no last name")  # pragma: no cover
+
+
+def take_again(path: Path, backlog: int) -> Place:
+    """A socket that listens under this path again. Raises `OSError`."""
+    own_directory()
+    taken = _bound(path, backlog)
+    if taken is None:
+        raise OSError(errno.EADDRINUSE, "another one listens there", str(path))
+    return taken
 
 
 def _names(place: Path) -> Iterator[Path]:
@@ -95,37 +138,38 @@ def _names(place: Path) -> Iterator[Path]:
     yield from (place / f"{os.getpid()}-{number}.sock" for number in count(2))
 
 
-def _bound(path: Path) -> socket.socket | None:
-    """A socket bound to a path; ``None`` if another one listens there."""
-    if path.exists() and is_alive(path):
+def _bound(path: Path, backlog: int) -> Place | None:
+    """A socket that listens under a path; ``None`` if another one does."""
+    if is_alive(path):
         return None
     clear(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         listener.bind(str(path))
         path.chmod(0o600)
+        listener.listen(backlog)
     except OSError as error:
         listener.close()
         raise OSError(error.errno, error.strerror, str(path)) from None
-    return listener
+    return Place(listener, path)
 
 
 def is_alive(path: Path) -> bool:
-    """Whether a process listens there, however busy it is."""
+    """Whether a process listens there, however busy it is, and whether or not it lets us in."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         try:
             probe.connect(str(path))
-        except BlockingIOError:
-            return True  # its queue is full
-        except OSError:
+        except (FileNotFoundError, ConnectionRefusedError):
             return False
+        except OSError:
+            return True  # its queue is full, among others
         return True
 
 
 def clear(path: Path) -> None:
     """Remove a socket that is not in use any more, and what was left beside it."""
-    for file in (path, report_of(path)):
+    for file in (path, report_of(path), new_report_of(path)):
         with suppress(FileNotFoundError):
             file.unlink()
 
@@ -133,6 +177,11 @@ def clear(path: Path) -> None:
 def report_of(path: Path) -> Path:
     """The file in which the watchdog leaves its last report."""
     return path.with_suffix(REPORT)
+
+
+def new_report_of(path: Path) -> Path:
+    """The same file as long as it is being written."""
+    return path.with_suffix(".new")
 
 
 def found() -> tuple[list[Path], int]:
@@ -147,13 +196,20 @@ def found() -> tuple[list[Path], int]:
         return [], 0
     alive: list[Path] = []
     cleared = 0
-    for path in sorted(place.glob("*.sock"), key=_age):
+    for path in sorted(filter(_is_ours, place.iterdir()), key=_age):
         if is_alive(path):
             alive.append(path)
-        else:
+        elif abs(time.time() - _age(path)) > _NEWBORN:
             clear(path)
             cleared += 1
     return alive, cleared
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether it is the socket of an observer; what else is there is left alone."""
+    with suppress(OSError):
+        return bool(_NAME.fullmatch(path.name)) and stat.S_ISSOCK(path.lstat().st_mode)
+    return False
 
 
 def _age(path: Path) -> float:

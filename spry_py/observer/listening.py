@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from spry_py import SystemHandle, roots
-from spry_py._http import Limits
+from spry_py._http import Limits, accept
 from spry_py.lowlevel import log, tell
 from spry_py.watchdog import Blocked, watch
 
 from .actions import Actions
-from .address import Address, clear, listen, report_of
+from .address import Address, Place, new_report_of, report_of, take_again, take_place
 from .changes import Changes
 from .rights import ACTIONS, Rights, new_token
 from .server import Server
@@ -34,7 +34,7 @@ MOST_CONNECTIONS: Final = 64
 _BACKLOG: Final = 32
 # a task that keeps the loop for so many seconds of real time is reported
 _BOUND: Final = 1.0
-# before a part that has failed is tried again, seconds
+# before a part that has failed is tried again, and between two looks at the socket's path, seconds
 _PAUSE: Final = 10.0
 
 
@@ -46,18 +46,17 @@ async def observe(
         path = url = None
         doors: list[Door] = []
         if observer.socket:
-            listener, path = listen(_BACKLOG)
-            stack.callback(clear, path)
-            stack.callback(listener.close)
-            doors.append(Door(listener, Rights(ACTIONS, None)))
+            door = OwnDoor(take_place(_BACKLOG))
+            stack.callback(door.close)
+            doors.append(door)
+            path = str(door.path)
         if observer.port is not None:
             token = observer.token or new_token()
             listener = _bound_to(observer.port)
             stack.callback(listener.close)
             doors.append(Door(listener, Rights(frozenset(observer.allow), token)))
             url = f"http://127.0.0.1:{listener.getsockname()[1]}/#token={token}"
-        address = Address(None if path is None else str(path), url)
-        await _serve(doors, address, root, observer.history, task_status)
+        await _serve(doors, Address(path, url), root, observer.history, task_status)
 
 
 async def _serve(
@@ -72,7 +71,7 @@ async def _serve(
     async with trio.open_nursery() as nursery:
         server = Server(trees, changes, Actions(trees, nursery), address.url)
         if address.socket is not None:
-            report = Report(report_of(Path(address.socket)))
+            report = Report(Path(address.socket))
             await nursery.start(_guarded, partial(watch, _BOUND, report.write))
         await nursery.start(_guarded, changes.run)
         for door in doors:
@@ -102,14 +101,18 @@ class Door:
     """One listener, and what is allowed to those who come in by it."""
 
     def __init__(self, listener: sockets.socket, rights: Rights) -> None:
-        self._listener = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
+        self._listener = _listener_of(listener)
         self._rights = rights
         self._inside = 0
 
     async def serve(self, server: Server, *, task_status: trio.TaskStatus[None]) -> None:
         """Serve all who come in, until cancelled."""
-        task_status.started()
-        await trio.serve_listeners(partial(self._let_in, server), [self._listener])
+        async with trio.open_nursery() as nursery:
+            task_status.started()
+            await self._accept(server, nursery)
+
+    async def _accept(self, server: Server, nursery: trio.Nursery) -> None:
+        await accept(self._listener, nursery, partial(self._let_in, server), _complain)
 
     async def _let_in(self, server: Server, stream: trio.SocketStream) -> None:
         if self._inside >= MOST_CONNECTIONS:
@@ -122,6 +125,60 @@ class Door:
                 await server.serve(stream, self._rights, asker, Limits())
         finally:
             self._inside -= 1
+
+
+def _complain(error: Exception) -> None:
+    log("", logging.WARNING, f"the observer goes on listening after: {tell(error)}")
+
+
+class OwnDoor(Door):
+    """The socket of the user's own. It is made again when its path does not lead to it any more.
+
+    Who logs out may lose the whole directory, while the program goes on.
+    """
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(place.listener, Rights(ACTIONS, None))
+        # written by `_move`
+        self._place = place
+
+    @property
+    def path(self) -> Path:
+        return self._place.path
+
+    def close(self) -> None:
+        """Listen no more, and leave nothing."""
+        self._place.leave()
+
+    async def _accept(self, server: Server, nursery: trio.Nursery) -> None:
+        while True:
+            with trio.CancelScope() as scope:
+                nursery.start_soon(self._until_lost, scope)
+                await super()._accept(server, nursery)
+            await self._move()
+
+    async def _until_lost(self, scope: trio.CancelScope) -> None:
+        while True:
+            await trio.sleep(_PAUSE)
+            if not self._place.is_there:
+                scope.cancel()
+                return
+
+    async def _move(self) -> None:
+        """Listen under the same path once more, as soon as there is a place for it."""
+        said = f"the observer's socket {self.path} has gone, and will be made again"
+        log("", logging.WARNING, said)
+        self._place.leave()
+        while True:
+            with suppress(OSError):
+                self._place = take_again(self.path, _BACKLOG)
+                self._listener = _listener_of(self._place.listener)
+                return
+            await trio.sleep(_PAUSE)
+
+
+def _listener_of(socket: sockets.socket) -> trio.SocketListener:
+    return trio.SocketListener(trio.socket.from_stdlib_socket(socket))
 
 
 def _bound_to(port: int) -> sockets.socket:
@@ -161,8 +218,9 @@ class Report:
     Who asks while the loop is blocked gets no reply, and finds the reason here.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, socket: Path) -> None:
+        self._path = report_of(socket)
+        self._new = new_report_of(socket)
 
     def write(self, blocked: Blocked) -> None:
         """Keep a report, until the loop turns again."""
@@ -178,6 +236,5 @@ class Report:
                     "stack": blocked.stack,
                 }
             )
-            new = self._path.with_suffix(".new")
-            new.write_text(text, encoding="utf-8")
-            new.replace(self._path)
+            self._new.write_text(text, encoding="utf-8")
+            self._new.replace(self._path)

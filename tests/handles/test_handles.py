@@ -183,6 +183,18 @@ async def test_a_supervisor_further_down_is_found_as_one() -> None:
             tree.system("sub/inner/a")
 
 
+@story
+async def test_of_many_keys_the_first_are_named_where_one_is_not_found() -> None:
+    children = [Child(f"w{number}", trio.sleep_forever) for number in range(12)]
+    async with open_system(children, name="top") as tree:
+        await tree.start_child(Child("late", trio.sleep_forever))
+        first = "w0, w1, w2, w3, w4, w5, w6, w7, w8, w9 and 3 more"
+        with pytest.raises(ChildNotFound, match=f"'top' has no child 'x'; it has {first}$"):
+            tree.find("x")
+        with pytest.raises(ChildNotFound, match=f"'top' has no child 'x'; it has {first}$"):
+            await tree.restart_child("x")
+
+
 @pytest.mark.parametrize("moment", ["down", "again"])
 @story
 async def test_the_handle_of_a_supervisor_that_is_down_is_found(moment: str) -> None:

@@ -333,7 +333,7 @@ async def test_a_listener_that_fails_for_a_while_is_tried_again(
     class Sick:
         def __init__(self) -> None:
             self.socket = trio.socket.socket()
-            self.left = 3
+            self.left = 4
 
         async def accept(self) -> trio.SocketStream:
             await trio.lowlevel.checkpoint()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import socket
 import stat
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -15,8 +18,8 @@ import trio
 
 from observing import read_all, read_reply, written
 from spry_py import Child, SystemSupervisor, open_system
-from spry_py.observer import Address, serve
-from spry_py.observer.address import LONGEST, clear, found, is_alive, listen, report_of
+from spry_py.observer import Address, listening, serve
+from spry_py.observer.address import LONGEST, found, is_alive, new_report_of, report_of, take_place
 from stories import story_with_threads
 
 
@@ -38,6 +41,22 @@ async def served() -> AsyncIterator[Address]:
         nursery.cancel_scope.cancel()
 
 
+async def seen_at(path: str) -> list[str]:
+    """The roots that are seen over a socket."""
+    async with await trio.open_unix_socket(path) as stream:
+        await stream.send_all(written("GET", "/tree?depth=0"))
+        got = read_reply(await read_all(stream))
+    return [node["path"] for node in got.json["nodes"]]
+
+
+def dead(seconds: float = 60.0) -> Path:
+    """A socket of this process that no one listens at any more, and as old as that."""
+    taken = take_place(1)
+    taken.listener.close()
+    os.utime(taken.path, (time.time() - seconds,) * 2)
+    return taken.path
+
+
 def mode_of(path: Path) -> str:
     return f"{stat.S_IMODE(path.stat().st_mode):04o}"
 
@@ -49,11 +68,7 @@ def test_it_is_for_its_owner_and_gone_in_the_end(place: Path) -> None:
             path = place / f"{os.getpid()}.sock"
             assert address == Address(str(path), None)
             assert (mode_of(place), mode_of(path)) == ("0700", "0600")
-            stream = await trio.open_unix_socket(str(path))
-            async with stream:
-                await stream.send_all(written("GET", "/tree?depth=0"))
-                got = read_reply(await read_all(stream))
-            assert [node["path"] for node in got.json["nodes"]] == ["shop"]
+            assert await seen_at(str(path)) == ["shop"]
             assert found() == ([path], 0)
 
     old = os.umask(0)
@@ -75,34 +90,156 @@ def test_two_observers_of_a_process_have_a_socket_each(place: Path) -> None:
 
 
 def test_a_dead_socket_is_cleared_away_with_its_report(place: Path) -> None:
-    listener, path = listen(1)
+    path = dead()
     report_of(path).write_text("{}")
-    listener.close()
+    new_report_of(path).write_text("")
     assert not is_alive(path)
     assert found() == ([], 1)
     assert list(place.iterdir()) == []
 
 
 def test_a_dead_socket_with_our_own_number_is_taken_over(place: Path) -> None:
-    first, path = listen(1)
-    first.close()
-    second, again = listen(1)
-    assert again == path
-    second.close()
-    clear(path)
+    path = dead()
+    again = take_place(1)
+    assert again.path == path
+    again.leave()
+
+
+def test_one_that_has_its_path_and_does_not_listen_yet_is_left_alone(place: Path) -> None:
+    path = dead(seconds=0)
+    assert found() == ([], 0)
+    os.utime(path, (time.time() - 60,) * 2)
+    assert found() == ([], 1)
+
+
+def test_one_that_does_not_let_us_in_is_not_dead(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = dead()
+
+    def refuse(self: socket.socket, address: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    assert found() == ([path], 0)
+
+
+def test_what_is_no_socket_of_an_observer_is_left_alone(place: Path) -> None:
+    path = dead()
+    strangers = [place / "notes.sock", place / "7.sock", place / "8.sock", place / "9.sock"]
+    path.rename(strangers[0])
+    strangers[1].write_text("a file")
+    strangers[2].mkdir()
+    strangers[3].symlink_to(strangers[0])
+    assert found() == ([], 0)
+    assert sorted(place.iterdir()) == sorted(strangers)
 
 
 def test_a_socket_whose_queue_is_full_is_alive(place: Path) -> None:
-    listener, path = listen(0)
+    taken = take_place(0)
     waiting = []
     for _ in range(5):
         waiting.append(socket.socket(socket.AF_UNIX))
         waiting[-1].setblocking(False)
-        waiting[-1].connect_ex(str(path))
-    assert is_alive(path)
-    for one in (*waiting, listener):
+        waiting[-1].connect_ex(str(taken.path))
+    assert is_alive(taken.path)
+    for one in waiting:
         one.close()
-    clear(path)
+    taken.leave()
+
+
+def test_what_another_one_has_put_in_its_place_is_not_removed(place: Path) -> None:
+    taken = take_place(1)
+    taken.path.unlink()
+    other = take_place(1)
+    assert other.path == taken.path
+    taken.leave()
+    assert found() == ([other.path], 0)
+    other.leave()
+    assert list(place.iterdir()) == []
+
+
+def test_a_copy_of_the_process_removes_nothing(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = take_place(1)
+    with monkeypatch.context() as copy:
+        copy.setattr(os, "getpid", lambda: 1)
+        taken.leave()
+    assert taken.path.exists()
+
+
+def test_a_socket_that_may_not_be_removed_is_left(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+    @story_with_threads
+    async def look() -> None:
+        async with served():
+            monkeypatch.setattr(Path, "unlink", refuse)
+
+    look()
+    assert list(place.glob("*.sock")) == [place / f"{os.getpid()}.sock"]
+
+
+def lose_directory(place: Path) -> None:
+    shutil.rmtree(place)
+
+
+def lose_socket(place: Path) -> None:
+    next(place.glob("*.sock")).unlink()
+
+
+@pytest.mark.parametrize("lose", [lose_directory, lose_socket])
+def test_a_socket_that_has_gone_is_made_again(
+    place: Path,
+    lose: Callable[[Path], object],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(listening, "_PAUSE", 0.01)
+
+    @story_with_threads
+    async def look() -> None:
+        async with served() as address:
+            assert address.socket is not None
+            lose(place)
+            while not is_alive(Path(address.socket)):
+                await trio.sleep(0.01)
+            assert await seen_at(address.socket) == ["shop"]
+            assert (mode_of(place), mode_of(Path(address.socket))) == ("0700", "0600")
+
+    look()
+    assert [record.getMessage() for record in caplog.records if record.name == "spry_py"] == [
+        f"the observer's socket {place}/{os.getpid()}.sock has gone, and will be made again"
+    ]
+    assert list(place.iterdir()) == []
+
+
+def test_a_path_that_another_one_has_taken_is_waited_for(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same number, in another namespace of processes."""
+    monkeypatch.setattr(listening, "_PAUSE", 0.01)
+
+    @story_with_threads
+    async def look() -> None:
+        async with served() as address:
+            assert address.socket is not None
+            lose_socket(place)
+            other = take_place(1)
+            assert str(other.path) == address.socket
+            await trio.sleep(0.1)
+            assert other.is_there
+            other.leave()
+            while not is_alive(other.path):
+                await trio.sleep(0.01)
+            assert await seen_at(address.socket) == ["shop"]
+
+    look()
+    assert list(place.iterdir()) == []
 
 
 def test_without_a_directory_of_sockets_there_are_none(place: Path) -> None:
@@ -114,9 +251,9 @@ def test_without_a_runtime_directory_it_is_the_temporary_one(
 ) -> None:
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    listener, path = listen(1)
-    listener.close()
-    assert path.parent == tmp_path / f"spry_py-{os.geteuid()}"
+    taken = take_place(1)
+    taken.leave()
+    assert taken.path.parent == tmp_path / f"spry_py-{os.geteuid()}"
 
 
 # Refusals, each before anything has begun

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import sys
@@ -95,9 +96,10 @@ def test_ps_lists_processes_and_clears_away_what_is_dead(
     shop: Observed, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dead = shop.socket.with_name("999999.sock")
-    listener, path = address.listen(1)
-    listener.close()
-    path.rename(dead)
+    taken = address.take_place(1)
+    taken.listener.close()
+    taken.path.rename(dead)
+    os.utime(dead, (0, 0))
     said = Said(capsys, "ps")
     url = re.escape("http://127.0.0.1:") + r"\d+/#token=\S{43}"
     assert said.status == 0
@@ -209,15 +211,17 @@ def test_without_an_observer_it_is_said_how_to_start_one(
 def test_with_several_one_has_to_say_which(
     shop: Observed, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    listener, path = address.listen(1)
+    other = address.take_place(1)
     try:
         said = Said(capsys, "tree")
         assert said.status == 2
-        assert said.error.splitlines()[1:] == [f"  --socket {shop.socket}", f"  --socket {path}"]
+        assert said.error.splitlines()[1:] == [
+            f"  --socket {shop.socket}",
+            f"  --socket {other.path}",
+        ]
         assert Said(capsys, "tree", "--pid", str(shop.pid)).status == 0
     finally:
-        listener.close()
-        address.clear(path)
+        other.leave()
 
 
 def test_a_directory_that_is_not_ours_is_refused(

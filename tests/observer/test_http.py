@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ import trio
 from observing import SOCKET, observed, read_all, read_reply, written
 from spry_py import Child, SystemHandle, SystemSupervisor, open_system
 from spry_py._http import Limits
-from spry_py.observer.listening import _guarded
+from spry_py.observer.listening import Door, _guarded
 from stories import story
 
 WHOLE = written("GET", "/tree?depth=0")
@@ -135,6 +137,41 @@ async def test_a_part_that_fails_is_tried_again(caplog: pytest.LogCaptureFixture
     assert runs == [0, 11, 22]
     said = [record.getMessage() for record in caplog.records if record.name == "spry_py"]
     assert said == ["a part of the observer has failed: OSError: no memory"] * 3
+
+
+@story
+async def test_a_door_that_fails_for_a_while_opens_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tries: list[float] = []
+
+    async def sick(self: trio.SocketListener) -> trio.SocketStream:
+        await trio.lowlevel.checkpoint()
+        tries.append(trio.current_time())
+        if len(tries) <= 10:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return await accept(self)
+
+    accept = trio.SocketListener.accept
+    monkeypatch.setattr(trio.SocketListener, "accept", sick)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        async with (
+            open_system(shop) as tree,
+            observed(tree) as outside,
+            trio.open_nursery() as nursery,
+        ):
+            await nursery.start(Door(listener, SOCKET).serve, outside.server)
+            await trio.sleep(60)
+            assert tries == [0, 1, 3, 6, 10, 15, 21, 28, 36, 44, 52]
+            async with await trio.open_tcp_stream(*listener.getsockname()) as stream:
+                await stream.send_all(WHOLE)
+                assert read_reply(await read_all(stream)).status == 200
+            nursery.cancel_scope.cancel()
+    said = [record.getMessage() for record in caplog.records if record.name == "spry_py"]
+    trouble = "the observer goes on listening after: OSError: [Errno 24] Too many open files"
+    assert said == [trouble] * 4, "the first, the second, the fourth, the eighth"
 
 
 @story
