@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from spry_py._policy.restart import Verdict, pause_before_restart
-from spry_py._spec.errors import Ignore, sole_leaf_of
+from spry_py._policy.restart import Verdict
 
 from .messages import Again, Due
 from .phases import Phase
@@ -34,7 +33,7 @@ class OneForOne:
         assert report is not None
         was_started = report.started_at is not None
         if not was_started:
-            if was_ignored(member):
+            if member.was_ignored:
                 loop.teller.incident_closed(member.incident, "dropped")
                 member.incident = None
                 loop.leave_out(member)
@@ -56,7 +55,7 @@ class OneForOne:
         report = member.last_report
         assert report is not None
         now = trio.current_time()
-        delay = next_delay(member)
+        delay = member.next_delay()
         if not loop.may_restart(member, incident, delay):
             loop.refuse(member, report.exception, incident)
         elif delay > 0:
@@ -90,19 +89,3 @@ class OneForOne:
     def _begin(self, member: Member, part_of: Cause = ()) -> None:
         member.count_restart()
         self._loop.begin(member, part_of)
-
-
-def next_delay(member: Member) -> float:
-    """Count one more restart in a row; returns how long to wait before it."""
-    report = member.last_report
-    assert report is not None
-    member.loop.about = member
-    past = member.remember()
-    past.in_a_row, delay = pause_before_restart(member.child, past.in_a_row, report)
-    return delay
-
-
-def was_ignored(member: Member) -> bool:
-    """Whether the last start raised `Ignore`."""
-    exception = member.last_report.exception if member.last_report is not None else None
-    return exception is not None and isinstance(sole_leaf_of(exception), Ignore)

@@ -18,11 +18,9 @@ from spry_py._spec.errors import (
     ChildNotFound,
     ChildRestarting,
     ChildRunning,
-    Ignore,
     Interrupted,
     SupervisorStopped,
     WouldDeadlock,
-    sole_leaf_of,
 )
 
 from .callers import is_awaited
@@ -287,9 +285,7 @@ class Calls:
 
     def _start_failed(self, member: Member, call: Call) -> None:
         loop = self.loop
-        report = member.last_report
-        error = report.exception if report is not None else None
-        if error is not None and isinstance(sole_leaf_of(error), Ignore):
+        if member.was_ignored:
             loop.leave_out(member)
             call.give(member)
         elif call.is_first and member.child.start_attempts > 1:

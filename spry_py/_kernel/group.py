@@ -23,7 +23,6 @@ from spry_py._spec.errors import (
     cause_of,
 )
 
-from .alone import next_delay
 from .before import Before
 from .mailbox import MOST_IN_A_ROW
 from .messages import Ended, Replay
@@ -125,7 +124,7 @@ class GroupRestart:
         for number, member in enumerate(ended, 1):
             if self._is_undecided(member) and self._wants_restart(member):
                 down.append(member)
-                delay = max(delay, next_delay(member))
+                delay = max(delay, member.next_delay())
             if number % MOST_IN_A_ROW == 0:
                 await trio.lowlevel.cancel_shielded_checkpoint()
         return down, delay
@@ -204,7 +203,7 @@ class GroupRestart:
             more.extend(joined)
             if not more:
                 return delay
-            delay = max(delay, longest, *map(next_delay, joined))
+            delay = max(delay, longest, *(member.next_delay() for member in joined))
             self._only_one_incident(pending, more)
             pending.pivot = self._earliest([pending.pivot, *more])
 
@@ -398,7 +397,7 @@ class GroupRestart:
         if loop.is_leaving:
             return
         if culprit is not None:
-            delay = max(delay, next_delay(culprit))
+            delay = max(delay, culprit.next_delay())
         if loop.may_restart(culprit, incident, delay):
             pending.due = trio.current_time() + delay
             self._schedule(pending)

@@ -273,7 +273,7 @@ def _classify(
         if is_exit(failure):
             member.loop.tree.exit(failure, member.loop)
             return Failed(failure)
-    cause = incarnation.note_limit()
+    cause = incarnation.note_limit() if incarnation.limits is not None else None
     if cause is not None:
         return Failed(_told_of_both(cause, failure))
     if failure is not None:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
+from spry_py._policy.restart import pause_before_restart
 from spry_py._spec.child import Child, Supervisor
-from spry_py._spec.errors import ChildFailure, Ignore, Interrupted, is_exit
+from spry_py._spec.errors import ChildFailure, Ignore, Interrupted, is_exit, sole_leaf_of
 from spry_py._spec.options import Kind
 from spry_py._spec.termination import Failed, Reason, TerminationReport
 
@@ -137,6 +138,12 @@ class Member:
         value = incarnation.value
         return None if incarnation.ended else value
 
+    @property
+    def was_ignored(self) -> bool:
+        """Whether the last start raised `Ignore`."""
+        exception = self.last_report.exception if self.last_report is not None else None
+        return exception is not None and isinstance(sole_leaf_of(exception), Ignore)
+
     def move(self, phase: Phase) -> None:
         """Take it from its phase to the next one."""
         before = self.phase
@@ -180,6 +187,18 @@ class Member:
         if self.watchers is None:
             self.watchers = trio.lowlevel.ParkingLot()
         await self.watchers.park()
+
+    def next_delay(self) -> float:
+        """Count one more restart in a row; returns how long to wait before it.
+
+        Runs the user's ``backoff``; what it raises comes out.
+        """
+        report = self.last_report
+        assert report is not None
+        self.loop.about = self
+        past = self.remember()
+        past.in_a_row, delay = pause_before_restart(self.child, past.in_a_row, report)
+        return delay
 
     def count_restart(self) -> None:
         """Its supervisor is about to start it again."""

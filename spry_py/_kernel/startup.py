@@ -28,7 +28,6 @@ from spry_py._spec.errors import (
     leaves_of,
 )
 
-from .alone import was_ignored
 from .life import drop_own_frames, failure_of
 from .member import Member
 from .phases import Phase, Then
@@ -341,7 +340,7 @@ class Startup:
             self._not_started(member)
         self._raise_if_interrupted(begun)
         for member in begun:
-            if member.phase.is_alive or not was_ignored(member):
+            if member.phase.is_alive or not member.was_ignored:
                 self._note_change()
             else:
                 self._loop.leave_out(member)
@@ -450,7 +449,7 @@ class Startup:
             if incarnation.started_at is not None:
                 continue
             if not member.phase.is_alive:
-                if was_ignored(member):
+                if member.was_ignored:
                     continue
                 if member not in self._loop.waits and not self._may_try_again(member):
                     return False
@@ -470,7 +469,7 @@ class Startup:
         that have been left out before the stop came are that, and not stopped.
         """
         for member in members:
-            if member.phase is Phase.FAILED and was_ignored(member):
+            if member.phase is Phase.FAILED and member.was_ignored:
                 self._loop.leave_out(member)
         if any(member.phase.is_alive for member in members):
             await self._shut_down(members)
@@ -515,7 +514,7 @@ class Startup:
         """A start that is over without having succeeded: left out, or a failure to raise."""
         loop = self._loop
         self._raise_if_interrupted([member])
-        if was_ignored(member):
+        if member.was_ignored:
             loop.leave_out(member)
             return
         self.failed[member.path] = member
@@ -552,4 +551,4 @@ def _has_failed_by_itself(member: Member) -> bool:
 def _has_failed(member: Member) -> bool:
     incarnation = member.incarnation
     assert incarnation is not None
-    return incarnation.ended and incarnation.started_at is None and not was_ignored(member)
+    return incarnation.ended and incarnation.started_at is None and not member.was_ignored

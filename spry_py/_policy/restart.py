@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, TypeAlias
 from spry_py._spec.child import Child
 from spry_py._spec.errors import Ignore, Unrecoverable, is_exit, is_group, leaves_of, sole_leaf_of
 from spry_py._spec.options import RestartType
-from spry_py._spec.termination import TerminationReport
+from spry_py._spec.termination import Failed, Reason, TerminationReport
 
 from .backoff import Wait, delay_before_restart, is_recoverable, reset_after
 
@@ -56,26 +56,26 @@ def judge(child: Child[object], report: TerminationReport) -> Verdict:
 
     Runs the user's ``recoverable``; what it raises comes out.
     """
-    exception = report.exception
-    verdict = WISHES[child.restart, end_of(report, exception)]
-    if verdict is not Verdict.RESTART:
+    reason = report.reason
+    verdict = _wish(child, reason)
+    if verdict is not Verdict.RESTART or not isinstance(reason, Failed):
         return verdict
-    if exception is not None and not may_recover(child.recoverable, exception):
-        return unrecoverable(child)
-    return Verdict.RESTART
+    if may_recover(child.recoverable, reason.exception):
+        return verdict
+    return unrecoverable(child)
 
 
 def judge_last(child: Child[object], report: TerminationReport) -> Verdict:
     """The same where nothing is restarted any more; ``recoverable`` is not asked."""
-    verdict = WISHES[child.restart, end_of(report, report.exception)]
+    verdict = _wish(child, report.reason)
     return Verdict.DOWN if verdict is Verdict.RESTART else verdict
 
 
-def end_of(report: TerminationReport, exception: BaseException | None) -> str:
-    """How it has ended, in a word of the table `WISHES`; ``exception`` is that of the report."""
-    if exception is not None and is_exit(exception):
-        return "exit"
-    return type(report.reason).__name__
+def _wish(child: Child[object], reason: Reason) -> Verdict:
+    """What the table has about it."""
+    if isinstance(reason, Failed) and is_exit(reason.exception):
+        return WISHES[child.restart, "exit"]
+    return WISHES[child.restart, type(reason).__name__]
 
 
 def may_recover(recoverable: Callable[[Any], object] | None, exception: BaseException) -> bool:

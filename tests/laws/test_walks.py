@@ -121,10 +121,10 @@ def all_walks() -> dict[str, Walk]:
 
 
 BOUNDS: Final = {
-    "one_for_one": (55, 45),
-    "one_for_all": (104, 142),
+    "one_for_one": (53, 40),
+    "one_for_all": (103, 135),
     "start_child": (46, 40),
-    "terminate_child": (62, 47),
+    "terminate_child": (62, 46),
 }
 
 
