@@ -7,11 +7,12 @@ import tenacity
 import trio
 import trio.testing
 
+from actors import LISTENS, STAYS, Actor, cast, no_start
 from callers import Desk, answer, listed
 from pools import open_pool
 from spry_py import DynamicSupervisor, MaxChildrenReached, open_system
 from spry_py._spec.options import OnConflict
-from stories import Actor, Ledger, Record, cast, story
+from stories import Ledger, Record, story
 
 FIVE = tenacity.wait_fixed(5)
 WAYS = ("raise", "replace", "queue", "ignore")
@@ -21,10 +22,10 @@ WAYS = ("raise", "replace", "queue", "ignore")
 @story
 async def test_without_a_conflict_it_is_a_plain_start(way: OnConflict) -> None:
     record = Record()
-    a = Actor(record, "a", start_takes=2)
+    a = Actor(record, "a", [2, *STAYS])
     async with open_pool() as pool:
         handle = await pool.start_child(a.child("x"), on_conflict=way)
-        assert (handle.path, handle.value, handle.status) == ("pool/a", "a1", "running")
+        assert (handle.path, handle.value, handle.status) == ("pool/a", "a#1", "running")
         assert record.facts == [(0, "~a1"), (2, "+a1(x)")]
 
 
@@ -32,7 +33,7 @@ async def test_without_a_conflict_it_is_a_plain_start(way: OnConflict) -> None:
 @story
 async def test_different_keys_never_conflict(way: OnConflict) -> None:
     record = Record()
-    a, b = cast(record, "ab", listens=True)
+    a, b = cast(record, "ab", LISTENS)
     async with open_pool() as pool:
         await pool.start_child(a.child(), on_conflict=way)
         await pool.start_child(b.child(), on_conflict=way)
@@ -43,12 +44,12 @@ async def test_different_keys_never_conflict(way: OnConflict) -> None:
 @story
 async def test_a_key_that_has_ended_for_good_is_free(way: OnConflict) -> None:
     record = Record()
-    (a,) = cast(record, "a", listens=True)
+    (a,) = cast(record, "a", LISTENS)
     async with open_pool() as pool:
         await pool.start_child(a.child(restart="temporary"))
         a.stop()
         await trio.sleep(1)
-        assert (await pool.start_child(a.child(), on_conflict=way)).value == "a2"
+        assert (await pool.start_child(a.child(), on_conflict=way)).value == "a#2"
 
 
 @pytest.mark.parametrize("wrong", ["drop", "", None, 1])
@@ -69,7 +70,7 @@ async def test_a_supervisor_that_keeps_what_has_ended_takes_no_other(
     is_known: bool, way: OnConflict
 ) -> None:
     record = Record()
-    a, b = cast(record, "ab", listens=True)
+    a, b = cast(record, "ab", LISTENS)
     async with open_system([a.child()], name="top") as tree:
         with pytest.raises(ValueError, match=f"'raise' for 'top', .* not '{way}'.* Dynamic"):
             await tree.start_child((a if is_known else b).child(), on_conflict=way)
@@ -80,7 +81,7 @@ async def test_a_supervisor_that_keeps_what_has_ended_takes_no_other(
 @story
 async def test_raise_is_the_default() -> None:
     record = Record()
-    (a,) = cast(record, "a", listens=True)
+    (a,) = cast(record, "a", LISTENS)
     async with open_pool() as pool:
         await pool.start_child(a.child())
         assert await answer(pool.start_child(a.child())) == "ChildAlreadyStarted"
@@ -96,18 +97,18 @@ async def test_raise_is_the_default() -> None:
 @story
 async def test_ignore_leaves_the_present_one_alone() -> None:
     record = Record()
-    (a,) = cast(record, "a", listens=True)
+    (a,) = cast(record, "a", LISTENS)
     async with open_pool() as pool:
         first = await pool.start_child(a.child("x"))
         second = await pool.start_child(a.child("y"), on_conflict="ignore")
-        assert (second.key, second.value, second.incarnation) == ("a", "a1", first.incarnation)
+        assert (second.key, second.value, second.incarnation) == ("a", "a#1", first.incarnation)
         assert (listed(pool), record.order) == ("a=running", "+a1(x)")
 
 
 @story
 async def test_ignore_leaves_alone_also_one_that_waits_to_restart() -> None:
     record = Record()
-    (a,) = cast(record, "a", listens=True)
+    (a,) = cast(record, "a", LISTENS)
     async with open_pool() as pool:
         await pool.start_child(a.child("x", backoff=FIVE))
         a.die()
@@ -121,7 +122,7 @@ async def test_ignore_leaves_alone_also_one_that_waits_to_restart() -> None:
 @story
 async def test_forty_at_once_and_only_one_runs() -> None:
     record = Record()
-    a = Actor(record, "a", start_takes=1)
+    a = Actor(record, "a", [1, *STAYS])
     async with open_pool() as pool:
         async with trio.open_nursery() as nursery:
             for _ in range(40):
@@ -136,13 +137,13 @@ async def test_forty_at_once_and_only_one_runs() -> None:
 @story
 async def test_replace_stops_the_present_one_first() -> None:
     record = Record()
-    a = Actor(record, "a", listens=True, cleanup=2, start_takes=1)
+    a = Actor(record, "a", [1, *LISTENS], cleanup=2)
     ledger = Ledger(record)
     async with open_pool(breaker=ledger) as pool:
         await pool.start_child(a.child("x"))
         record.take()
         handle = await pool.start_child(a.child("y"), on_conflict="replace")
-        assert (handle.value, handle.status) == ("a2", "running")
+        assert (handle.value, handle.status) == ("a#2", "running")
         assert record.take() == [(3, "-a1"), (3, "~a2"), (4, "+a2(y)")]
         a.die()
         await trio.sleep(9)
@@ -152,7 +153,7 @@ async def test_replace_stops_the_present_one_first() -> None:
 @story
 async def test_replace_ends_a_backoff() -> None:
     record = Record()
-    (a,) = cast(record, "a", listens=True)
+    (a,) = cast(record, "a", LISTENS)
     async with open_pool() as pool:
         await pool.start_child(a.child("x", backoff=FIVE))
         a.die()
@@ -165,13 +166,13 @@ async def test_replace_ends_a_backoff() -> None:
 @story
 async def test_replace_ends_a_start() -> None:
     record = Record()
-    a = Actor(record, "a", start_takes=3)
+    a = Actor(record, "a", [3, *STAYS])
     async with open_pool() as pool, trio.open_nursery() as nursery:
         desk = Desk(record, nursery)
         desk.call("first", pool.start_child, a.child("x"))
         await trio.sleep(1)
         handle = await pool.start_child(a.child("y"), on_conflict="replace")
-        assert handle.value == "a2"
+        assert handle.value == "a#2"
         facts = [fact for fact in record.take() if not fact[1].startswith("first")]
         assert facts == [(0, "~a1"), (1, "-a1"), (1, "~a2"), (4, "+a2(y)")]
 
@@ -179,7 +180,7 @@ async def test_replace_ends_a_start() -> None:
 @story
 async def test_fifty_replace_each_other_and_one_is_left() -> None:
     record = Record()
-    a = Actor(record, "a", listens=True, cleanup=1)
+    a = Actor(record, "a", LISTENS, cleanup=1)
     async with open_pool() as pool:
         async with trio.open_nursery() as nursery:
             desk = Desk(record, nursery)
@@ -187,7 +188,7 @@ async def test_fifty_replace_each_other_and_one_is_left() -> None:
                 desk.call(str(number), pool.start_child, a.child(number), on_conflict="replace")
                 await trio.testing.wait_all_tasks_blocked()
         await trio.sleep(100)
-        assert (listed(pool), a.alive) == ("a=running", 1)
+        assert (listed(pool), a.is_running) == ("a=running", True)
         begun = [fact for _, fact in record.facts if fact.startswith("+")]
         assert begun[-1] == f"+a{a.runs}(49)"
         assert "overlap" not in record.order
@@ -196,7 +197,7 @@ async def test_fifty_replace_each_other_and_one_is_left() -> None:
 @story
 async def test_a_replacement_that_fails_to_start_leaves_neither() -> None:
     record = Record()
-    a = Actor(record, "a", listens=True, fails_starts=(2,))
+    a = Actor(record, "a", LISTENS, [no_start], LISTENS)
     async with open_pool() as pool:
         await pool.start_child(a.child())
         assert await answer(pool.start_child(a.child(), on_conflict="replace")) == "ChildFailure"
@@ -206,7 +207,7 @@ async def test_a_replacement_that_fails_to_start_leaves_neither() -> None:
 @story
 async def test_replacing_needs_no_further_room() -> None:
     record = Record()
-    (a,) = cast(record, "a", listens=True)
+    (a,) = cast(record, "a", LISTENS)
     async with open_pool(max_children=1) as pool:
         await pool.start_child(a.child())
         await pool.start_child(a.child(), on_conflict="replace")
@@ -216,7 +217,7 @@ async def test_replacing_needs_no_further_room() -> None:
 @story
 async def test_a_cancelled_replacement_has_stopped_the_present_one_and_starts_nothing() -> None:
     record = Record()
-    a = Actor(record, "a", listens=True, cleanup=3)
+    a = Actor(record, "a", LISTENS, cleanup=3)
     async with open_pool() as pool:
         await pool.start_child(a.child())
         with trio.move_on_after(1):
@@ -231,7 +232,7 @@ async def test_a_cancelled_replacement_has_stopped_the_present_one_and_starts_no
 @story
 async def test_queue_waits_for_the_end_of_the_present_one() -> None:
     record = Record()
-    a = Actor(record, "a", listens=True, cleanup=1)
+    a = Actor(record, "a", LISTENS, cleanup=1)
     async with open_pool() as pool, trio.open_nursery() as nursery:
         await pool.start_child(a.child("x", restart="temporary"))
         Desk(record, nursery).call("second", pool.start_child, a.child("y"), on_conflict="queue")
@@ -246,7 +247,7 @@ async def test_queue_waits_for_the_end_of_the_present_one() -> None:
 @story
 async def test_the_length_of_a_queue_is_seen_and_its_limit_is_an_option() -> None:
     record = Record()
-    a, b = cast(record, "ab", listens=True)
+    a, b = cast(record, "ab", LISTENS)
     async with open_pool(max_queued=2) as pool, trio.open_nursery() as nursery:
         desk = Desk(record, nursery)
         await pool.start_child(b.child())
@@ -268,7 +269,7 @@ async def test_the_length_of_a_queue_is_seen_and_its_limit_is_an_option() -> Non
 @story
 async def test_without_room_in_the_queue_every_conflict_is_refused() -> None:
     record = Record()
-    (a,) = cast(record, "a", listens=True)
+    (a,) = cast(record, "a", LISTENS)
     async with open_pool(max_queued=0) as pool:
         await pool.start_child(a.child(), on_conflict="queue")
         assert await answer(pool.start_child(a.child(), on_conflict="queue")) == (
@@ -287,7 +288,7 @@ def test_the_limit_of_a_queue_is_a_count(wrong: object) -> None:
 @story
 async def test_three_in_a_queue_run_in_their_order() -> None:
     record = Record()
-    (a,) = cast(record, "a", listens=True)
+    (a,) = cast(record, "a", LISTENS)
     async with open_pool() as pool, trio.open_nursery() as nursery:
         desk = Desk(record, nursery)
         await pool.start_child(a.child(0, restart="temporary"))
@@ -305,7 +306,7 @@ async def test_three_in_a_queue_run_in_their_order() -> None:
 @story
 async def test_a_restart_of_the_present_one_is_not_its_end() -> None:
     record = Record()
-    (a,) = cast(record, "a", listens=True)
+    (a,) = cast(record, "a", LISTENS)
     async with open_pool() as pool, trio.open_nursery() as nursery:
         await pool.start_child(a.child("x", restart="transient", backoff=FIVE))
         Desk(record, nursery).call("next", pool.start_child, a.child("y"), on_conflict="queue")
@@ -321,7 +322,7 @@ async def test_a_restart_of_the_present_one_is_not_its_end() -> None:
 @story
 async def test_terminating_the_present_one_lets_the_next_in() -> None:
     record = Record()
-    (a,) = cast(record, "a", listens=True)
+    (a,) = cast(record, "a", LISTENS)
     async with open_pool() as pool, trio.open_nursery() as nursery:
         await pool.start_child(a.child("x"))
         Desk(record, nursery).call("next", pool.start_child, a.child("y"), on_conflict="queue")
@@ -334,7 +335,7 @@ async def test_terminating_the_present_one_lets_the_next_in() -> None:
 @story
 async def test_one_that_fails_to_start_lets_the_next_in() -> None:
     record = Record()
-    a = Actor(record, "a", listens=True, fails_starts=(2,))
+    a = Actor(record, "a", LISTENS, [no_start], LISTENS)
     async with open_pool() as pool, trio.open_nursery() as nursery:
         desk = Desk(record, nursery)
         await pool.start_child(a.child(1, restart="temporary"))
@@ -352,7 +353,7 @@ async def test_one_that_fails_to_start_lets_the_next_in() -> None:
 @story
 async def test_a_cancelled_caller_leaves_the_queue() -> None:
     record = Record()
-    (a,) = cast(record, "a", listens=True)
+    (a,) = cast(record, "a", LISTENS)
     async with open_pool() as pool, trio.open_nursery() as nursery:
         desk = Desk(record, nursery)
         await pool.start_child(a.child(1, restart="temporary"))
@@ -370,7 +371,7 @@ async def test_a_cancelled_caller_leaves_the_queue() -> None:
 @story
 async def test_a_stop_starts_nothing_that_was_queued() -> None:
     record = Record()
-    a = Actor(record, "a", listens=True, cleanup=2)
+    a = Actor(record, "a", LISTENS, cleanup=2)
     async with trio.open_nursery() as nursery:
         async with open_pool() as pool:
             desk = Desk(record, nursery)
@@ -388,7 +389,7 @@ async def test_a_stop_starts_nothing_that_was_queued() -> None:
 async def test_a_replacement_turns_away_those_that_queue() -> None:
     """The latest wish counts, as with slots that hold one."""
     record = Record()
-    (a,) = cast(record, "a", listens=True)
+    (a,) = cast(record, "a", LISTENS)
     async with open_pool() as pool, trio.open_nursery() as nursery:
         desk = Desk(record, nursery)
         await pool.start_child(a.child(1))
@@ -396,7 +397,7 @@ async def test_a_replacement_turns_away_those_that_queue() -> None:
         await trio.sleep(1)
         desk.call("3", pool.start_child, a.child(3), on_conflict="replace")
         await trio.sleep(1)
-        assert (listed(pool), a.alive) == ("a=running", 1)
+        assert (listed(pool), a.is_running) == ("a=running", True)
         assert sorted(record.order.split()) == sorted(
             ["+a1(1)", "2:Interrupted", "-a1", "+a2(3)", "3:ok"]
         )

@@ -9,19 +9,21 @@ import tenacity
 import trio
 import trio.testing
 
-from callers import Desk, Shy, answer, listed
+from actors import LISTENS, STAYS, Actor, cast, no_start
+from callers import Desk, answer, listed
 from pools import open_pool
 from spry_py import (
     Child,
     ChildFailure,
     DynamicSupervisor,
+    Ignore,
     Normal,
     Scope,
     SystemHandle,
     SystemSupervisor,
     open_system,
 )
-from stories import Actor, Boom, Ledger, Record, cast, story
+from stories import Boom, Ledger, Record, story
 
 FIVE = tenacity.wait_fixed(5)
 
@@ -29,24 +31,24 @@ FIVE = tenacity.wait_fixed(5)
 @story
 async def test_it_starts_empty_and_starts_what_it_is_asked_to() -> None:
     record = Record()
-    a, b = cast(record, "ab", listens=True)
+    a, b = cast(record, "ab", LISTENS)
     async with open_pool() as pool:
         assert (pool.path, listed(pool), pool.status) == ("pool", "", "running")
         handle = await pool.start_child(a.child("x"))
         assert (handle.key, handle.path, handle.kind) == ("a", "pool/a", "worker")
-        assert (handle.status, handle.value, handle.incarnation) == ("running", "a1", 1)
+        assert (handle.status, handle.value, handle.incarnation) == ("running", "a#1", 1)
         await pool.start_child(b.child())
         assert listed(pool) == "a=running b=running"
         counts = pool.count_children()
         assert (counts.specs, counts.active, counts.supervisors, counts.workers) == (2, 2, 0, 2)
-        assert pool.child("b").value == pool.find("b").value == "b1"
+        assert pool.child("b").value == pool.find("b").value == "b#1"
     assert sorted(record.order.split()) == ["+a1(x)", "+b1", "-a1", "-b1"]
 
 
 @story
 async def test_as_a_child_its_started_value_is_its_handle() -> None:
     record = Record()
-    (a,) = cast(record, "a", listens=True)
+    (a,) = cast(record, "a", LISTENS)
 
     async def client(workers: Any, *, task_status: trio.TaskStatus[None]) -> None:
         await workers.start_child(a.child())
@@ -59,7 +61,7 @@ async def test_as_a_child_its_started_value_is_its_handle() -> None:
         await scope.start(Child("client", client, workers))
 
     async with open_system(shop) as tree:
-        assert tree.find("workers/a").value == "a1"
+        assert tree.find("workers/a").value == "a#1"
         assert (tree.child("workers").kind, tree.child("workers").status) == (
             "supervisor",
             "running",
@@ -77,7 +79,7 @@ async def test_as_a_child_its_started_value_is_its_handle() -> None:
 @story
 async def test_it_runs_in_any_trio_program() -> None:
     record = Record()
-    (a,) = cast(record, "a", listens=True)
+    (a,) = cast(record, "a", LISTENS)
     async with trio.open_nursery() as nursery:
         pool: Any = await nursery.start(DynamicSupervisor(name="pool"))
         await pool.start_child(a.child())
@@ -90,7 +92,7 @@ async def test_it_runs_in_any_trio_program() -> None:
 @story
 async def test_a_dynamic_supervisor_may_hold_supervisors() -> None:
     record = Record()
-    a, b = cast(record, "ab", listens=True)
+    a, b = cast(record, "ab", LISTENS)
     async with open_pool() as pool:
         handle = await pool.start_child(Child("s", SystemSupervisor([a.child()])))
         assert isinstance(handle.value, SystemHandle)
@@ -98,7 +100,7 @@ async def test_a_dynamic_supervisor_may_hold_supervisors() -> None:
         await inner.value.start_child(b.child())
         counts = pool.count_children()
         assert (counts.specs, counts.active, counts.supervisors, counts.workers) == (2, 2, 2, 0)
-        assert (pool.find("s/a").value, pool.find("d/b").value) == ("a1", "b1")
+        assert (pool.find("s/a").value, pool.find("d/b").value) == ("a#1", "b#1")
     assert sorted(record.order.split()) == ["+a1", "+b1", "-a1", "-b1"]
 
 
@@ -137,7 +139,7 @@ async def test_the_answers_of_a_dynamic_supervisor() -> None:
 @story
 async def test_a_terminated_child_is_forgotten(restart: str) -> None:
     record = Record()
-    a = Actor(record, "a", listens=True, cleanup=2)
+    a = Actor(record, "a", LISTENS, cleanup=2)
     ledger = Ledger(record)
     async with open_pool(breaker=ledger) as pool:
         handle = await pool.start_child(a.child(restart=restart))
@@ -165,7 +167,7 @@ async def test_a_terminated_child_is_forgotten(restart: str) -> None:
 @story
 async def test_restart_types(restart: str, order: str, left: str) -> None:
     record = Record()
-    a, b = cast(record, "ab", listens=True)
+    a, b = cast(record, "ab", LISTENS)
     async with open_pool() as pool:
         await pool.start_child(a.child("x", restart=restart))
         await pool.start_child(b.child())
@@ -178,31 +180,31 @@ async def test_restart_types(restart: str, order: str, left: str) -> None:
 @story
 async def test_a_start_that_fails_leaves_nothing_behind() -> None:
     record = Record()
-    a = Actor(record, "a", fails_starts=(1,))
+    a = Actor(record, "a", [no_start], STAYS)
     async with open_pool(max_children=1) as pool:
         with pytest.raises(ChildFailure) as caught:
             await pool.start_child(a.child())
         assert (caught.value.path, type(caught.value.__cause__)) == ("pool/a", Boom)
         assert listed(pool) == ""
-        assert (await pool.start_child(a.child())).value == "a2"
+        assert (await pool.start_child(a.child())).value == "a#2"
 
 
 @pytest.mark.parametrize("restart", ["permanent", "transient", "temporary"])
 @story
 async def test_one_that_is_left_out_is_not_kept(restart: str) -> None:
     record = Record()
-    shy = Shy(record, "a", ignores=(1,))
+    shy = Actor(record, "a", [Ignore], STAYS)
     async with open_pool(max_children=1) as pool:
         handle = await pool.start_child(shy.child(restart=restart))
         assert (handle.key, handle.value) == ("a", None)
         assert listed(pool) == ""
-        assert (await pool.start_child(shy.child())).value == "a2"
+        assert (await pool.start_child(shy.child())).value == "a#2"
 
 
 @story
 async def test_one_left_out_in_a_restart_is_not_kept() -> None:
     record = Record()
-    shy = Shy(record, "a", ignores=(2,))
+    shy = Actor(record, "a", STAYS, [Ignore], STAYS)
     async with open_pool() as pool:
         await pool.start_child(shy.child())
         shy.die()
@@ -233,9 +235,9 @@ async def test_a_significant_child_is_refused() -> None:
 @story
 async def test_nobody_waits_for_a_slow_start_or_a_slow_end() -> None:
     record = Record()
-    a = Actor(record, "a", start_takes=5)
-    b = Actor(record, "b", listens=True, cleanup=4)
-    c = Actor(record, "c", listens=True)
+    a = Actor(record, "a", [5, *STAYS])
+    b = Actor(record, "b", LISTENS, cleanup=4)
+    c = Actor(record, "c", LISTENS)
     async with open_pool() as pool, trio.open_nursery() as nursery:
         desk = Desk(record, nursery)
         desk.call("start a", pool.start_child, a.child())
@@ -267,7 +269,7 @@ async def test_nobody_waits_for_a_slow_start_or_a_slow_end() -> None:
 @story
 async def test_many_start_at_the_same_time() -> None:
     record = Record()
-    actors = [Actor(record, f"w{number}", start_takes=3) for number in range(50)]
+    actors = [Actor(record, f"w{number}", [3, *STAYS]) for number in range(50)]
     async with open_pool() as pool:
         async with trio.open_nursery() as nursery:
             for actor in actors:

@@ -10,6 +10,7 @@ import tenacity
 import trio
 import trio.testing
 
+from actors import LISTENS, STAYS, Actor, cast, no_start
 from callers import Desk, listed, status_of
 from pools import open_pool
 from spry_py import (
@@ -24,7 +25,7 @@ from spry_py import (
     cancel_on_settle,
     open_system,
 )
-from stories import Actor, Boom, Ledger, Record, cast, story
+from stories import Boom, Ledger, Record, story
 
 FIVE = tenacity.wait_fixed(5)
 
@@ -35,7 +36,7 @@ FIVE = tenacity.wait_fixed(5)
 @story
 async def test_it_escalates_when_its_breaker_refuses() -> None:
     record = Record()
-    a, b = cast(record, "ab", listens=True)
+    a, b = cast(record, "ab", LISTENS)
     with pytest.raises(TooManyRestarts) as caught:
         async with open_pool(breaker=Ledger(record, allows=1)) as pool:
             await pool.start_child(a.child())
@@ -51,7 +52,7 @@ async def test_it_escalates_when_its_breaker_refuses() -> None:
 @story
 async def test_the_default_breaker_lets_three_through() -> None:
     record = Record()
-    (a,) = cast(record, "a", listens=True)
+    (a,) = cast(record, "a", LISTENS)
     with pytest.raises(TooManyRestarts):
         async with open_system(DynamicSupervisor()) as pool:
             await pool.start_child(a.child())
@@ -65,7 +66,10 @@ async def test_the_default_breaker_lets_three_through() -> None:
 @story
 async def test_a_restart_that_fails_over_and_over_escalates() -> None:
     record = Record()
-    a, b = Actor(record, "a", fails_starts=(2, 3, 4)), Actor(record, "b", listens=True)
+    a, b = (
+        Actor(record, "a", STAYS, [no_start], [no_start], [no_start], STAYS),
+        Actor(record, "b", LISTENS),
+    )
     with pytest.raises(TooManyRestarts) as caught:
         async with open_pool(breaker=Ledger(record, allows=2)) as pool:
             await pool.start_child(a.child())
@@ -79,7 +83,7 @@ async def test_a_restart_that_fails_over_and_over_escalates() -> None:
 @story
 async def test_unrecoverable_ends_it_or_is_discarded() -> None:
     record = Record()
-    a, b = cast(record, "ab", listens=True)
+    a, b = cast(record, "ab", LISTENS)
     with pytest.raises(UnrecoverableFailure) as caught:
         async with open_pool() as pool:
             await pool.start_child(a.child(breaker=NeverRestart, on_unrecoverable="discard"))
@@ -95,7 +99,7 @@ async def test_unrecoverable_ends_it_or_is_discarded() -> None:
 @story
 async def test_restarted_by_its_parent_it_begins_empty() -> None:
     record = Record()
-    (a,) = cast(record, "a", listens=True)
+    (a,) = cast(record, "a", LISTENS)
     pools = Child("pool", DynamicSupervisor(breaker=NeverRestart))
     async with open_system([pools], strategy="one_for_one") as tree:
         pool: Any = tree.child("pool").value
@@ -114,8 +118,8 @@ async def test_restarted_by_its_parent_it_begins_empty() -> None:
 @story
 async def test_all_children_stop_at_the_same_time_each_with_its_own_time() -> None:
     record = Record()
-    a = Actor(record, "a", listens=True, cleanup=3)
-    b = Actor(record, "b", listens=True, cleanup=1)
+    a = Actor(record, "a", LISTENS, cleanup=3)
+    b = Actor(record, "b", LISTENS, cleanup=1)
     c = Actor(record, "c")
     async with open_pool() as pool:
         for actor in (a, b, c):
@@ -139,7 +143,7 @@ async def deaf(record: Record, *, task_status: trio.TaskStatus[None]) -> None:
 @story
 async def test_a_stop_ends_starts_and_backoffs_at_once() -> None:
     record = Record()
-    a, b = Actor(record, "a"), Actor(record, "b", start_takes=5)
+    a, b = Actor(record, "a"), Actor(record, "b", [5, *STAYS])
     async with trio.open_nursery() as nursery:
         async with open_pool() as pool:
             await pool.start_child(a.child(backoff=FIVE))
@@ -156,7 +160,7 @@ async def test_a_stop_ends_starts_and_backoffs_at_once() -> None:
 @story
 async def test_an_abort_ends_all_at_once() -> None:
     record = Record()
-    a, b = cast(record, "ab", listens=True, cleanup=0)
+    a, b = cast(record, "ab", LISTENS, cleanup=0)
     async with open_pool() as pool:
         handles = [await pool.start_child(actor.child(shutdown=math.inf)) for actor in (a, b)]
         pool.abort()
@@ -171,8 +175,8 @@ async def test_an_abort_ends_all_at_once() -> None:
 @story
 async def test_cancelled_from_outside_the_children_still_have_their_time() -> None:
     record = Record()
-    a = Actor(record, "a", listens=True, cleanup=2)
-    b = Actor(record, "b", listens=True, cleanup=1)
+    a = Actor(record, "a", LISTENS, cleanup=2)
+    b = Actor(record, "b", LISTENS, cleanup=1)
     with trio.move_on_after(5):
         async with open_pool() as pool:
             await pool.start_child(a.child())
@@ -185,19 +189,19 @@ async def test_cancelled_from_outside_the_children_still_have_their_time() -> No
 @story
 async def test_a_cancelled_caller_takes_its_start_back() -> None:
     record = Record()
-    a = Actor(record, "a", start_takes=5)
+    a = Actor(record, "a", [5, *STAYS])
     async with open_pool(max_children=1) as pool:
         with trio.move_on_after(1):
             await pool.start_child(a.child())
         await trio.sleep(1)
         assert (listed(pool), record.order) == ("", "~a1 -a1")
-        assert (await pool.start_child(a.child())).value == "a2"
+        assert (await pool.start_child(a.child())).value == "a#2"
 
 
 @story
 async def test_a_cancelled_caller_takes_no_termination_back() -> None:
     record = Record()
-    a = Actor(record, "a", listens=True, cleanup=3)
+    a = Actor(record, "a", LISTENS, cleanup=3)
     async with open_pool() as pool:
         await pool.start_child(a.child())
         with trio.move_on_after(1):
@@ -213,11 +217,11 @@ async def test_a_cancelled_caller_takes_no_termination_back() -> None:
 @story
 async def test_handles_of_dynamic_children() -> None:
     record = Record()
-    a = Actor(record, "a", listens=True, cleanup=1)
+    a = Actor(record, "a", LISTENS, cleanup=1)
     async with open_pool(breaker=NeverRestart) as pool:
         handle = await pool.start_child(a.child())
         await handle.restart()
-        assert (handle.status, handle.value, handle.incarnation) == ("running", "a2", 2)
+        assert (handle.status, handle.value, handle.incarnation) == ("running", "a#2", 2)
         await handle.terminate()
         assert (handle.status, listed(pool)) == ("stopped", "")
         assert (await handle.wait()).incarnation == 2
@@ -279,7 +283,7 @@ def test_no_pool_can_do_with_nobody_running() -> None:
 @story
 async def test_on_termination_runs_before_the_decision_and_holds_up_nobody_else() -> None:
     record = Record()
-    a, b = cast(record, "ab", listens=True)
+    a, b = cast(record, "ab", LISTENS)
 
     async def hook(report: TerminationReport) -> None:
         record(f"{report.path} {report.incarnation}")
@@ -303,7 +307,7 @@ async def test_on_termination_runs_before_the_decision_and_holds_up_nobody_else(
 @story
 async def test_on_termination_that_raises_escalates() -> None:
     record = Record()
-    a, b = cast(record, "ab", listens=True)
+    a, b = cast(record, "ab", LISTENS)
 
     async def hook(report: TerminationReport) -> None:
         raise LookupError("no such ledger")
@@ -323,7 +327,7 @@ async def test_on_termination_that_raises_escalates() -> None:
 @story
 async def test_on_termination_is_cancelled_when_the_child_shall_stay_down(way: str) -> None:
     record = Record()
-    (a,) = cast(record, "a", listens=True)
+    (a,) = cast(record, "a", LISTENS)
 
     async def hook(report: TerminationReport) -> None:
         try:

@@ -6,10 +6,11 @@ import pytest
 import tenacity
 import trio
 
+from actors import LISTENS, STAYS, Actor, cast, no_start
 from callers import Desk, answer, listed, status_of
 from pools import open_pool
 from spry_py import MaxChildrenReached
-from stories import Actor, Record, cast, story
+from stories import Record, story
 
 FIVE = tenacity.wait_fixed(5)
 
@@ -19,7 +20,7 @@ FIVE = tenacity.wait_fixed(5)
 @story
 async def test_no_more_children_than_that() -> None:
     record = Record()
-    a, b, c = cast(record, "abc", listens=True)
+    a, b, c = cast(record, "abc", LISTENS)
     async with open_pool(max_children=2) as pool:
         await pool.start_child(a.child())
         await pool.start_child(b.child())
@@ -35,7 +36,7 @@ async def test_no_more_children_than_that() -> None:
 @story
 async def test_a_key_that_is_alive_is_told_so_though_there_is_no_room() -> None:
     record = Record()
-    (a,) = cast(record, "a", listens=True)
+    (a,) = cast(record, "a", LISTENS)
     async with open_pool(max_children=1) as pool:
         await pool.start_child(a.child())
         assert await answer(pool.start_child(a.child())) == "ChildAlreadyStarted"
@@ -45,7 +46,7 @@ async def test_a_key_that_is_alive_is_told_so_though_there_is_no_room() -> None:
 @story
 async def test_one_that_has_ended_for_good_makes_room(restart: str) -> None:
     record = Record()
-    a, b = cast(record, "ab", listens=True)
+    a, b = cast(record, "ab", LISTENS)
     async with open_pool(max_children=1) as pool:
         await pool.start_child(a.child(restart=restart))
         a.stop()
@@ -57,7 +58,7 @@ async def test_one_that_has_ended_for_good_makes_room(restart: str) -> None:
 @story
 async def test_those_that_wait_to_restart_count() -> None:
     record = Record()
-    a, b = cast(record, "ab", listens=True)
+    a, b = cast(record, "ab", LISTENS)
     async with open_pool(max_children=1) as pool:
         await pool.start_child(a.child(backoff=FIVE))
         a.die()
@@ -70,8 +71,8 @@ async def test_those_that_wait_to_restart_count() -> None:
 @story
 async def test_those_being_started_count_and_make_room_if_that_fails() -> None:
     record = Record()
-    a = Actor(record, "a", start_takes=2, fails_starts=(1,))
-    b = Actor(record, "b", start_takes=2)
+    a = Actor(record, "a", [2, no_start], [2, *STAYS])
+    b = Actor(record, "b", [2, *STAYS])
     async with open_pool(max_children=1) as pool, trio.open_nursery() as nursery:
         desk = Desk(record, nursery)
         desk.call("start a", pool.start_child, a.child())
@@ -85,7 +86,7 @@ async def test_those_being_started_count_and_make_room_if_that_fails() -> None:
 @story
 async def test_those_being_stopped_count_until_they_have_ended() -> None:
     record = Record()
-    a, b = Actor(record, "a", listens=True, cleanup=3), Actor(record, "b")
+    a, b = Actor(record, "a", LISTENS, cleanup=3), Actor(record, "b")
     async with open_pool(max_children=1) as pool, trio.open_nursery() as nursery:
         await pool.start_child(a.child())
         nursery.start_soon(pool.terminate_child, "a")
@@ -98,7 +99,7 @@ async def test_those_being_stopped_count_until_they_have_ended() -> None:
 @story
 async def test_a_restart_needs_no_room() -> None:
     record = Record()
-    a, b = cast(record, "ab", listens=True)
+    a, b = cast(record, "ab", LISTENS)
     async with open_pool(max_children=2) as pool:
         await pool.start_child(a.child())
         await pool.start_child(b.child())
@@ -124,7 +125,7 @@ async def test_with_no_room_at_all_nothing_starts() -> None:
 @story
 async def test_no_more_run_than_that_and_the_others_wait_in_line() -> None:
     record = Record()
-    actors = list(cast(record, "abcd", listens=True))
+    actors = list(cast(record, "abcd", LISTENS))
     async with open_pool(max_running=2) as pool, trio.open_nursery() as nursery:
         desk = Desk(record, nursery)
         for actor in actors:
@@ -157,7 +158,7 @@ async def test_no_more_run_than_that_and_the_others_wait_in_line() -> None:
 @story
 async def test_those_being_started_run() -> None:
     record = Record()
-    a, b = Actor(record, "a", start_takes=3, fails_starts=(1,)), Actor(record, "b")
+    a, b = Actor(record, "a", [3, no_start], [3, *STAYS]), Actor(record, "b")
     async with open_pool(max_running=1) as pool, trio.open_nursery() as nursery:
         desk = Desk(record, nursery)
         desk.call("a", pool.start_child, a.child())
@@ -180,7 +181,7 @@ async def test_those_being_started_run() -> None:
 @story
 async def test_one_that_waits_can_be_given_up_by_its_caller() -> None:
     record = Record()
-    a, b, c = cast(record, "abc", listens=True)
+    a, b, c = cast(record, "abc", LISTENS)
     async with open_pool(max_running=1) as pool, trio.open_nursery() as nursery:
         desk = Desk(record, nursery)
         await pool.start_child(a.child(restart="temporary"))
@@ -200,7 +201,7 @@ async def test_one_that_waits_can_be_given_up_by_its_caller() -> None:
 @story
 async def test_one_that_waits_can_be_terminated() -> None:
     record = Record()
-    a, b, c = cast(record, "abc", listens=True)
+    a, b, c = cast(record, "abc", LISTENS)
     async with open_pool(max_running=1) as pool, trio.open_nursery() as nursery:
         desk = Desk(record, nursery)
         await pool.start_child(a.child(restart="temporary"))
@@ -221,7 +222,7 @@ async def test_one_that_waits_can_be_terminated() -> None:
 @story
 async def test_the_answers_about_one_that_waits() -> None:
     record = Record()
-    a, b = cast(record, "ab", listens=True)
+    a, b = cast(record, "ab", LISTENS)
     async with open_pool(max_running=1) as pool, trio.open_nursery() as nursery:
         await pool.start_child(a.child())
         call = Desk(record, nursery).call("b", pool.start_child, b.child())
@@ -237,7 +238,7 @@ async def test_the_answers_about_one_that_waits() -> None:
 @story
 async def test_a_stop_turns_away_those_that_wait() -> None:
     record = Record()
-    a, b = cast(record, "ab", listens=True)
+    a, b = cast(record, "ab", LISTENS)
     async with trio.open_nursery() as nursery:
         async with open_pool(max_running=1) as pool:
             await pool.start_child(a.child())
@@ -251,7 +252,7 @@ async def test_a_stop_turns_away_those_that_wait() -> None:
 @story
 async def test_one_that_waits_to_be_restarted_holds_no_place() -> None:
     record = Record()
-    a, b = cast(record, "ab", listens=True)
+    a, b = cast(record, "ab", LISTENS)
     async with open_pool(max_running=1) as pool, trio.open_nursery() as nursery:
         await pool.start_child(a.child(backoff=FIVE))
         Desk(record, nursery).call("b", pool.start_child, b.child(restart="temporary"))
@@ -277,7 +278,7 @@ async def test_one_that_waits_to_be_restarted_holds_no_place() -> None:
 @story
 async def test_one_that_is_restarted_stands_behind_those_that_came_first() -> None:
     record = Record()
-    a, b, c = cast(record, "abc", listens=True)
+    a, b, c = cast(record, "abc", LISTENS)
     async with open_pool(max_running=1) as pool, trio.open_nursery() as nursery:
         desk = Desk(record, nursery)
         await pool.start_child(a.child())
@@ -299,7 +300,7 @@ async def test_one_that_is_restarted_stands_behind_those_that_came_first() -> No
 @story
 async def test_one_that_waits_for_its_restart_can_be_terminated() -> None:
     record = Record()
-    a, b = cast(record, "ab", listens=True)
+    a, b = cast(record, "ab", LISTENS)
     async with open_pool(max_running=1) as pool, trio.open_nursery() as nursery:
         await pool.start_child(a.child())
         Desk(record, nursery).call("b", pool.start_child, b.child())
@@ -316,7 +317,7 @@ async def test_one_that_waits_for_its_restart_can_be_terminated() -> None:
 @story
 async def test_nobody_is_passed_over_when_many_end_at_once() -> None:
     record = Record()
-    actors = [Actor(record, f"w{number}", listens=True) for number in range(20)]
+    actors = [Actor(record, f"w{number}", LISTENS) for number in range(20)]
     begun: list[str] = []
     async with open_pool(max_running=5) as pool, trio.open_nursery() as nursery:
         desk = Desk(record, nursery)
@@ -324,7 +325,7 @@ async def test_nobody_is_passed_over_when_many_end_at_once() -> None:
             desk.call(actor.key, pool.start_child, actor.child(restart="temporary"))
             await trio.sleep(1)
         for _ in range(4):
-            running = [actor for actor in actors if actor.alive]
+            running = [actor for actor in actors if actor.is_running]
             assert len(running) == 5
             begun.extend(actor.key for actor in running)
             for actor in running:
@@ -337,7 +338,7 @@ async def test_nobody_is_passed_over_when_many_end_at_once() -> None:
 @story
 async def test_those_that_wait_count_as_children() -> None:
     record = Record()
-    a, b, c = cast(record, "abc", listens=True)
+    a, b, c = cast(record, "abc", LISTENS)
     async with (
         open_pool(max_running=1, max_children=2) as pool,
         trio.open_nursery() as nursery,
@@ -357,7 +358,7 @@ async def test_those_that_wait_count_as_children() -> None:
 @story
 async def test_a_place_is_free_once_the_incarnation_has_ended_not_when_it_is_asked() -> None:
     record = Record()
-    a, b = Actor(record, "a", listens=True, cleanup=3), Actor(record, "b")
+    a, b = Actor(record, "a", LISTENS, cleanup=3), Actor(record, "b")
     async with open_pool(max_running=1) as pool, trio.open_nursery() as nursery:
         desk = Desk(record, nursery)
         await pool.start_child(a.child())

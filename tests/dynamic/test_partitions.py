@@ -16,6 +16,7 @@ from uuid import UUID
 import pytest
 import trio
 
+from actors import LISTENS, STAYS, Actor, no_start
 from spry_py import (
     AlwaysRestart,
     Child,
@@ -31,7 +32,7 @@ from spry_py import (
     TooManyRestarts,
     open_system,
 )
-from stories import Actor, Boom, Record, story
+from stories import Boom, Record, story
 
 
 async def serve(index: int, *, task_status: trio.TaskStatus[int]) -> None:
@@ -55,7 +56,7 @@ async def open_hall(
 
 
 def cast(record: Record, count: int) -> list[Actor]:
-    return [Actor(record, "abcdefgh"[index], listens=True) for index in range(count)]
+    return [Actor(record, "abcdefgh"[index], LISTENS) for index in range(count)]
 
 
 def counts(hall: PartitionHandle) -> tuple[int, int, int, int]:
@@ -379,7 +380,7 @@ async def test_each_partition_is_restarted_alone_and_keeps_its_keys() -> None:
         handle = hall.partition(1)
         actors[1].die()
         await trio.sleep(1)
-        assert (handle.value, handle.incarnation, hall.partition(1).value) == ("b2", 2, "b2")
+        assert (handle.value, handle.incarnation, hall.partition(1).value) == ("1#2", 2, "1#2")
     assert record.order == "+a1 +b1 +c1 -b1 +b2 -c1 -b2 -a1"
 
 
@@ -404,7 +405,7 @@ async def test_its_breaker_escalates_and_its_parent_brings_all_of_them_back() ->
 @story
 async def test_partitions_stop_and_start_one_by_one() -> None:
     record = Record()
-    actors = [Actor(record, key, listens=True, cleanup=1, start_takes=1) for key in "abc"]
+    actors = [Actor(record, key, [1, *LISTENS], cleanup=1) for key in "abc"]
     async with open_hall(lambda index: actors[index].child(), partitions=3) as hall:
         record.take()
         await hall.resize(1)
@@ -416,7 +417,7 @@ async def test_partitions_stop_and_start_one_by_one() -> None:
 @story
 async def test_whoever_is_going_is_given_no_keys_and_whoever_is_coming_none_yet() -> None:
     record = Record()
-    actors = [Actor(record, key, listens=True, cleanup=2, start_takes=2) for key in "ab"]
+    actors = [Actor(record, key, [2, *LISTENS], cleanup=2) for key in "ab"]
     async with open_hall(lambda index: actors[index].child(), partitions=2) as hall:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(hall.resize, 1)
@@ -432,7 +433,7 @@ async def test_whoever_is_going_is_given_no_keys_and_whoever_is_coming_none_yet(
 @story
 async def test_resizes_are_done_one_after_the_other() -> None:
     record = Record()
-    actors = [Actor(record, key, listens=True, cleanup=1) for key in "abc"]
+    actors = [Actor(record, key, LISTENS, cleanup=1) for key in "abc"]
 
     async def resize(size: int) -> None:
         record(f"{size} after {await hall.resize(size)}")
@@ -449,7 +450,7 @@ async def test_resizes_are_done_one_after_the_other() -> None:
 @story
 async def test_a_partition_that_does_not_start_again_leaves_it_at_those_before() -> None:
     record = Record()
-    actors = [Actor(record, key, fails_starts=(2,)) for key in "ab"]
+    actors = [Actor(record, key, STAYS, [no_start], STAYS) for key in "ab"]
     async with open_hall(lambda index: actors[index].child(), partitions=2) as hall:
         await hall.resize(1)
         with pytest.raises(ChildFailure, match="child 'hall/1' failed to start: Boom: no start"):
@@ -462,7 +463,7 @@ async def test_a_partition_that_does_not_start_again_leaves_it_at_those_before()
 @story
 async def test_a_cancelled_resize_leaves_what_has_been_done() -> None:
     record = Record()
-    actors = [Actor(record, key, listens=True, cleanup=2) for key in "abc"]
+    actors = [Actor(record, key, LISTENS, cleanup=2) for key in "abc"]
     async with open_hall(lambda index: actors[index].child(), partitions=3) as hall:
         with trio.move_on_after(3):
             await hall.resize(0)

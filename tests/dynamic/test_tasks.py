@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import trio
 
+from actors import LISTENS, Actor
 from jobs import crash, double, open_desk
 from spry_py import (
     Aborted,
@@ -23,7 +24,7 @@ from spry_py import (
     current_context,
     open_system,
 )
-from stories import Actor, Boom, Record, story
+from stories import Boom, Record, story
 
 
 def counts(desk: Any) -> tuple[int, int, int, int]:
@@ -176,8 +177,8 @@ async def test_f14_f15_started_as_a_child_nobody_waits_for_it() -> None:
 @story
 async def test_f16_a_child_that_is_started_has_its_own_shutdown() -> None:
     record = Record()
-    a = Actor(record, "a", listens=True, cleanup=3)
-    b = Actor(record, "b", listens=True, cleanup=4)
+    a = Actor(record, "a", LISTENS, cleanup=3)
+    b = Actor(record, "b", LISTENS, cleanup=4)
     async with open_desk() as desk:
         await desk.start_child(a.child(restart="temporary", shutdown=1))
         job = await desk.start_child(b.child(restart="temporary", shutdown=0))
@@ -230,7 +231,7 @@ async def test_f20_giving_up_waiting_takes_the_task_along() -> None:
     async with open_desk() as desk:
         with pytest.raises(trio.TooSlowError):
             with trio.fail_after(1):
-                await desk.run(job.play)
+                await desk.run(job)
         record(f"left {keys(desk)}")
     assert record.facts == [(0, "+a1"), (3, "-a1"), (3, "left []")]
 

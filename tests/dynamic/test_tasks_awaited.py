@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import trio
 
+from actors import Actor
 from jobs import crash, double, open_desk
 from spry_py import (
     Child,
@@ -21,7 +22,7 @@ from spry_py import (
     SystemSupervisor,
     open_system,
 )
-from stories import Actor, Boom, Record, story
+from stories import Boom, Record, story
 
 
 def keys(desk: Any) -> list[str]:
@@ -59,7 +60,7 @@ async def test_tasks_of_a_system_come_after_its_children() -> None:
 
         async def caller(tree: Any) -> None:
             with pytest.raises(Interrupted):
-                await tree.run(job.play)
+                await tree.run(job)
 
         async with open_system([a.child()]) as tree:
             nursery.start_soon(caller, tree)
@@ -92,7 +93,7 @@ async def test_a_caller_cancelled_while_the_supervisor_stops_waits_for_its_task(
 
     async def caller(desk: Any, scope: trio.CancelScope) -> None:
         with scope:
-            await desk.run(job.play)
+            await desk.run(job)
         record(f"cancelled {scope.cancelled_caught}")
 
     async with trio.open_nursery() as nursery:
@@ -113,7 +114,7 @@ async def test_a_child_that_is_aborted_takes_the_task_it_waits_for_along() -> No
 
     async def user(desk: Any) -> None:
         try:
-            await desk.run(job.play)
+            await desk.run(job)
         finally:
             record("user ends")
 

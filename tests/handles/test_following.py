@@ -9,6 +9,7 @@ import pytest
 import trio
 import trio.testing
 
+from actors import Actor, cast
 from followers import Follower, living
 from listeners import line, rest_of
 from spry_py import (
@@ -23,7 +24,7 @@ from spry_py import (
 )
 from spry_py._handles import following
 from spry_py.events import Event, EventsLost
-from stories import Actor, Boom, Record, cast, story
+from stories import Boom, Record, story
 
 
 @pytest.fixture
@@ -231,6 +232,7 @@ async def test_children_that_come_and_go_while_their_supervisor_is_read(holder: 
 async def test_a_tree_that_restarts_whole_between_any_two_nodes(holder: Holder, steps: int) -> None:
     record = Record()
     a, b, c = cast(record, "abc")
+    (below,) = cast(record, "c")
     declared = [a.child(), b.child()]
 
     async def system(scope: Scope) -> None:
@@ -246,7 +248,7 @@ async def test_a_tree_that_restarts_whole_between_any_two_nodes(holder: Holder, 
             await trio.testing.wait_all_tasks_blocked()
             for _ in range(steps):
                 await holder.step()
-            declared[:] = [b.child(), c.child()]
+            declared[:] = [b.child(), below.child()]
             b.die()
             await trio.sleep(1)
             await tree.child("mid").restart()

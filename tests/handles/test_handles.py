@@ -9,6 +9,7 @@ import pytest
 import tenacity
 import trio
 
+from actors import LISTENS, STAYS, Actor, cast
 from spry_py import (
     Aborted,
     Child,
@@ -21,7 +22,7 @@ from spry_py import (
     SystemSupervisor,
     open_system,
 )
-from stories import Actor, Record, cast, story
+from stories import Record, story
 
 TWO = tenacity.wait_fixed(2)
 
@@ -38,14 +39,14 @@ async def test_a_handle_follows_its_path_over_restarts() -> None:
         handle = tree.child("a")
         assert (handle.key, handle.path, handle.kind) == ("a", "top/a", "worker")
         assert handle.last_report is None
-        assert seen(handle) == ("running", "a1", 1, 0)
+        assert seen(handle) == ("running", "a#1", 1, 0)
         a.die()
         await trio.sleep(1)
         assert handle.status == "restarting"
         assert handle.last_report is not None
         assert (handle.last_report.incarnation, handle.last_report.failed) == (1, True)
         await trio.sleep(2)
-        assert seen(handle) == ("running", "a2", 2, 1)
+        assert seen(handle) == ("running", "a#2", 2, 1)
         assert handle.last_report.incarnation == 1
         record.take()
     assert handle.status == "stopped"
@@ -64,10 +65,10 @@ async def test_a_handle_follows_its_path_over_restarts_of_its_supervisor() -> No
         assert (outer.kind, outer.incarnation) == ("supervisor", 1)
         b.die()
         await trio.sleep(1)
-        assert seen(handle) == ("running", "a2", 1, 0)
+        assert seen(handle) == ("running", "a#2", 1, 0)
         assert (outer.incarnation, outer.restarts, outer.status) == (2, 1, "running")
         assert inner.path == "top/sub"
-        assert inner.child("a").value == "a2"
+        assert inner.child("a").value == "a#2"
         assert tree.find("sub/a").path == handle.path == "top/sub/a"
 
 
@@ -87,14 +88,14 @@ async def test_between_incarnations_queries_answer_from_the_last_one() -> None:
         assert handle.last_report is not None
         await trio.sleep(2)
         assert [info.status for info in inner.which_children()] == ["running", "running"]
-        assert handle.value == "a2"
+        assert handle.value == "a#2"
 
 
 @story
 async def test_a_status_for_every_moment() -> None:
     record = Record()
-    a = Actor(record, "a", listens=True, cleanup=2)
-    b = Actor(record, "b", start_takes=2)
+    a = Actor(record, "a", LISTENS, cleanup=2)
+    b = Actor(record, "b", [2, *STAYS])
     c = Actor(record, "c")
     children = [
         a.child(),
@@ -125,7 +126,7 @@ async def test_a_status_for_every_moment() -> None:
 @story
 async def test_statuses_on_the_way_through_a_replay() -> None:
     record = Record()
-    a = Actor(record, "a", start_takes=2)
+    a = Actor(record, "a", [2, *STAYS])
     b = Actor(record, "b", cleanup=2)
     async with open_system([a.child(), b.child()]) as tree:
         statuses = []
@@ -207,7 +208,7 @@ async def test_the_handle_of_a_supervisor_that_is_down_is_found(moment: str) -> 
         assert (handle.status, handle.path) == ("stopped", "top/sub")
         if moment == "again":
             await tree.restart_child("sub")
-            assert (handle.status, handle.child("a").value) == ("running", "a2")
+            assert (handle.status, handle.child("a").value) == ("running", "a#2")
 
 
 @story
@@ -224,7 +225,7 @@ async def test_which_children_lists_them_in_start_order() -> None:
         ("sub", "top/sub", "supervisor", "running", 1, 0, "transient"),
         ("c", "top/c", "worker", "running", 1, 0, "temporary"),
     ]
-    assert (infos[0].value, infos[0].last_report) == ("a1", None)
+    assert (infos[0].value, infos[0].last_report) == ("a#1", None)
 
 
 @story

@@ -6,11 +6,12 @@ import gc
 import logging
 import sys
 import weakref
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import trio
 
+from actors import STAYS, Actor, cast, no_start
 from spry_py import (
     AlwaysRestart,
     Child,
@@ -20,12 +21,17 @@ from spry_py import (
     open_system,
 )
 from spry_py._handles.history import LONGEST, MOST_KEPT
-from stories import Actor, Boom, Record, cast, story, story_with_threads
+from stories import Boom, Record, story, story_with_threads
+from stubborn import the_stubborn_part
 
 
 def texts(entries: tuple[HistoryEntry, ...]) -> list[str]:
     """Each entry's path and first line."""
     return [f"{path} {text.splitlines()[0]}" for _, path, text in entries]
+
+
+def no_table() -> NoReturn:
+    raise ValueError("no such table")
 
 
 @story
@@ -41,8 +47,7 @@ async def test_it_begins_with_the_first_who_asks_and_goes_on_without_them() -> N
         assert tree.history() == ()
         async with tree.follow(history=True):
             assert tree.history() == ()
-        error = ValueError("no such table")
-        a.die(error)
+        a.go_on(no_table)
         await trio.sleep(1)
         b.die()
         await trio.sleep(1)
@@ -56,7 +61,7 @@ async def test_it_begins_with_the_first_who_asks_and_goes_on_without_them() -> N
             "top/a incident 1 is over: cured",
         ]
         failed = entries[0].text
-        assert "raise error\nValueError: no such table" in failed
+        assert 'raise ValueError("no such table")\nValueError: no such table' in failed
         assert "Traceback (most recent call last):" in failed
         gives_up = (
             "TooManyRestarts: too many restarts: 'top/sub/b' was restarted 0 times and may not be "
@@ -86,7 +91,8 @@ async def test_it_begins_with_the_first_who_asks_and_goes_on_without_them() -> N
 
 @story
 async def test_each_kind_of_fact_has_its_words() -> None:
-    a = Actor(Record(), "a", listens=True, cleanup=12, fails_starts=(2,))
+    clings = ["start", "wait", lambda: the_stubborn_part(12)]
+    a = Actor(Record(), "a", STAYS, [no_start], clings)
     child = a.child(shutdown=2, recoverable=lambda _: a.runs < 2, on_unrecoverable="discard")
     options: Any = {"name": "top", "strategy": "one_for_one"}
     async with open_system([child], **options) as tree:

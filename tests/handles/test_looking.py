@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import trio
 
+from actors import STAYS, Actor, no_start
 from spry_py import (
     AlwaysRestart,
     Budget,
@@ -29,7 +30,7 @@ from spry_py import (
     open_system,
     roots,
 )
-from stories import Actor, Boom, Record, story
+from stories import Boom, Record, story
 
 # Budgets
 
@@ -65,7 +66,7 @@ def test_without_a_limit_there_is_no_budget_and_without_a_restart_an_empty_one()
 
 @story
 async def test_what_is_known_of_a_worker_all_its_life() -> None:
-    a = Actor(Record(), "a", start_takes=1)
+    a = Actor(Record(), "a", [1, *STAYS])
     child = a.child(backoff=lambda state: 5.0)
     begun = trio.current_time()
     async with open_system([child], strategy="one_for_one", breaker=RateLimited(2, 60.0)) as tree:
@@ -162,7 +163,7 @@ async def test_failures_and_restarts_by_hand_are_counted_apart() -> None:
         raise Ignore
 
     record = Record()
-    a, b = Actor(record, "a", fails_starts=(3,)), Actor(record, "b")
+    a, b = Actor(record, "a", STAYS, STAYS, [no_start], STAYS), Actor(record, "b")
     children = [a.child(), b.child(restart="transient"), Child("c", left_out)]
     async with open_system(children, strategy="one_for_one", breaker=AlwaysRestart()) as tree:
         a.die(Boom())
@@ -182,7 +183,7 @@ async def test_failures_and_restarts_by_hand_are_counted_apart() -> None:
 @story
 async def test_a_boot_that_was_interrupted_is_no_failure() -> None:
     record = Record()
-    a = Actor(record, "a", start_takes=2)
+    a = Actor(record, "a", [2, *STAYS])
 
     async def host() -> None:
         async with open_system([a.child()]):
@@ -247,7 +248,7 @@ async def test_what_fails_while_it_is_stopped_has_failed_and_an_interrupted_star
 @story
 async def test_of_declared_children_they_go_on_over_the_incarnations_of_the_supervisor() -> None:
     record = Record()
-    a, b = Actor(record, "a"), Actor(record, "b", fails_starts=(2,))
+    a, b = Actor(record, "a"), Actor(record, "b", STAYS, [no_start], STAYS)
     declared = [True]
 
     async def system(scope: Scope) -> None:
@@ -423,7 +424,7 @@ async def test_a_failure_from_outside_is_one_of_the_child() -> None:
         handle = tree.child("a")
         error = Boom("from outside")
         handle.fail(error)
-        assert await handle.wait_incarnation(2) == "a2"
+        assert await handle.wait_incarnation(2) == "a#2"
         assert handle.last_report is not None
         assert handle.last_report.reason == Failed(error)
         with pytest.raises(TypeError, match="fail"):
@@ -436,17 +437,17 @@ async def test_a_failure_from_outside_is_one_of_the_child() -> None:
 
 @story
 async def test_waiting_for_an_incarnation() -> None:
-    a = Actor(Record(), "a", start_takes=1)
+    a = Actor(Record(), "a", [1, *STAYS])
     child = a.child(backoff=lambda state: 3.0)
     async with open_system([child], strategy="one_for_one") as tree:
         handle = tree.child("a")
         begun = trio.current_time()
-        assert await handle.wait_incarnation(1) == "a1"
+        assert await handle.wait_incarnation(1) == "a#1"
         assert trio.current_time() == begun
         a.die(Boom())
-        assert await handle.wait_incarnation(2) == "a2"
+        assert await handle.wait_incarnation(2) == "a#2"
         assert trio.current_time() == begun + 4
-        assert await handle.wait_incarnation(1) == "a2"
+        assert await handle.wait_incarnation(1) == "a#2"
         with pytest.raises((TypeError, ValueError), match="wait_incarnation"):
             await handle.wait_incarnation(0)
         with trio.move_on_after(100):

@@ -6,6 +6,7 @@ import pytest
 import tenacity
 import trio
 
+from actors import STAYS, Actor, cast
 from spry_py import (
     Child,
     ChildHandle,
@@ -18,7 +19,7 @@ from spry_py import (
     cancel_on_settle,
     open_system,
 )
-from stories import Actor, Ledger, Record, Restart, cast, story
+from stories import Ledger, Record, Restart, story
 
 TWO = tenacity.wait_fixed(2)
 
@@ -26,7 +27,7 @@ TWO = tenacity.wait_fixed(2)
 @story
 async def test_wait_started_gives_the_value_at_once_or_once_it_is_there() -> None:
     record = Record()
-    a = Actor(record, "a", start_takes=3)
+    a = Actor(record, "a", [3, *STAYS])
     async with open_system([a.child(backoff=TWO)]) as tree:
         handle = tree.child("a")
         record(f"got {await handle.wait_started()}")
@@ -36,11 +37,11 @@ async def test_wait_started_gives_the_value_at_once_or_once_it_is_there() -> Non
     assert record.facts == [
         (0, "~a1"),
         (3, "+a1"),
-        (3, "got a1"),
+        (3, "got a#1"),
         (3, "-a1"),
         (5, "~a2"),
         (8, "+a2"),
-        (8, "got a2"),
+        (8, "got a#2"),
         (8, "-a2"),
     ]
 
@@ -136,14 +137,14 @@ async def test_wait_started_gives_nothing_but_the_value_of_one_that_runs() -> No
             a.die()
             values.add(await handle.wait_started())
             assert (handle.status, handle.value) == ("running", handle.value)
-    assert values <= {"a1", "a2"}
+    assert values <= {"a#1", "a#2"}
 
 
 @story
 async def test_wait_started_passes_over_a_start_that_is_being_stopped() -> None:
     """It has no value to give, and the next incarnation has."""
     record = Record()
-    a = Actor(record, "a", start_takes=3, cleanup=2)
+    a = Actor(record, "a", [3, *STAYS], cleanup=2)
     a_child = a.child()
     async with open_system([Child("b", trio.sleep_forever)], strategy="one_for_one") as tree:
         async with trio.open_nursery() as nursery:
@@ -170,8 +171,8 @@ async def test_wait_started_waits_out_the_end_of_one_that_is_stopping() -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(handle.restart)
             await trio.sleep(1)
-            assert (handle.status, handle.value) == ("stopping", "a1")
-            assert (await handle.wait_started(), trio.current_time()) == ("a2", 2)
+            assert (handle.status, handle.value) == ("stopping", "a#1")
+            assert (await handle.wait_started(), trio.current_time()) == ("a#2", 2)
 
 
 # Stopping a part

@@ -8,6 +8,7 @@ from typing import Any
 
 import trio
 
+from actors import Actor
 from spry_py import (
     SystemHandle,
     SystemSupervisor,
@@ -31,7 +32,6 @@ from spry_py.events import (
     RestartScheduled,
     SystemOrdered,
 )
-from stories import Actor
 
 
 def ended(report: TerminationReport) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import trio
 
+from actors import LISTENS, STAYS, Actor, cast, no_start
 from listeners import Heard, line, listened
 from spry_py import (
     AlwaysRestart,
@@ -20,7 +21,7 @@ from spry_py import (
     open_system,
 )
 from spry_py.events import ChildAborted, ChildSettling, Event, IncidentClosed
-from stories import Actor, Boom, Record, cast, story
+from stories import Boom, Record, story
 
 
 def numbered(heard: Heard) -> list[str]:
@@ -39,7 +40,7 @@ def outcomes(heard: Heard) -> list[tuple[int | None, str, str, float]]:
 
 @story
 async def test_a_restart_that_takes_three_attempts_is_one_incident() -> None:
-    a = Actor(Record(), "a", fails_starts=(2, 3))
+    a = Actor(Record(), "a", STAYS, [no_start], [no_start], STAYS)
     child = a.child(backoff=lambda state: 2.0)
     options: Any = {"strategy": "one_for_one", "breaker": AlwaysRestart()}
     async with listened([child], incidents=True, **options) as (_, heard):
@@ -289,7 +290,7 @@ async def test_the_root_ends_of_it() -> None:
 async def test_a_stop_overtakes_an_escalation() -> None:
     record = Record()
     a = Actor(record, "a")
-    b = Actor(record, "b", listens=True, cleanup=3)
+    b = Actor(record, "b", LISTENS, cleanup=3)
     sub = SystemSupervisor([b.child(), a.child()], breaker=NeverRestart)
     async with listened([Child("sub", sub)], incidents=True) as (tree, heard):
         a.die()
@@ -323,7 +324,7 @@ async def test_incidents_at_the_same_time_have_numbers_of_their_own() -> None:
 
 @story
 async def test_a_restart_by_hand_is_no_incident_until_it_fails() -> None:
-    a = Actor(Record(), "a", fails_starts=(3,))
+    a = Actor(Record(), "a", STAYS, STAYS, [no_start], STAYS)
     async with listened([a.child()], incidents=True, strategy="one_for_one") as (tree, heard):
         await tree.child("a").restart()
         await trio.sleep(1)
@@ -347,7 +348,7 @@ async def test_a_restart_by_hand_is_no_incident_until_it_fails() -> None:
 
 @story
 async def test_an_ordinary_life_has_no_incident() -> None:
-    a, b = cast(Record(), "ab", listens=True)
+    a, b = cast(Record(), "ab", LISTENS)
     async with listened([a.child()], incidents=True) as (tree, heard):
         await tree.start_child(b.child())
         await tree.terminate_child("b")
@@ -394,7 +395,7 @@ async def test_who_comes_in_the_middle_sees_the_rest_of_it() -> None:
 @story
 async def test_events_say_what_a_child_is_stopped_for() -> None:
     record = Record()
-    a, b, c = cast(record, "abc", listens=True)
+    a, b, c = cast(record, "abc", LISTENS)
     sub = Child("sub", SystemSupervisor([c.child()]))
     asked: list[tuple[str, str]] = []
 

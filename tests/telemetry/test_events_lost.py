@@ -7,6 +7,7 @@ import math
 import trio
 import trio.lowlevel
 
+from actors import Actor, cast
 from listeners import one_by_one, rest_of
 from spry_py import (
     AlwaysRestart,
@@ -15,7 +16,7 @@ from spry_py import (
     open_system,
 )
 from spry_py.events import Event, EventsLost, SystemStopped
-from stories import Actor, Record, cast, story
+from stories import Record, story
 
 
 @story

@@ -11,6 +11,7 @@ import trio
 import trio.lowlevel
 from trio.testing import assert_checkpoints
 
+from actors import Actor, cast
 from listeners import Heard, line, listened, one_by_one, rest_of
 from spry_py import (
     Child,
@@ -22,7 +23,7 @@ from spry_py import (
 )
 from spry_py.events import Event
 from spry_py.lowlevel import hear
-from stories import Actor, Record, cast, story
+from stories import Record, story
 from trapped import unraisable
 
 # One among others

@@ -14,11 +14,12 @@ import trio
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan
 
+from actors import Actor
 from logged import Book
 from spans import id_of, recording, trace_of
 from spry_py import Child, SystemSupervisor, open_system, telemetry
 from spry_py.threads import settling, thread
-from stories import Actor, Record, story, story_with_threads
+from stories import Record, story, story_with_threads
 
 FIELDS = ("spry.child.path", "spry.child.key", "spry.child.incarnation")
 TRACE = ("trace_id", "span_id", "trace_flags")
