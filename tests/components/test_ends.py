@@ -9,6 +9,7 @@ import pytest
 import tenacity
 import trio
 
+from actors import Actor
 from listeners import Heard
 from spry_py import (
     Child,
@@ -21,7 +22,7 @@ from spry_py import (
 )
 from spry_py.components import component
 from spry_py.events import ChildStuck
-from stories import Actor, story
+from stories import story
 from things import (
     Thing,
     Things,

@@ -8,6 +8,7 @@ import pytest
 import tenacity
 import trio
 
+from actors import Actor
 from spry_py import (
     Child,
     DynamicSupervisor,
@@ -22,7 +23,7 @@ from spry_py import (
     open_system,
 )
 from spry_py.components import component
-from stories import Actor, Boom, story
+from stories import Boom, story
 from things import (
     Act,
     Thing,

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import trio
 
+from actors import LISTENS, Actor
 from listeners import ended, listened
 from spry_py import (
     Child,
@@ -18,7 +19,7 @@ from spry_py import (
     open_system,
 )
 from spry_py.periodic import Periodic, periodic
-from stories import Actor, Boom, Record, story
+from stories import Boom, Record, story
 
 
 class Poll:
@@ -199,7 +200,7 @@ async def test_without_a_pause_others_still_get_their_turn() -> None:
 @story
 async def test_cancelled_from_outside_it_ends_in_its_turn() -> None:
     record = Record()
-    a = Actor(record, "a", listens=True)
+    a = Actor(record, "a", LISTENS)
     with trio.move_on_after(1) as outside:
         async with open_system([a.child(), Child("poll", periodic(Poll(record, 3), every=2))]):
             await trio.sleep_forever()

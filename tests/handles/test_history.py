@@ -21,6 +21,7 @@ from spry_py import (
     open_system,
 )
 from spry_py._handles.history import LONGEST, MOST_KEPT
+from spry_py.testing import Step
 from stories import Boom, Record, story, story_with_threads
 from stubborn import the_stubborn_part
 
@@ -91,7 +92,7 @@ async def test_it_begins_with_the_first_who_asks_and_goes_on_without_them() -> N
 
 @story
 async def test_each_kind_of_fact_has_its_words() -> None:
-    clings = ["start", "wait", lambda: the_stubborn_part(12)]
+    clings: list[Step] = ["start", "wait", lambda: the_stubborn_part(12)]
     a = Actor(Record(), "a", STAYS, [no_start], clings)
     child = a.child(shutdown=2, recoverable=lambda _: a.runs < 2, on_unrecoverable="discard")
     options: Any = {"name": "top", "strategy": "one_for_one"}

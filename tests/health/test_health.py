@@ -12,6 +12,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from actors import STAYS, Actor, cast, no_start
 from spry_py import (
     Child,
     DynamicSupervisor,
@@ -26,7 +27,7 @@ from spry_py import (
     roots,
 )
 from spry_py.health import Health, Verdict
-from stories import Actor, Boom, Record, cast, story, story_with_threads
+from stories import Boom, Record, story, story_with_threads
 
 GOOD = Verdict(True)
 one_for_one = partial(open_system, strategy="one_for_one", breaker=RateLimited(9, 60.0))
@@ -112,7 +113,7 @@ async def test_a_program_that_leaves_is_not_ready_and_goes_on() -> None:
 
 @story
 async def test_a_child_that_was_restarted_is_fine_once_it_is_steady() -> None:
-    a = Actor(Record(), "a", start_takes=1)
+    a = Actor(Record(), "a", [1, *STAYS])
     children = [a.child(backoff=lambda state: 2.0), Child("b", trio.sleep_forever)]
     async with one_for_one(children, name="shop") as handle:
         health = Health(handle, steady=1.5)
@@ -151,7 +152,7 @@ async def test_a_child_that_fails_again_and_again_is_never_ready() -> None:
 
 @story
 async def test_a_first_start_that_was_tried_several_times_is_no_restart() -> None:
-    a = Actor(Record(), "a", fails_starts={1, 2})
+    a = Actor(Record(), "a", [no_start], [no_start], STAYS)
     async with open_system([a.child(start_attempts=3)]) as handle:
         assert handle.child("a").incarnation == 3
         assert Health(handle).ready() == GOOD
@@ -330,7 +331,7 @@ async def test_what_went_wrong_between_two_looks_has_been_wrong_since_then() -> 
 
 @story
 async def test_grace_is_for_what_was_ready() -> None:
-    a = Actor(Record(), "a", fails_starts={1})
+    a = Actor(Record(), "a", [no_start], STAYS)
     seen: list[Verdict] = []
 
     async def looks() -> None:

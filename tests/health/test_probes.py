@@ -15,11 +15,12 @@ import pytest
 import trio
 from trio.testing import memory_stream_pair
 
+from actors import Actor
 from spry_py import Child, NeverRestart, RateLimited, Scope, open_system
 from spry_py._http import MOST_HEAD
 from spry_py.health import Health, serve_health
 from spry_py.health.server import LONGEST, MOST_CLIENTS, Probes
-from stories import Actor, Record, story, story_with_threads
+from stories import Record, story, story_with_threads
 
 one_for_one = partial(open_system, strategy="one_for_one", breaker=RateLimited(9, 60.0))
 

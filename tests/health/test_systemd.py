@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import trio
 
+from actors import STAYS, Actor
 from notified import notified, receiving
 from spry_py import (
     Child,
@@ -27,14 +28,14 @@ from spry_py import (
 )
 from spry_py.health import Health, notify_systemd
 from spry_py.health.systemd import Manager, Notifier
-from stories import Actor, Record, story
+from stories import Record, story
 
 one_for_one = partial(open_system, strategy="one_for_one", breaker=RateLimited(9, 60.0))
 
 
 @story
 async def test_a_whole_life_as_a_manager_hears_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    a = Actor(Record(), "a", start_takes=2.3, cleanup=3)
+    a = Actor(Record(), "a", [2.3, *STAYS], cleanup=3)
     supervisor = SystemSupervisor(
         [a.child(backoff=lambda state: 2.2)],
         name="shop",
@@ -177,8 +178,8 @@ def extended(messages: list[str]) -> list[float]:
 
 @story
 async def test_a_start_with_a_limit_is_given_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    slow = Actor(Record(), "a", start_takes=3.5).child(start_timeout=100.0)
-    endless = Actor(Record(), "b", start_takes=5).child()
+    slow = Actor(Record(), "a", [3.5, *STAYS]).child(start_timeout=100.0)
+    endless = Actor(Record(), "b", [5, *STAYS]).child()
     supervisor = SystemSupervisor([slow, endless], name="shop")
     with notified(monkeypatch) as manager:
         async with trio.open_nursery() as nursery:
@@ -251,7 +252,7 @@ async def test_a_reload_that_has_a_limit_is_given_its_time(monkeypatch: pytest.M
             notifier = Notifier(Health(root), Manager(os.environ, "shop"))
             nursery.start_soon(notifier.run)
             await trio.sleep(5.5)
-            children.append(Actor(Record(), "b", start_takes=3.25).child(start_timeout=20))
+            children.append(Actor(Record(), "b", [3.25, *STAYS]).child(start_timeout=20))
             notifier.reloading()
             await trio.sleep(0.25)
             await root.replay()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NoReturn
 
+import trio
+
 from spry_py import Child, current_context
 from spry_py.testing import Script, Step
 from stories import Boom, Record
@@ -38,6 +40,13 @@ class Actor(Script):
         self.record = record
         self.key = key
         self._has_started = False
+
+    async def __call__(
+        self, *given: object, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED
+    ) -> Any:
+        if self.is_running:
+            self.record(f"overlap of {self.key}")
+        return await super().__call__(*given, task_status=task_status)
 
     def child(self, *args: Any, **options: Any) -> Child[Any]:
         return Child(self.key, self, *args, **options)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable, Container
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import trio
 
 from spry_py import (
     Child,
-    Ignore,
     SpryError,
     SystemHandle,
     TerminationReport,
 )
-from stories import Actor, Record
+from stories import Record
 
 
 async def answer(call: Awaitable[object]) -> str:
@@ -50,21 +49,6 @@ class Desk:
             self._record(f"{name}:{await answer(call())}")
         if scope.cancelled_caught:
             self._record(f"{name}:cancelled")
-
-
-class Shy(Actor):
-    """An actor some of whose starts answer `Ignore`, written `/an`."""
-
-    def __init__(
-        self, record: Record, key: str, *, ignores: Container[int] = (), **options: Any
-    ) -> None:
-        super().__init__(record, key, fails_starts=ignores, **options)
-
-    async def _begin(self, me: str, fails: bool) -> None:
-        await super()._begin(me, False)
-        if fails:
-            self.record(f"/{me}")
-            raise Ignore
 
 
 def listed(handle: SystemHandle) -> str:

@@ -1,4 +1,4 @@
-"""What the stories of this suite share: virtual time, a record of facts, and actors.
+"""What the stories of this suite share: virtual time, a record of facts, and breakers.
 
 A story is a test on virtual time: it arranges a tree, lets time pass, and compares everything
 that happened with what should have happened. All times are seconds on trio's clock.
@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Container, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, NoReturn, ParamSpec
+from typing import Literal, ParamSpec
 
 import trio
 from trio.testing import MockClock
-
-from spry_py import Child, cancel_on_settle
 
 P = ParamSpec("P")
 Facts = list[tuple[float, str]]
@@ -85,107 +83,6 @@ class Record:
     def take_order(self) -> str:
         """Hand over the order of the facts so far, and forget them."""
         return " ".join(fact for _, fact in self.take())
-
-
-class Actor:
-    """A child that does as it is told, and records what happens to it.
-
-    Its n-th run writes `~an` when it begins a start that takes time, `!an` when its start fails,
-    `+an` (with the values it was given) when it has started, and `-an` at its very end.
-    """
-
-    def __init__(
-        self,
-        record: Record,
-        key: str,
-        *,
-        start_takes: float = 0.0,
-        cleanup: float = 0.0,
-        listens: bool = False,
-        fails_starts: Container[int] = (),
-    ) -> None:
-        self.record = record
-        self.key = key
-        self.start_takes = start_takes
-        self.cleanup = cleanup
-        self.listens = listens
-        self.fails_starts = fails_starts
-        self.runs = 0
-        self.alive = 0
-        self._order: Callable[[], Any] = self._no_order
-        self._ordered = trio.Event()
-
-    def child(self, *args: Any, **options: Any) -> Child[Any]:
-        return Child(self.key, self.play, *args, **options)
-
-    async def play(
-        self, *given: Any, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED
-    ) -> Any:
-        self.runs += 1
-        fails = self.runs in self.fails_starts
-        me = f"{self.key}{self.runs}"
-        self.alive += 1
-        if self.alive > 1:
-            self.record(f"overlap of {self.key}")
-        self._ordered = trio.Event()
-        try:
-            await self._begin(me, fails)
-            values = ",".join(str(value) for value in given)
-            self.record(f"+{me}({values})" if given else f"+{me}")
-            task_status.started(me)
-            return await self._serve()
-        finally:
-            if not fails:
-                await self._end(me)
-            self.alive -= 1
-
-    async def _begin(self, me: str, fails: bool) -> None:
-        if self.start_takes:
-            self.record(f"~{me}")
-            await trio.sleep(self.start_takes)
-        if fails:
-            self.record(f"!{me}")
-            raise Boom(f"no start of {me}")
-
-    async def _serve(self) -> Any:
-        if not self.listens:
-            return await self._obey()
-        with cancel_on_settle():
-            return await self._obey()
-
-    async def _obey(self) -> Any:
-        await self._ordered.wait()
-        return self._order()
-
-    async def _end(self, me: str) -> None:
-        with trio.CancelScope(shield=True):
-            if self.cleanup:
-                await trio.sleep(self.cleanup)
-        self.record(f"-{me}")
-
-    def _no_order(self) -> NoReturn:
-        raise AssertionError("no order was given")
-
-    def die(self, error: BaseException | None = None) -> None:
-        """Let the present run raise the error (a new `Boom` unless given)."""
-        self._give(functools.partial(_raise, error or Boom(f"{self.key}{self.runs}")))
-
-    def stop(self, value: object = None) -> None:
-        """Let the present run return the value."""
-        self._give(lambda: value)
-
-    def _give(self, order: Callable[[], Any]) -> None:
-        self._order = order
-        self._ordered.set()
-
-
-def _raise(error: BaseException) -> NoReturn:
-    raise error
-
-
-def cast(record: Record, keys: str, **options: Any) -> Iterator[Actor]:
-    """One actor for each letter, all alike."""
-    return (Actor(record, key, **options) for key in keys)
 
 
 class Ledger:

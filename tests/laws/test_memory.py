@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import trio
 
+from actors import cast
 from spry_py import (
     Child,
     ChildFailure,
@@ -23,7 +24,7 @@ from spry_py import (
     open_system,
 )
 from spry_py.threads import thread
-from stories import Boom, Record, cast, story, story_with_threads
+from stories import Boom, Record, story, story_with_threads
 
 
 class Big:

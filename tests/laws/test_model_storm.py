@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ import trio.testing
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from actors import LISTENS, STAYS, Actor, no_start
 from callers import Desk, listed
 from pools import open_pool
 from spry_py import (
@@ -26,12 +28,15 @@ from spry_py import (
     SystemSupervisor,
     open_system,
 )
-from stories import Actor, Record, Restart, Strategy, story
+from spry_py.testing import Step
+from stories import Record, Restart, Strategy, story
 from workers import RESTARTS, STRATEGIES
 
 KEYS = ("a", "b", "c", "d")
 MOMENTS = st.sampled_from([0.0, 0.5, 1.0, 1.25, 2.0, 3.0, 3.5, 5.0, 7.0])
 SECONDS = st.sampled_from([0.0, 0.0, 1.0, 2.0])
+# the last of them is how all later ones go
+RUNS = range(1, 5)
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,12 @@ class Role:
     fails: tuple[int, ...]
     restart: Restart
     backoff: float
+
+    @property
+    def runs(self) -> list[list[Step]]:
+        begins = [self.start_takes] if self.start_takes else []
+        serves = LISTENS if self.listens else STAYS
+        return [[*begins, *([no_start] if number in self.fails else serves)] for number in RUNS]
 
 
 @dataclass(frozen=True)
@@ -103,14 +114,7 @@ class Storm:
         self.faults: list[str] = []
         self.limit = math.inf
         self.actors = {
-            key: Actor(
-                self.record,
-                key,
-                start_takes=role.start_takes,
-                cleanup=role.cleanup,
-                listens=role.listens,
-                fails_starts=role.fails,
-            )
+            key: Actor(self.record, key, *role.runs, cleanup=role.cleanup)
             for key, role in roles.items()
         }
 
@@ -126,10 +130,10 @@ class Storm:
     async def do(self, handle: Any, desk: Desk, deed: Deed, name: str) -> None:
         await trio.sleep_until(deed.at)
         actor = self.actors[deed.key]
-        if deed.do == "die":
-            actor.die()
-        elif deed.do == "stop":
-            actor.stop()
+        if deed.do in ("die", "stop"):
+            # it may not be up
+            with suppress(RuntimeError):
+                actor.die() if deed.do == "die" else actor.stop()
         elif deed.do == "abort":
             handle.abort()
         else:
@@ -163,12 +167,12 @@ class Storm:
 
     def look(self, handle: Any) -> None:
         """At no moment more run than may, and those listed as running do run."""
-        if sum(actor.alive for actor in self.actors.values()) > self.limit:
+        if sum(actor.is_running for actor in self.actors.values()) > self.limit:
             self.faults.append(f"{trio.current_time()}: too many run: {listed(handle)}")
         for info in handle.which_children():
-            if info.status == "running" and self.actors[info.key].alive != 1:
+            if info.status == "running" and not self.actors[info.key].is_running:
                 self.faults.append(f"{trio.current_time()}: {info.key} does not run")
-            if info.status in ("stopped", "done") and self.actors[info.key].alive:
+            if info.status in ("stopped", "done") and self.actors[info.key].is_running:
                 self.faults.append(f"{trio.current_time()}: {info.key} is alive")
 
     def expect_rest(self, handle: Any) -> None:
@@ -177,14 +181,14 @@ class Storm:
         statuses = [info.status for info in handle.which_children()]
         running = statuses.count("running")
         assert set(statuses) <= {"running", "done", "stopped", "ignored", "waiting"}
-        assert running == sum(actor.alive for actor in self.actors.values())
+        assert running == sum(actor.is_running for actor in self.actors.values())
         assert "waiting" not in statuses or running == self.limit
 
     def expect_quiet(self) -> None:
         """All has ended, and every call has been answered once."""
         assert self.faults == []
         assert "overlap" not in self.record.order
-        assert [actor.alive for actor in self.actors.values()] == [0, 0, 0, 0]
+        assert not any(actor.is_running for actor in self.actors.values())
         answered = [fact.partition(":")[0] for _, fact in self.record.facts if "#" in fact]
         asked = [
             f"#{number}"

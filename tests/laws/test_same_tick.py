@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import trio
 
+from actors import Actor, cast
 from callers import Desk, listed, status_of
 from logged import kept
 from replays import soon
@@ -26,7 +27,7 @@ from spry_py import (
     SystemSupervisor,
     open_system,
 )
-from stories import Actor, Ledger, Record, Restart, Strategy, cast, story
+from stories import Ledger, Record, Restart, Strategy, story
 from workers import STRATEGIES
 
 End = Callable[[Actor], object]

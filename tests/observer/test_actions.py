@@ -7,10 +7,11 @@ import logging
 import pytest
 import trio
 
+from actors import STAYS, Actor, cast, no_start
 from listeners import one_by_one
 from observing import observed
 from spry_py import Child, DynamicSupervisor, Scope, SystemSupervisor, open_system
-from stories import Actor, Record, cast, story
+from stories import Record, story
 
 
 class Kept(logging.Handler):
@@ -70,7 +71,7 @@ async def test_a_subsystem_may_be_stopped_alone() -> None:
 
 @story
 async def test_errors_of_the_tree_are_conflicts_with_their_sentence() -> None:
-    a = Actor(Record(), "a", fails_starts={2})
+    a = Actor(Record(), "a", STAYS, [no_start], STAYS)
     children = [a.child(), Child("pool", DynamicSupervisor())]
     top = SystemSupervisor(children, name="top", strategy="one_for_one")
     async with open_system(top) as tree, observed(tree) as outside:
@@ -110,7 +111,7 @@ async def test_what_takes_longer_than_thirty_seconds_goes_on() -> None:
 
 @story
 async def test_it_goes_on_when_the_asker_leaves() -> None:
-    slow = Actor(Record(), "a", start_takes=5)
+    slow = Actor(Record(), "a", [5, *STAYS])
     async with open_system(one_by_one(slow)) as tree, observed(tree) as outside:
         stream = outside.connect()
         await stream.send_all(b"POST /do/restart?path=top/a HTTP/1.1\r\nHost: localhost\r\n\r\n")

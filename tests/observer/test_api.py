@@ -11,6 +11,7 @@ from typing import Any, get_args
 import pytest
 import trio
 
+from actors import Actor
 from observing import TOKEN, Outside, observed, read_all, read_reply, written
 from spry_py import (
     Kind,
@@ -22,7 +23,7 @@ from spry_py import (
     open_system,
 )
 from spry_py.observer.rights import ROUTES, Rights
-from stories import Actor, Record, story
+from stories import Record, story
 
 API = json.loads(
     (Path(__file__).parents[2] / "docs" / "observer-api.json").read_text(encoding="utf-8")

@@ -6,12 +6,13 @@ from typing import Any
 
 import trio
 
+from actors import Actor, cast
 from listeners import one_by_one
 from observing import SOCKET, Events, observed, written
 from replays import Script
 from spry_py import Backoff, Child, DynamicSupervisor, Scope, SystemSupervisor, open_system
 from spry_py._http import Limits
-from stories import Actor, Record, cast, story
+from stories import Record, story
 
 
 async def idle() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import trio
 
+from actors import STAYS, Actor, cast, no_start
 from observing import Outside, observed
 from spry_py import (
     Backoff,
@@ -20,7 +21,7 @@ from spry_py import (
     TooManyRestarts,
     open_system,
 )
-from stories import Actor, Boom, Record, cast, story
+from stories import Boom, Record, story
 
 
 async def told(outside: Outside) -> list[tuple[str, str]]:
@@ -76,7 +77,7 @@ async def test_a_child_that_keeps_failing_is_one_story_and_its_escalation_is_tol
 
 @story
 async def test_a_start_that_fails_in_a_restart() -> None:
-    a = Actor(Record(), "a", fails_starts={2})
+    a = Actor(Record(), "a", STAYS, [no_start], STAYS)
     top = SystemSupervisor([a.child()], name="top", strategy="one_for_one")
     async with open_system(top) as tree, observed(tree) as outside:
         await trio.sleep(1)

@@ -15,6 +15,7 @@ import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from actors import Actor, cast
 from observing import SOCKET, TOKEN, Outside, observed, read_all, read_reply, written
 from spry_py import (
     AlwaysRestart,
@@ -28,7 +29,7 @@ from spry_py._http import Limits
 from spry_py.observer import Address, serve
 from spry_py.observer.listening import MOST_CONNECTIONS
 from spry_py.observer.rights import Rights
-from stories import Actor, Facts, Record, cast, story, story_with_threads
+from stories import Facts, Record, story, story_with_threads
 
 
 async def idle() -> None:
@@ -56,7 +57,7 @@ async def storm(actors: list[Actor], rounds: int, pace: float = 0.13) -> None:
     for number in range(rounds):
         await trio.sleep(pace)
         actor = actors[number % len(actors)]
-        if actor.alive:
+        if actor.is_running:
             actor.die()
     await trio.sleep(1)
 
@@ -129,6 +130,8 @@ def test_looking_for_long_takes_no_more_memory_than_looking() -> None:
             for _ in range(2):
                 await storm(actors, 250, 0.53)
                 record.take()
+                for actor in actors:
+                    actor.ran.clear()
                 grown.append(_objects())
             nursery.cancel_scope.cancel()
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import trio
 
+from actors import Actor
 from listeners import one_by_one
 from observing import observed
 from spry_py import (
@@ -20,7 +21,7 @@ from spry_py import (
     roots,
 )
 from spry_py.observer.tree import shown, shown_lines
-from stories import Actor, Record, story
+from stories import Record, story
 
 FRESH = {
     "incarnation": 1,

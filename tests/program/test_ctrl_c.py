@@ -8,8 +8,9 @@ import pytest
 import tenacity
 import trio
 
+from actors import LISTENS, STAYS, Actor, cast
 from spry_py import Child, Scope, Strategy, SystemSupervisor, open_system
-from stories import Actor, Boom, Record, cast, story, told_by
+from stories import Boom, Record, story, told_by
 
 
 @trio.lowlevel.enable_ki_protection
@@ -54,7 +55,7 @@ async def test_ctrl_c_delivered_to_the_block() -> None:
 async def test_ctrl_c_delivered_during_the_first_startup() -> None:
     record = Record()
     a = Actor(record, "a", cleanup=1)
-    b = Actor(record, "b", start_takes=9, cleanup=1)
+    b = Actor(record, "b", [9, *STAYS], cleanup=1)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(interrupt_at, 1)
         with pytest.raises(KeyboardInterrupt):
@@ -66,7 +67,7 @@ async def test_ctrl_c_delivered_during_the_first_startup() -> None:
 @story
 async def test_ctrl_c_delivered_during_the_teardown() -> None:
     record = Record()
-    a, b, c = cast(record, "abc", listens=True, cleanup=2)
+    a, b, c = cast(record, "abc", LISTENS, cleanup=2)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(interrupt_at, 1)
         with pytest.raises(KeyboardInterrupt):
@@ -80,7 +81,7 @@ async def test_ctrl_c_delivered_during_the_teardown() -> None:
 async def test_ctrl_c_delivered_during_a_restart(strategy: Strategy) -> None:
     record = Record()
     a = Actor(record, "a")
-    b = Actor(record, "b", start_takes=4)
+    b = Actor(record, "b", [4, *STAYS])
     async with trio.open_nursery() as nursery:
         nursery.start_soon(interrupt_at, 6)
         with pytest.raises(KeyboardInterrupt):
@@ -105,7 +106,7 @@ async def test_ctrl_c_delivered_to_a_supervisor_awaited_by_the_main_task() -> No
 @story
 async def test_ctrl_c_a_second_time_does_not_disturb_the_order() -> None:
     record = Record()
-    a, b, c = cast(record, "abc", listens=True, cleanup=2)
+    a, b, c = cast(record, "abc", LISTENS, cleanup=2)
     async with trio.open_nursery() as nursery:
         for time in (1, 2.5):
             nursery.start_soon(interrupt_at, time)
@@ -122,7 +123,7 @@ async def test_ctrl_c_a_second_time_does_not_disturb_the_order() -> None:
 @story
 async def test_ctrl_c_delivered_while_the_tree_of_a_failed_block_stops_is_not_lost() -> None:
     record = Record()
-    a, b = cast(record, "ab", listens=True, cleanup=2)
+    a, b = cast(record, "ab", LISTENS, cleanup=2)
     error = Boom("of the block")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(interrupt_at, 1)
@@ -139,10 +140,11 @@ async def test_ctrl_c_delivered_while_the_tree_of_a_failed_block_stops_is_not_lo
 @story
 async def test_ctrl_c_delivered_to_the_main_task_that_is_the_supervisor(moment: str) -> None:
     record = Record()
-    slow = {"start": 9, "group": 9, "replay": 2}.get(moment, 0)
+    begins = {"start": [9], "group": [9], "replay": [2]}.get(moment, [])
     a = Actor(record, "a", cleanup=1)
-    b = Actor(record, "b", start_takes=slow, cleanup=1)
+    b = Actor(record, "b", [*begins, *STAYS], cleanup=1)
     c = Actor(record, "c", cleanup=1)
+    killed = {"backoff": a, "replay": a, "group": c}
     backoff = tenacity.wait_fixed(9 if moment == "backoff" else 0)
 
     async def system(scope: Scope) -> None:
@@ -157,7 +159,8 @@ async def test_ctrl_c_delivered_to_the_main_task_that_is_the_supervisor(moment: 
     async with trio.open_nursery() as nursery:
         with pytest.raises(KeyboardInterrupt):
             nursery.start_soon(interrupt_at, 5.5)
-            nursery.start_soon(_kill_at, 3, a if moment in ("backoff", "replay") else c)
+            if moment in killed:
+                nursery.start_soon(_kill_at, 3, killed[moment])
             with trio.move_on_after(5 if moment == "teardown" else 100):
                 await SystemSupervisor(system)()
     facts = [fact for _, fact in record.facts if fact[0] in "-+"]

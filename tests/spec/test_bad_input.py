@@ -13,6 +13,7 @@ import pytest
 import tenacity
 import trio
 
+from actors import Actor, cast
 from spry_py import (
     Backoff,
     Child,
@@ -23,7 +24,7 @@ from spry_py import (
     SystemSupervisor,
     open_system,
 )
-from stories import Actor, Boom, Record, cast, story, told_by
+from stories import Boom, Record, story, told_by
 
 
 async def fine() -> None:
@@ -286,7 +287,7 @@ async def test_started_called_after_a_timeout_changes_nothing() -> None:
         with trio.CancelScope(shield=True):
             await trio.sleep(5)
         task_status.started("late")
-        await late.play()
+        await late()
 
     with pytest.raises(Exception, match=r".") as caught:
         async with open_system([a.child(), Child("stubborn", stubborn, start_timeout=2)]):

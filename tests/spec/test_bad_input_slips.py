@@ -11,6 +11,7 @@ import pytest
 import tenacity
 import trio
 
+from actors import cast
 from spry_py import (
     AlwaysRestart,
     Backoff,
@@ -28,7 +29,7 @@ from spry_py import (
     run,
 )
 from spry_py.lowlevel import Supervisor
-from stories import Record, cast, story
+from stories import Record, story
 
 
 async def fine(*_: object) -> None:
@@ -145,7 +146,7 @@ async def test_starts_that_are_awaited_later_in_their_order_are_none_the_worse()
         record(",".join([await start for start in starts]))
 
     async with open_system(system):
-        assert record.order == "+a1 +b1 a1,b1"
+        assert record.order == "+a1 +b1 a#1,b#1"
 
 
 @story
