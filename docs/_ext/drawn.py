@@ -35,6 +35,7 @@ ROW: Final = 30
 BAR: Final = 14
 LEFT: Final = 150
 WIDTH: Final = 760
+MARK: Final = 4
 STYLE: Final = """
 .spry text { font: 13px var(--font-stack, sans-serif); fill: var(--color-foreground-primary, #222) }
 .spry .faint { fill: var(--color-foreground-muted, #777); font-size: 11px }
@@ -57,7 +58,8 @@ class Lane:
     since: float = 0.0
 
     def turn(self, at: float, state: str) -> None:
-        if self.state and at > self.since:
+        # most children end in the moment in which they are aborted: that shows as a mark
+        if self.state and (at > self.since or self.state == "aborting"):
             self.parts.append((self.since, at, self.state))
         self.state, self.since = state, at
 
@@ -135,7 +137,7 @@ def timeline(recorded: Recorded, title: str) -> str:
                 yield text(line + 3, bottom + 12, f"{second} s", 'class="faint"')
         for number, lane in enumerate(lanes):
             yield from drawn_lane(lane, ROW * number + 20, x)
-        yield from legend(bottom + 34)
+        yield from legend(lanes, bottom + 34)
 
     return svg(WIDTH, ROW * len(lanes) + 64, title, body())
 
@@ -147,7 +149,7 @@ def drawn_lane(lane: Lane, y: float, x: Callable[[float], float]) -> Iterator[st
         if state == "waiting":
             yield (f'<path class="waiting" d="M{x(begin):.1f} {y + BAR / 2}H{x(end):.1f}"/>')
         elif state:
-            width = max(x(end) - x(begin), 1)
+            width = max(x(end) - x(begin), MARK)
             yield (
                 f'<rect class="{state}" x="{x(begin):.1f}" y="{y}" width="{width:.1f}" '
                 f'height="{BAR}" rx="2"/>'
@@ -164,12 +166,16 @@ LEGEND: Final = (
 )
 
 
-def legend(y: float) -> Iterator[str]:
-    yield text(LEFT + 140 * len(LEGEND) - 30, y, "✗ failed", 'class="faint"')
-    for number, (state, words) in enumerate(LEGEND):
+def legend(lanes: list[Lane], y: float) -> Iterator[str]:
+    """What the colours mean that are in the picture."""
+    seen = {state for lane in lanes for _, _, state in lane.parts}
+    shown = [(state, words) for state, words in LEGEND if state in seen]
+    for number, (state, words) in enumerate(shown):
         x = LEFT + 140 * number
         yield f'<rect class="{state}" x="{x}" y="{y - 9}" width="12" height="10" rx="2"/>'
         yield text(x + 17, y, words, 'class="faint"')
+    if any(lane.failures for lane in lanes):
+        yield text(LEFT + 140 * len(shown), y, "✗ failed", 'class="faint"')
 
 
 # What an outage is survived with
