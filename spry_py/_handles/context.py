@@ -149,14 +149,14 @@ class Context:
         self._incarnation.call_soon(self._incarnation.beat)
 
     @enable_ki_protection
-    def fail(self, exception: Exception) -> None:
-        """Cancel the child and make it end `Failed` with ``exception``, whatever it does then.
+    def fail(self, exc: Exception) -> None:
+        """Cancel the child and make it end `Failed` with ``exc``, whatever it does then.
 
         May be called from nested tasks and from threads. The first cause counts; after the child's
         end nothing happens. Raises `TypeError` for anything but an `Exception`.
         """
-        check_exception("fail", exception)
-        self._incarnation.call_soon(self._incarnation.fail, exception)
+        check_exception("fail", exc)
+        self._incarnation.call_soon(self._incarnation.fail, exc)
 
 
 def current_context() -> Context:

@@ -81,11 +81,14 @@ def would_deadlock(loop: object) -> bool:
     incarnation = current_incarnation()
     if incarnation is None:
         return False
-    if incarnation.inner is not None:
-        # the supervisor's own code: its system function
-        if incarnation.inner.startup is None:
+    inner = incarnation.inner
+    if inner is not None:
+        # the supervisor's own code: its system function, or what it asks about an end
+        if inner is loop and inner.is_asking():
+            return True
+        if inner.startup is None:
             return False
-        if incarnation.inner is loop:
+        if inner is loop:
             return True
     return is_awaited(incarnation, loop)
 

@@ -289,6 +289,10 @@ class Loop(Mailbox):
         finally:
             self._is_in_turn = False
 
+    def is_asking(self) -> bool:
+        """Whether the code that calls this has been called by the loop: a breaker, a predicate."""
+        return self._is_in_turn or trio.lowlevel.current_task() is self.own.task
+
     async def _handle(self, message: Message) -> None:
         try:
             await self.handle(message)

@@ -255,6 +255,54 @@ async def test_on_termination_cannot_call_its_own_supervisor(strategy: Strategy)
         assert record.order == "+a1 -a1 WouldDeadlock +a2"
 
 
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("number", range(6))
+@story
+async def test_what_a_supervisor_asks_about_an_end_cannot_call_it(
+    number: int, strategy: Strategy
+) -> None:
+    record = Record()
+    a, x = cast(record, "ax", LISTENS)
+    known: list[SystemHandle] = []
+
+    def call() -> bool:
+        # neither may be async, so the call is begun by hand
+        with pytest.raises(WouldDeadlock):
+            calls_about(x)[number](known[0]).__await__().send(None)
+        record("WouldDeadlock")
+        return True
+
+    class Caller:
+        def may_restart(self, key: str, now: float) -> bool:
+            return call()
+
+    child = a.child(recoverable=lambda error: call(), breaker=Caller)
+    async with open_system([child], strategy=strategy, breaker=Caller) as tree:
+        known.append(tree)
+        a.die()
+        await trio.sleep(1)
+        assert record.order == "+a1 -a1 " + 3 * "WouldDeadlock " + "+a2"
+
+
+@story
+async def test_a_task_that_a_breaker_has_begun_elsewhere_may_call_the_supervisor() -> None:
+    record = Record()
+    a, x = cast(record, "ax", LISTENS)
+
+    class Caller:
+        def may_restart(self, key: str, now: float) -> bool:
+            nursery.start_soon(tree.start_child, x.child())
+            return True
+
+    async with (
+        trio.open_nursery() as nursery,
+        open_system([a.child()], strategy="one_for_one", breaker=Caller) as tree,
+    ):
+        a.die()
+        await trio.sleep(1)
+        assert listed(tree) == "a=running x=running"
+
+
 @story
 async def test_the_starting_children_of_a_dynamic_supervisor_can_call_it() -> None:
     record = Record()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 
 import pytest
 
@@ -74,3 +75,25 @@ def test_a_class_shows_what_is_written_here(name: str) -> None:
 
 def test_each_public_class_is_written_here() -> None:
     assert set(SHOWN) == classes()
+
+
+CALLED = {
+    spry_py.ChildHandle.fail: "exception",
+    spry_py.ChildHandle.wait_incarnation: "n",
+    spry_py.Context.fail: "exc",
+    spry_py.SystemHandle.delete_child: "key",
+    spry_py.SystemHandle.events: "capacity",
+    spry_py.SystemHandle.follow: "capacity history",
+    spry_py.SystemHandle.map: "fn items limit ordered timeout",
+    spry_py.SystemHandle.new_key: "prefix",
+    spry_py.SystemHandle.restart_child: "key",
+    spry_py.SystemHandle.start_child: "child on_conflict",
+    spry_py.SystemHandle.terminate_child: "key",
+}
+
+
+@pytest.mark.parametrize("method", CALLED, ids=lambda method: str(method.__qualname__))
+def test_what_may_be_given_by_name_has_the_name_in_the_design(
+    method: Callable[..., object],
+) -> None:
+    assert " ".join(list(inspect.signature(method).parameters)[1:]) == CALLED[method]
