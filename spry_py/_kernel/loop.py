@@ -474,44 +474,50 @@ class Loop(Mailbox):
 
     def on_ended(self, member: Member, incarnation: Incarnation, report: TerminationReport) -> bool:
         """A child has ended; returns whether its ``on_termination`` is to run first."""
-        if self.shutdowns.asked or self.shutdowns.guarded:
-            self.shutdowns.forget(incarnation)
         if report.started_at is None:
             self.tree.slow.end(incarnation)
+        is_by_itself = member.phase is Phase.ENDED
         # an end by itself is logged with what becomes of it
-        is_logged = member.phase is not Phase.ENDED or report.started_at is None
+        is_logged = not is_by_itself or report.started_at is None
         failed = isinstance(report.reason, Failed)
         if self.heard_by or (is_logged and self.teller.is_logged(ChildTerminated, failed)):
             self.teller.child_ended(member, incarnation, report)
         if member.child.restart == "temporary":
             self.forget(member)
-        if member.phase is not Phase.ENDED:
+        if member in self.calls.starts or incarnation.then > Then.AWAITED:
             self.calls.on_ended(member, incarnation)
+        if self.shutdowns.asked or self.shutdowns.guarded:
+            self.shutdowns.forget(incarnation)
+        if not is_by_itself:
             if self.shutdowns.turn is member:
                 self.shutdowns.advance(in_loop=False)
             elif not self.is_idle:
                 self.ring()
             return False
-        is_hooked = member.child.on_termination is not None and report.started_at is not None
-        if is_hooked and not (report.exception is not None and is_exit(report.exception)):
-            return True
-        if self.restarting is self.alone:
-            self._leave_to_decide(member, report)
+        return self._leave_to_decide(member, report)
+
+    def _leave_to_decide(self, member: Member, report: TerminationReport) -> bool:
+        """Wake the loop for an end by itself, or let it sleep and a successor see to that.
+
+        Returns whether ``on_termination`` is to run first, which does so when it is over.
+        """
+        child, was_started = member.child, report.started_at is not None
+        if was_started and child.on_termination is not None:
+            exception = report.exception
+            if exception is None or not is_exit(exception):
+                return True
+        wish = WISHES[child.restart, type(report.reason).__name__]
+        comes_back = wish is Verdict.RESTART and was_started and child.backoff is None
+        is_free = self.is_idle and not self.messages and self.successor is None
+        if comes_back and is_free and self.restarting is self.alone:
+            assert self.own.task is not None
+            self.messages.append(Ended(member))
+            self.successor = successor = Successor(member)
+            spawn, bear = self.nursery.start_soon, self.teller.bear
+            self.own.task.context.run(bear, spawn, in_task_of, successor, member.key)
         else:
             self.post(Ended(member))
         return False
-
-    def _leave_to_decide(self, member: Member, report: TerminationReport) -> None:
-        """Wake the loop for an end, or let it sleep and a successor see to that."""
-        is_free = self.is_idle and not self.messages and self.successor is None
-        task = self.own.task if is_free else None
-        if task is not None and _may_come_back(member.child, report):
-            self.messages.append(Ended(member))
-            self.successor = successor = Successor(member)
-            spawn = self.nursery.start_soon
-            task.context.run(self.teller.bear, spawn, in_task_of, successor, member.key)
-        else:
-            self.post(Ended(member))
 
     def on_hook(self, member: Member, hook: Hook) -> None:
         """The ``on_termination`` of a child begins."""
@@ -843,13 +849,6 @@ class Loop(Mailbox):
         self.messages.clear()
         self.teller.teardown_ended(self)
         self.teller.system_stopped(self)
-
-
-def _may_come_back(child: Child[Any], report: TerminationReport) -> bool:
-    """Whether a child that has ended is restarted at once, if nothing speaks against it."""
-    if child.backoff is not None or report.started_at is None:
-        return False
-    return WISHES[child.restart, type(report.reason).__name__] is Verdict.RESTART
 
 
 def _outcome_of(member: Member, verdict: Verdict) -> Outcome:

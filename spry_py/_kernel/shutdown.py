@@ -80,15 +80,14 @@ class Shutdowns:
         It is a part of what is under way in the loop, unless of something else.
         """
         incarnation.follow(Then.AWAITED)
-        incarnation.note_occasion(occasion)
         loop = self._loop
         if incarnation.burden == "none" and loop.heard_by:
             loop.teller.child_asked(member, incarnation, part_of or loop.part_of)
         may_settle = incarnation.is_listening and incarnation.burden != "aborted"
         if may_settle and member.child.shutdown > 0:
-            self._settle(member, incarnation)
+            self._settle(member, incarnation, occasion)
         else:
-            self._abort(incarnation)
+            self._abort(incarnation, occasion)
 
     def over_at(self, incarnation: Incarnation) -> float | None:
         """When a child that was asked to finish will be aborted. May be called from any thread."""
@@ -177,7 +176,8 @@ class Shutdowns:
                     await self._loop.pause()
                 else:
                     await trio.lowlevel.cancel_shielded_checkpoint()
-                has_to_wait = self.advance()
+                # not if it was the last one, and its own task has seen to what comes after it
+                has_to_wait = self.turn is not None and self.advance()
         finally:
             # the last of them is often a method of what is over now
             self._row, self.turn, self._after = iter(()), None, id
@@ -208,18 +208,18 @@ class Shutdowns:
                 return False
         return False
 
-    def _settle(self, member: Member, incarnation: Incarnation) -> None:
+    def _settle(self, member: Member, incarnation: Incarnation, occasion: Occasion) -> None:
         if incarnation.burden == "none":
             # it cannot settle any more if something else has cancelled it already
             patience = STUCK_AFTER if incarnation.is_cut else member.child.shutdown
-            incarnation.settle()
+            incarnation.stop(occasion)
             if incarnation not in self.asked:
                 self._watch(incarnation, self._loop.tree.now() + patience)
 
-    def _abort(self, incarnation: Incarnation) -> None:
+    def _abort(self, incarnation: Incarnation, occasion: Occasion | None) -> None:
         if incarnation.burden != "aborted":
-            incarnation.abort()
             self._watch(incarnation, self._loop.tree.now() + STUCK_AFTER)
+            incarnation.abort(occasion)
 
     def _watch(self, one: Incarnation | Hook, due: float) -> None:
         if self._closed:
@@ -251,7 +251,7 @@ class Shutdowns:
         elif one.burden == "settling" and not one.scope.cancel_called:
             assert one.member is not None
             teller.child_overdue(one.member, one)
-            self._abort(one)
+            self._abort(one, one.occasion)
             return
         else:
             here = [(one.path, "")]

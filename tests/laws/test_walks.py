@@ -121,10 +121,10 @@ def all_walks() -> dict[str, Walk]:
 
 
 BOUNDS: Final = {
-    "one_for_one": (53, 40),
-    "one_for_all": (103, 135),
+    "one_for_one": (52, 40),
+    "one_for_all": (103, 127),
     "start_child": (46, 40),
-    "terminate_child": (62, 46),
+    "terminate_child": (62, 45),
 }
 
 
