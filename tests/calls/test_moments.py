@@ -8,7 +8,7 @@ import trio
 
 from actors import LISTENS, STAYS, Actor, cast, no_start
 from callers import Desk, answer, busy, listed, status_of
-from replays import Script, soon
+from replays import Wanted, soon
 from spry_py import (
     open_system,
 )
@@ -271,9 +271,9 @@ async def test_an_end_is_decided_if_the_one_who_wanted_it_down_has_gone_before_t
     record = Record()
     a = Actor(record, "a")
     slow = Actor(Record(), "slow", [5, *STAYS])
-    script = Script((a, ""))
+    wanted = Wanted((a, ""))
     async with (
-        open_system(script, strategy="one_for_one", breaker=Ledger(record)) as tree,
+        open_system(wanted, strategy="one_for_one", breaker=Ledger(record)) as tree,
         trio.open_nursery() as nursery,
     ):
         desk = Desk(Record(), nursery)
@@ -281,7 +281,7 @@ async def test_an_end_is_decided_if_the_one_who_wanted_it_down_has_gone_before_t
         desk.call("busy", tree.terminate_child, "busy")
         await trio.sleep(1)
         a.die()
-        script.lines = ((a, ""), slow.child())
+        wanted.lines = ((a, ""), slow.child())
         await soon()
         desk.call("replay", tree.replay)
         await soon()

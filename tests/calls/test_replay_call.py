@@ -12,7 +12,7 @@ from actors import LISTENS, STAYS, Actor, cast
 from callers import listed
 from listeners import Heard
 from pools import open_pool
-from replays import Script, every_strategy, soon
+from replays import Wanted, every_strategy, soon
 from spry_py import (
     AlwaysRestart,
     Child,
@@ -31,7 +31,7 @@ from stories import Ledger, Record, Strategy, story
 async def test_nothing_changed_nothing_happens(strategy: Strategy) -> None:
     record = Record()
     a, b = cast(record, "ab")
-    async with open_system(Script((a, ""), (b, "a")), strategy=strategy) as tree:
+    async with open_system(Wanted((a, ""), (b, "a")), strategy=strategy) as tree:
         record.take()
         await tree.replay()
         assert record.take() == []
@@ -43,10 +43,10 @@ async def test_nothing_changed_nothing_happens(strategy: Strategy) -> None:
 async def test_new_keys_start_in_their_declared_place(strategy: Strategy) -> None:
     record = Record()
     a, b, c, d, e = cast(record, "abcde")
-    script = Script((b, ""), (d, ""))
-    async with open_system(script, strategy=strategy) as tree:
+    wanted = Wanted((b, ""), (d, ""))
+    async with open_system(wanted, strategy=strategy) as tree:
         record.take()
-        script.lines = ((a, ""), (b, ""), (c, "ab"), (d, ""), (e, ""))
+        wanted.lines = ((a, ""), (b, ""), (c, "ab"), (d, ""), (e, ""))
         await tree.replay()
         assert record.take_order() == "+a1 +c1(a#1,b#1) +e1"
         assert listed(tree) == "a=running b=running c=running d=running e=running"
@@ -60,14 +60,14 @@ async def test_missing_keys_stop_in_reverse_after_the_new_ones_have_started(
 ) -> None:
     record = Record()
     a, b, c, d = cast(record, "abcd")
-    script = Script((a, ""), (b, ""), (c, ""))
-    async with open_system(script, strategy=strategy) as tree:
+    wanted = Wanted((a, ""), (b, ""), (c, ""))
+    async with open_system(wanted, strategy=strategy) as tree:
         record.take()
-        script.lines = ((b, ""), (d, ""))
+        wanted.lines = ((b, ""), (d, ""))
         await tree.replay()
         assert record.take_order() == "+d1 -c1 -a1"
         assert listed(tree) == "b=running d=running"
-        script.lines = ((a, ""), (b, ""))
+        wanted.lines = ((a, ""), (b, ""))
         await tree.replay()
         assert record.take_order() == "+a2 -d1"
         assert tree.child("a").incarnation == 1
@@ -78,10 +78,10 @@ async def test_missing_keys_stop_in_reverse_after_the_new_ones_have_started(
 async def test_a_changed_child_is_started_anew_and_its_value_flows_on(strategy: Strategy) -> None:
     record = Record()
     a, b, c, d = cast(record, "abcd")
-    script = Script(a.child("old"), (b, "a"), (c, ""), (d, "b"))
-    async with open_system(script, strategy=strategy, breaker=Ledger(record)) as tree:
+    wanted = Wanted(a.child("old"), (b, "a"), (c, ""), (d, "b"))
+    async with open_system(wanted, strategy=strategy, breaker=Ledger(record)) as tree:
         record.take()
-        script.lines = (a.child("new"), *script.lines[1:])
+        wanted.lines = (a.child("new"), *wanted.lines[1:])
         await tree.replay()
         assert record.take_order() == "-a1 +a2(new) -b1 +b2(a#2) -d1 +d2(b#2)"
         numbers = {info.key: info.incarnation for info in tree.which_children()}
@@ -94,10 +94,10 @@ async def test_a_changed_child_is_started_anew_and_its_value_flows_on(strategy: 
 async def test_an_option_is_a_change_too(option: dict[str, Any], strategy: Strategy) -> None:
     record = Record()
     a, b = cast(record, "ab")
-    script = Script(a.child(), b.child())
-    async with open_system(script, strategy=strategy) as tree:
+    wanted = Wanted(a.child(), b.child())
+    async with open_system(wanted, strategy=strategy) as tree:
         record.take()
-        script.lines = (a.child(), b.child(**option))
+        wanted.lines = (a.child(), b.child(**option))
         await tree.replay()
         await tree.replay()
         assert record.take_order() == "-b1 +b2"
@@ -117,13 +117,13 @@ async def test_a_supervisor_that_changed_is_started_anew_an_equal_one_is_not(
             Child("two", SystemSupervisor([b.child()], **options)),
         )
 
-    script = Script(*lines())
-    async with open_system(script, strategy=strategy) as tree:
+    wanted = Wanted(*lines())
+    async with open_system(wanted, strategy=strategy) as tree:
         record.take()
-        script.lines = lines()
+        wanted.lines = lines()
         await tree.replay()
         assert record.take() == []
-        script.lines = lines(strategy="one_for_one")
+        wanted.lines = lines(strategy="one_for_one")
         await tree.replay()
         assert record.take_order() == "-b1 +b2"
 
@@ -189,11 +189,11 @@ async def test_a_list_system_says_the_same_again_and_cures_what_is_down(
 async def test_children_added_by_calls_are_kept(strategy: Strategy) -> None:
     record = Record()
     a, b, x = cast(record, "abx")
-    script = Script((a, ""))
-    async with open_system(script, strategy=strategy) as tree:
+    wanted = Wanted((a, ""))
+    async with open_system(wanted, strategy=strategy) as tree:
         await tree.start_child(x.child())
         record.take()
-        script.lines = ((a, ""), (b, ""))
+        wanted.lines = ((a, ""), (b, ""))
         await tree.replay()
         assert record.take_order() == "+b1"
         assert listed(tree) == "a=running b=running x=running"
@@ -210,7 +210,7 @@ async def test_done_spent_and_deleted_children_stay_away(strategy: Strategy) -> 
         c.child(),
         d.child(),
     )
-    async with open_system(Script(*lines), strategy=strategy) as tree:
+    async with open_system(Wanted(*lines), strategy=strategy) as tree:
         a.stop()
         b.stop()
         await soon()
@@ -227,12 +227,12 @@ async def test_done_spent_and_deleted_children_stay_away(strategy: Strategy) -> 
 async def test_one_that_is_done_starts_again_when_it_has_changed(strategy: Strategy) -> None:
     record = Record()
     (a,) = cast(record, "a")
-    script = Script(a.child(restart="transient"))
-    async with open_system(script, strategy=strategy) as tree:
+    wanted = Wanted(a.child(restart="transient"))
+    async with open_system(wanted, strategy=strategy) as tree:
         a.stop()
         await soon()
         record.take()
-        script.lines = (a.child("new", restart="transient"),)
+        wanted.lines = (a.child("new", restart="transient"),)
         await tree.replay()
         assert record.take_order() == "+a2(new)"
 
@@ -242,7 +242,7 @@ async def test_one_that_is_done_starts_again_when_it_has_changed(strategy: Strat
 async def test_one_that_was_left_out_is_tried_again(strategy: Strategy) -> None:
     record = Record()
     a = Actor(record, "a", [Ignore], [Ignore], STAYS)
-    async with open_system(Script(a.child()), strategy=strategy) as tree:
+    async with open_system(Wanted(a.child()), strategy=strategy) as tree:
         await tree.replay()
         assert listed(tree) == "a=ignored"
         await tree.replay()
@@ -331,10 +331,10 @@ async def test_a_supervisor_that_becomes_a_worker_has_no_children_any_more(
     strategy: Strategy,
 ) -> None:
     (leaf,) = cast(Record(), "a")
-    script = Script(Child("part", SystemSupervisor([leaf.child()])))
-    async with open_system(script, name="top", strategy=strategy) as tree:
+    wanted = Wanted(Child("part", SystemSupervisor([leaf.child()])))
+    async with open_system(wanted, name="top", strategy=strategy) as tree:
         assert tree.find("part/a").path == "top/part/a"
-        script.lines = (Child("part", trio.sleep_forever),)
+        wanted.lines = (Child("part", trio.sleep_forever),)
         await tree.replay()
         assert [node.path for _, node in tree.snapshot().walk()] == ["top", "top/part"]
         with pytest.raises(ChildNotFound, match=r"'top/part' has no child 'a'; it has none"):
@@ -346,24 +346,24 @@ async def test_a_supervisor_that_becomes_a_worker_has_no_children_any_more(
 @story
 async def test_a_new_order_is_an_event() -> None:
     a, b, c, d, e = cast(Record(), "abcde")
-    script, heard = Script((b, ""), (d, "")), Heard()
+    wanted, heard = Wanted((b, ""), (d, "")), Heard()
 
     def orders() -> list[str]:
         return [line for line in heard.take() if "SystemOrdered" in line]
 
-    async with trio.open_nursery() as nursery, open_system(script, name="top") as tree:
+    async with trio.open_nursery() as nursery, open_system(wanted, name="top") as tree:
         await nursery.start(heard.listen, tree)
-        script.lines = ((b, ""), (d, ""), (e, ""))
+        wanted.lines = ((b, ""), (d, ""), (e, ""))
         await tree.replay()
         await soon()
         assert orders() == [], "who comes last stands last"
-        script.lines = ((a, ""), (b, ""), (c, ""), (d, ""), (e, ""))
+        wanted.lines = ((a, ""), (b, ""), (c, ""), (d, ""), (e, ""))
         await tree.replay()
         await soon()
         assert orders() == ["0 SystemOrdered top a b c d e"]
         await tree.start_child(Child("x", trio.sleep_forever))
         await tree.start_child(Child("y", trio.sleep_forever))
-        script.lines = (*script.lines, Child("y", trio.sleep_forever))
+        wanted.lines = (*wanted.lines, Child("y", trio.sleep_forever))
         await tree.replay()
         await soon()
         assert orders() == ["0 SystemOrdered top a b c d e y x"]
@@ -381,15 +381,15 @@ async def test_a_temporary_child_that_a_call_terminates_stays_away_though_it_has
     record = Record()
     (a,) = cast(record, "a")
     b = Actor(record, "b", LISTENS, cleanup=3)
-    script = Script((a, ""), b.child(restart="temporary"))
+    wanted = Wanted((a, ""), b.child(restart="temporary"))
     async with (
-        open_system(script, strategy=strategy) as tree,
+        open_system(wanted, strategy=strategy) as tree,
         trio.open_nursery() as nursery,
     ):
         record.take()
         nursery.start_soon(tree.terminate_child, "b")
         await trio.sleep(1)
-        script.lines = ((a, ""), b.child(restart="temporary", shutdown=9))
+        wanted.lines = ((a, ""), b.child(restart="temporary", shutdown=9))
         await tree.replay()
         assert record.take() == [(3, "-b1")]
         assert listed(tree) == "a=running"

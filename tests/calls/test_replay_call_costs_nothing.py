@@ -10,7 +10,7 @@ import trio
 
 from actors import STAYS, Actor, cast, no_start
 from callers import Desk, answer, listed
-from replays import Script, every_strategy, soon
+from replays import Wanted, every_strategy, soon
 from spry_py import (
     AlwaysRestart,
     Backoff,
@@ -149,24 +149,24 @@ async def test_a_waiting_restart_keeps_its_due_time(strategy: Strategy, fails: s
     b = Actor(record, "b", STAYS, second, STAYS)
     slow = Backoff(lambda _: 100.0)
     lines: tuple[Child[Any], ...] = (a.child(), b.child(backoff=slow))
-    script = Script(*lines)
+    wanted = Wanted(*lines)
     if strategy == "one_for_all":
         # with all of them down, only a start that fails at once changes nothing
-        lines = script.lines = (b.child(backoff=slow),)
-    async with open_system(script, strategy=strategy, breaker=Ledger(record)) as tree:
+        lines = wanted.lines = (b.child(backoff=slow),)
+    async with open_system(wanted, strategy=strategy, breaker=Ledger(record)) as tree:
         b.die()
         await trio.sleep(1)
         record.take()
         before = listed(tree)
         if fails == "the system":
-            script.error, script.lines = Boom("bad config"), lines[:-1]
+            wanted.error, wanted.lines = Boom("bad config"), lines[:-1]
         elif fails != "the start":
-            script.lines = (*lines[:-1], b.child("new"))
+            wanted.lines = (*lines[:-1], b.child("new"))
         failure = "NonChildFailure" if fails == "the system" else "ChildFailure"
         assert await answer(tree.replay()) == failure
         assert listed(tree) == before
         assert tree.child("b").status == "restarting"
-        script.error, script.lines = None, lines
+        wanted.error, wanted.lines = None, lines
         tried = [(1, "!b2")] if "start" in fails else []
         number = 3 if tried else 2
         await trio.sleep(50)
@@ -181,8 +181,8 @@ async def test_a_waiting_restart_keeps_its_due_time(strategy: Strategy, fails: s
 async def test_a_restart_that_becomes_due_while_it_goes_wrong_begins_then() -> None:
     record = Record()
     b = Actor(record, "b", [4, *STAYS], [4, no_start], [4, *STAYS])
-    script = Script(b.child(backoff=Backoff(lambda _: 3.0)))
-    async with open_system(script, strategy="one_for_one", breaker=Ledger(record)) as tree:
+    wanted = Wanted(b.child(backoff=Backoff(lambda _: 3.0)))
+    async with open_system(wanted, strategy="one_for_one", breaker=Ledger(record)) as tree:
         b.die()
         await trio.sleep(1)
         record.take()
@@ -225,8 +225,8 @@ async def test_one_that_is_down_stays_what_it_was(strategy: Strategy, was: str) 
     record = Record()
     a = Actor(record, "a", [Ignore] if was == "ignored" else STAYS, STAYS)
     (b,) = cast(record, "b")
-    script = Script(a.child(restart="transient"), b.child())
-    async with open_system(script, strategy=strategy, breaker=Ledger(record)) as tree:
+    wanted = Wanted(a.child(restart="transient"), b.child())
+    async with open_system(wanted, strategy=strategy, breaker=Ledger(record)) as tree:
         if was == "stopped":
             await tree.terminate_child("a")
         elif was == "done":
@@ -234,11 +234,11 @@ async def test_one_that_is_down_stays_what_it_was(strategy: Strategy, was: str) 
             await soon()
         before = listed(tree)
         assert before == f"a={was} b=running"
-        script.lines = (Child("a", _broken), b.child())
+        wanted.lines = (Child("a", _broken), b.child())
         assert await answer(tree.replay()) == "ChildFailure"
         assert listed(tree) == before
         record.take()
-        script.lines = (a.child(restart="transient"), b.child())
+        wanted.lines = (a.child(restart="transient"), b.child())
         await tree.replay()
         assert listed(tree) == ("a=done b=running" if was == "done" else "a=running b=running")
 
@@ -252,12 +252,12 @@ async def _broken() -> None:
 async def test_a_child_added_by_a_call_stays_one(strategy: Strategy) -> None:
     record = Record()
     a, x = cast(record, "ax")
-    script = Script((a, ""))
-    async with open_system(script, strategy=strategy) as tree:
+    wanted = Wanted((a, ""))
+    async with open_system(wanted, strategy=strategy) as tree:
         await tree.start_child(x.child())
-        script.lines, script.error = ((a, ""), x.child()), Boom("bad config")
+        wanted.lines, wanted.error = ((a, ""), x.child()), Boom("bad config")
         assert await answer(tree.replay()) == "NonChildFailure"
-        script.lines, script.error = ((a, ""),), None
+        wanted.lines, wanted.error = ((a, ""),), None
         await tree.replay()
         assert (record.order, listed(tree)) == ("+a1 +x1", "a=running x=running")
 
@@ -268,7 +268,7 @@ async def test_an_added_child_that_does_not_come_back_is_no_change(strategy: Str
     record = Record()
     (a,) = cast(record, "a")
     x = Actor(record, "x", STAYS, [no_start], STAYS)
-    async with open_system(Script((a, "")), strategy=strategy, breaker=Ledger(record)) as tree:
+    async with open_system(Wanted((a, "")), strategy=strategy, breaker=Ledger(record)) as tree:
         await tree.start_child(x.child(backoff=Backoff(lambda _: 100.0)))
         x.die()
         await trio.sleep(1)
@@ -284,8 +284,8 @@ async def test_a_restart_under_way_that_it_waited_for_is_decided_as_without_it()
     record = Record()
     a = Actor(record, "a", [3, *STAYS], [3, no_start], [3, *STAYS])
     (b,) = cast(record, "b")
-    script = Script((a, ""), (b, ""))
-    async with open_system(script, strategy="one_for_one", breaker=Ledger(record)) as tree:
+    wanted = Wanted((a, ""), (b, ""))
+    async with open_system(wanted, strategy="one_for_one", breaker=Ledger(record)) as tree:
         record.take()
         a.die()
         await trio.sleep(1)
@@ -310,14 +310,14 @@ async def test_one_that_a_call_is_stopping_becomes_what_the_call_wants(by: str) 
     record = Record()
     a = Actor(record, "a", STAYS, [no_start], STAYS, cleanup=3)
     (b,) = cast(record, "b")
-    script = Script((a, ""), (b, ""))
+    wanted = Wanted((a, ""), (b, ""))
 
     def call(tree: SystemHandle) -> Callable[[], Awaitable[object]]:
         child = tree.child("a")
         return child.terminate if by == "terminate" else child.restart
 
     async with (
-        open_system(script, strategy="one_for_one", breaker=Ledger(record)) as tree,
+        open_system(wanted, strategy="one_for_one", breaker=Ledger(record)) as tree,
         trio.open_nursery() as nursery,
     ):
         record.take()
@@ -414,9 +414,9 @@ async def test_those_who_wait_for_one_that_was_tried_hear_that_it_is_down_again(
 ) -> None:
     record = Record()
     a = Actor(record, "a", [Ignore] if was == "ignored" else STAYS, STAYS)
-    script = Script(a.child(restart="transient"))
+    wanted = Wanted(a.child(restart="transient"))
     async with (
-        open_system(script, strategy=strategy, breaker=Ledger(record)) as tree,
+        open_system(wanted, strategy=strategy, breaker=Ledger(record)) as tree,
         trio.open_nursery() as nursery,
     ):
         if was == "stopped":
@@ -425,7 +425,7 @@ async def test_those_who_wait_for_one_that_was_tried_hear_that_it_is_down_again(
             a.stop()
             await soon()
         bad = Actor(record, "a", [2, no_start], [2, *STAYS])
-        script.lines = (bad.child(),)
+        wanted.lines = (bad.child(),)
         desk = Desk(record, nursery)
         desk.call("replay", tree.replay)
         await trio.sleep(1)
@@ -452,13 +452,13 @@ async def test_a_temporary_one_that_left_itself_out_may_come_with_the_next(
     record = Record()
     (a,) = cast(record, "a")
     shy = Actor(record, "shy", [Ignore], STAYS)
-    script = Script(a.child())
-    async with open_system(script, strategy=strategy, breaker=Ledger(record)) as tree:
-        script.lines = (a.child(), shy.child(restart="temporary"))
-        script.error = Boom("bad config")
+    wanted = Wanted(a.child())
+    async with open_system(wanted, strategy=strategy, breaker=Ledger(record)) as tree:
+        wanted.lines = (a.child(), shy.child(restart="temporary"))
+        wanted.error = Boom("bad config")
         assert await answer(tree.replay()) == "NonChildFailure"
         assert listed(tree) == "a=running"
-        script.error = None
+        wanted.error = None
         await tree.replay()
         assert record.take_order() == "+a1 /shy1 +shy2"
         assert listed(tree) == "a=running shy=running"

@@ -12,7 +12,7 @@ import trio
 
 from actors import STAYS, Actor, cast, no_start
 from callers import answer, listed
-from replays import Script, every_strategy, soon
+from replays import Wanted, every_strategy, soon
 from spry_py import (
     Backoff,
     Child,
@@ -44,10 +44,10 @@ async def test_a_failed_start_is_raised_and_then_tried_again(
     record = Record()
     a, c = cast(record, "ac")
     b = Actor(record, "b", [no_start], STAYS)
-    script = Script(a.child())
-    async with open_system(script, strategy=strategy, breaker=Ledger(record)) as tree:
+    wanted = Wanted(a.child())
+    async with open_system(wanted, strategy=strategy, breaker=Ledger(record)) as tree:
         record.take()
-        script.lines = (a.child("new"), (b, "a"), (c, ""))
+        wanted.lines = (a.child("new"), (b, "a"), (c, ""))
         record(f"b:{await answer(tree.replay())}")
         await soon()
         facts = record.take_order().split()
@@ -65,10 +65,10 @@ async def test_the_failure_has_the_cause_and_the_next_attempt_waits_for_the_back
     (a,) = cast(record, "a")
     b = Actor(record, "b", STAYS, [no_start], STAYS)
     wait = Backoff(lambda _: 3.0)
-    script = Script((a, ""), b.child(backoff=wait))
-    async with open_system(script, strategy=strategy) as tree:
+    wanted = Wanted((a, ""), b.child(backoff=wait))
+    async with open_system(wanted, strategy=strategy) as tree:
         record.take()
-        script.lines = ((a, ""), b.child("new", backoff=wait))
+        wanted.lines = ((a, ""), b.child("new", backoff=wait))
         with pytest.raises(ChildFailure) as caught:
             await tree.replay()
         assert isinstance(caught.value.__cause__, Boom)
@@ -85,9 +85,9 @@ async def test_the_next_attempt_goes_on_with_the_changes(strategy: Strategy) -> 
     record = Record()
     a = Actor(record, "a", STAYS, [no_start], STAYS)
     (b,) = cast(record, "b")
-    script = Script(a.child(), b.child())
-    async with open_system(script, strategy=strategy) as tree:
-        script.lines = (a.child("new"), b.child("new"))
+    wanted = Wanted(a.child(), b.child())
+    async with open_system(wanted, strategy=strategy) as tree:
+        wanted.lines = (a.child("new"), b.child("new"))
         assert await answer(tree.replay()) == "ChildFailure"
         await soon()
         assert record.take_order().endswith("+b2(new)")
@@ -101,10 +101,10 @@ async def test_a_refused_attempt_escalates(strategy: Strategy) -> None:
     record = Record()
     (a,) = cast(record, "a")
     b = Actor(record, "b", [no_start], STAYS)
-    script = Script(a.child())
+    wanted = Wanted(a.child())
     with pytest.raises(TooManyRestarts) as caught:
-        async with open_system(script, strategy=strategy, breaker=Ledger(record, 0)) as tree:
-            script.lines = (a.child("new"), (b, ""))
+        async with open_system(wanted, strategy=strategy, breaker=Ledger(record, 0)) as tree:
+            wanted.lines = (a.child("new"), (b, ""))
             record(await answer(tree.replay()))
             await trio.sleep_forever()
     assert caught.value.path == "system/b"
@@ -117,13 +117,13 @@ async def test_a_refused_attempt_escalates(strategy: Strategy) -> None:
 async def test_a_system_function_that_raises_is_a_failed_attempt(strategy: Strategy) -> None:
     record = Record()
     a, b = cast(record, "ab")
-    script = Script((a, ""))
-    async with open_system(script, strategy=strategy, breaker=Ledger(record), name="top") as tree:
-        script.lines, script.error = ((a, ""), (b, "")), Boom("in the system")
+    wanted = Wanted((a, ""))
+    async with open_system(wanted, strategy=strategy, breaker=Ledger(record), name="top") as tree:
+        wanted.lines, wanted.error = ((a, ""), (b, "")), Boom("in the system")
         with pytest.raises(NonChildFailure) as caught:
             await tree.replay()
-        assert caught.value.__cause__ is script.error
-        script.error = None
+        assert caught.value.__cause__ is wanted.error
+        wanted.error = None
         await soon()
         assert [fact for fact in record.order.split() if "?" in fact] == ["?top"]
         assert listed(tree) == "a=running b=running"
@@ -173,9 +173,9 @@ async def test_what_failed_is_named_the_same_everywhere(
     """The breaker, the events and the error name the supervisor, and agree on the count."""
     record = Record()
     a, b = cast(record, "ab")
-    script = Script((a, ""))
+    wanted = Wanted((a, ""))
     breaker = Ledger(record, 3)
-    sub = SystemSupervisor(script, name="own", strategy=strategy, breaker=breaker)
+    sub = SystemSupervisor(wanted, name="own", strategy=strategy, breaker=breaker)
     path = "top/own" if nested else "own"
     top = SystemSupervisor([Child("own", sub, restart="temporary")], name="top")
     told: list[Event] = []
@@ -185,8 +185,8 @@ async def test_what_failed_is_named_the_same_everywhere(
             nursery.start_soon(_listen, tree, told.append)
             await soon()
             handle = tree.child("own").value if nested else tree
-            script.error = Boom("bad config")
-            script.lines = ((a, ""), (b, "")) if by == "call" else ((a, ""),)
+            wanted.error = Boom("bad config")
+            wanted.lines = ((a, ""), (b, "")) if by == "call" else ((a, ""),)
             if by == "call":
                 assert await answer(handle.replay()) == "NonChildFailure"
             else:
@@ -205,9 +205,9 @@ async def test_what_failed_is_named_the_same_everywhere(
     assert [one.path for one in decided] == [*(f"{path}/{key}" for key in first), *[path] * failed]
     last = errors[-1]
     assert isinstance(last, TooManyRestarts)
-    assert (last.path, last.restarts, last.root_cause) == (path, failed, script.error)
+    assert (last.path, last.restarts, last.root_cause) == (path, failed, wanted.error)
     assert f"the system function of {path!r} failed ({failed} attempts in a row)" in str(last)
-    assert last.__cause__ is script.error
+    assert last.__cause__ is wanted.error
 
 
 async def _listen(tree: SystemHandle, tell: Callable[[Event], object]) -> None:
@@ -232,11 +232,11 @@ async def test_a_breaker_that_raises_about_a_replay_escalates(strategy: Strategy
     record = Record()
     (a,) = cast(record, "a")
     b = Actor(record, "b", [no_start], STAYS)
-    script = Script(a.child())
-    inner = SystemSupervisor(script, strategy=strategy, breaker=Faulty())
+    wanted = Wanted(a.child())
+    inner = SystemSupervisor(wanted, strategy=strategy, breaker=Faulty())
     async with open_system([Child("inner", inner, restart="temporary")]) as tree:
         handle = tree.child("inner").value
-        script.lines = (a.child("new"), (b, ""))
+        wanted.lines = (a.child("new"), (b, ""))
         child = tree.child("inner")
         assert await answer(handle.replay()) == "ChildFailure"
         report = await child.wait()
@@ -251,11 +251,11 @@ async def test_a_breaker_that_raises_about_a_system_function_is_told_of_the_supe
 ) -> None:
     record = Record()
     (a,) = cast(record, "a")
-    script = Script(a.child())
-    inner = SystemSupervisor(script, strategy=strategy, breaker=Faulty())
+    wanted = Wanted(a.child())
+    inner = SystemSupervisor(wanted, strategy=strategy, breaker=Faulty())
     async with open_system([Child("inner", inner, restart="temporary")], name="top") as tree:
         child = tree.child("inner")
-        script.lines, script.error = (a.child("new"),), Boom("bad config")
+        wanted.lines, wanted.error = (a.child("new"),), Boom("bad config")
         assert await answer(child.value.replay()) == "NonChildFailure"
         failure = (await child.wait()).exception
         assert isinstance(failure, UnrecoverableFailure)
@@ -270,10 +270,10 @@ async def test_the_next_attempt_takes_along_what_waits_and_what_is_on_its_way() 
     record = Record()
     waits, bad = Actor(record, "w"), Actor(record, "bad", [no_start], STAYS)
     late = Actor(record, "late", [3, *STAYS], [3, no_start], [3, *STAYS])
-    script = Script((late, ""), waits.child(backoff=Backoff(lambda _: 100.0)))
-    async with open_system(script, strategy="one_for_one", breaker=Ledger(record)) as tree:
+    wanted = Wanted((late, ""), waits.child(backoff=Backoff(lambda _: 100.0)))
+    async with open_system(wanted, strategy="one_for_one", breaker=Ledger(record)) as tree:
         three = Backoff(lambda _: 3.0)
-        script.lines = (*script.lines, Child("new", trio.sleep_forever), bad.child(backoff=three))
+        wanted.lines = (*wanted.lines, Child("new", trio.sleep_forever), bad.child(backoff=three))
         assert await answer(tree.replay()) == "ChildFailure"
         record.take()
         waits.die()

@@ -9,7 +9,7 @@ import trio
 
 from actors import STAYS, Actor, cast, no_start
 from callers import Desk, answer, busy, listed
-from replays import Script, every_strategy, soon
+from replays import Wanted, every_strategy, soon
 from spry_py import (
     Backoff,
     Child,
@@ -29,7 +29,7 @@ async def test_a_replay_cures_what_waits_for_a_backoff(strategy: Strategy) -> No
     a, b, c = cast(record, "abc")
     slow = Backoff(lambda _: 100.0)
     lines = (a.child(), b.child(backoff=slow), c.child())
-    async with open_system(Script(*lines), strategy=strategy) as tree:
+    async with open_system(Wanted(*lines), strategy=strategy) as tree:
         b.die()
         await trio.sleep(1)
         record.take()
@@ -47,11 +47,11 @@ async def test_one_that_waits_for_a_backoff_and_is_missing_never_comes_back(
 ) -> None:
     record = Record()
     a, b = cast(record, "ab")
-    script = Script(a.child(), b.child(backoff=Backoff(lambda _: 100.0)))
-    async with open_system(script, strategy=strategy) as tree:
+    wanted = Wanted(a.child(), b.child(backoff=Backoff(lambda _: 100.0)))
+    async with open_system(wanted, strategy=strategy) as tree:
         b.die()
         await trio.sleep(1)
-        script.lines = (a.child(),)
+        wanted.lines = (a.child(),)
         await tree.replay()
         await trio.sleep(500)
         assert (b.runs, listed(tree)) == (1, "a=running")
@@ -62,7 +62,7 @@ async def test_a_child_that_is_being_restarted_is_waited_for() -> None:
     record = Record()
     a = Actor(record, "a", [3, *STAYS])
     (b,) = cast(record, "b")
-    async with open_system(Script((a, ""), (b, "a")), strategy="one_for_one") as tree:
+    async with open_system(Wanted((a, ""), (b, "a")), strategy="one_for_one") as tree:
         record.take()
         a.die()
         await trio.sleep(1)
@@ -77,7 +77,7 @@ async def test_a_child_that_a_call_starts_is_waited_for(strategy: Strategy) -> N
     a = Actor(record, "a", [3, *STAYS])
     (b,) = cast(record, "b")
     async with (
-        open_system(Script((a, ""), (b, "a")), strategy=strategy) as tree,
+        open_system(Wanted((a, ""), (b, "a")), strategy=strategy) as tree,
         trio.open_nursery() as nursery,
     ):
         await tree.terminate_child("a")
@@ -100,14 +100,14 @@ async def test_a_start_that_a_replay_waits_for_may_come_to_nothing(
     record = Record()
     a = Actor(record, "a", [3, *STAYS] if cancels else [3, no_start], [3, *STAYS])
     (b,) = cast(record, "b")
-    script = Script((b, ""))
+    wanted = Wanted((b, ""))
     async with (
-        open_system(script, strategy=strategy) as tree,
+        open_system(wanted, strategy=strategy) as tree,
         trio.open_nursery() as nursery,
     ):
         scope = Desk(record, nursery).call("start", tree.start_child, a.child())
         await trio.sleep(1)
-        script.lines = ((b, ""), (a, ""))
+        wanted.lines = ((b, ""), (a, ""))
         Desk(record, nursery).call("replay", tree.replay)
         await trio.sleep(1)
         if cancels:
@@ -136,7 +136,7 @@ async def test_a_start_that_a_replay_waits_for_cannot_call_the_supervisor() -> N
 
     lines = (b.child(), Child("caller", caller))
     async with (
-        open_system(Script(*lines), strategy="one_for_one") as tree,
+        open_system(Wanted(*lines), strategy="one_for_one") as tree,
         trio.open_nursery() as nursery,
     ):
         record.take()
@@ -155,7 +155,7 @@ async def test_a_child_that_is_being_terminated_comes_back(strategy: Strategy) -
     a = Actor(record, "a", cleanup=3)
     (b,) = cast(record, "b")
     async with (
-        open_system(Script((a, ""), (b, "a")), strategy=strategy) as tree,
+        open_system(Wanted((a, ""), (b, "a")), strategy=strategy) as tree,
         trio.open_nursery() as nursery,
     ):
         record.take()
@@ -172,14 +172,14 @@ async def test_a_child_that_is_being_terminated_comes_back(strategy: Strategy) -
 async def test_one_that_is_being_restarted_by_hand_when_it_changes(strategy: Strategy) -> None:
     record = Record()
     a = Actor(record, "a", cleanup=3)
-    script = Script(a.child())
+    wanted = Wanted(a.child())
     async with (
-        open_system(script, strategy=strategy) as tree,
+        open_system(wanted, strategy=strategy) as tree,
         trio.open_nursery() as nursery,
     ):
         Desk(record, nursery).call("again", tree.child("a").restart)
         await trio.sleep(1)
-        script.lines = (a.child("new"),)
+        wanted.lines = (a.child("new"),)
         await tree.replay()
         await trio.sleep(9)
         facts = record.take_order().split()
@@ -193,14 +193,14 @@ async def test_one_that_is_being_restarted_by_hand_when_it_goes(strategy: Strate
     record = Record()
     (b,) = cast(record, "b")
     a = Actor(record, "a", cleanup=3)
-    script = Script(a.child(), b.child())
+    wanted = Wanted(a.child(), b.child())
     async with (
-        open_system(script, strategy=strategy) as tree,
+        open_system(wanted, strategy=strategy) as tree,
         trio.open_nursery() as nursery,
     ):
         Desk(record, nursery).call("again", tree.child("a").restart)
         await trio.sleep(1)
-        script.lines = (b.child(),)
+        wanted.lines = (b.child(),)
         await tree.replay()
         await trio.sleep(9)
         assert "again:SupervisorStopped" in record.order
@@ -213,13 +213,13 @@ async def test_a_stop_interrupts_it(strategy: Strategy) -> None:
     record = Record()
     (a,) = cast(record, "a")
     b = Actor(record, "b", [5, *STAYS])
-    script = Script((a, ""))
+    wanted = Wanted((a, ""))
     async with (
-        open_system(script, strategy=strategy) as tree,
+        open_system(wanted, strategy=strategy) as tree,
         trio.open_nursery() as nursery,
     ):
         record.take()
-        script.lines = ((a, ""), (b, ""))
+        wanted.lines = ((a, ""), (b, ""))
         desk = Desk(record, nursery)
         desk.call("one", tree.replay)
         await trio.sleep(1)
@@ -241,12 +241,12 @@ async def test_a_stop_interrupts_it(strategy: Strategy) -> None:
 async def test_an_abort_answers_it(strategy: Strategy) -> None:
     record = Record()
     b = Actor(record, "b", [5, *STAYS])
-    script = Script()
+    wanted = Wanted()
     async with (
-        open_system(script, strategy=strategy) as tree,
+        open_system(wanted, strategy=strategy) as tree,
         trio.open_nursery() as nursery,
     ):
-        script.lines = ((b, ""),)
+        wanted.lines = ((b, ""),)
         Desk(record, nursery).call("one", tree.replay)
         await trio.sleep(1)
         tree.abort()
@@ -263,14 +263,14 @@ async def test_an_abort_answers_it(strategy: Strategy) -> None:
 async def test_two_at_once_are_both_answered(strategy: Strategy) -> None:
     record = Record()
     a = Actor(record, "a", [2, *STAYS])
-    script = Script()
-    async with open_system(script, strategy=strategy) as tree, trio.open_nursery() as nursery:
-        script.lines = ((a, ""),)
+    wanted = Wanted()
+    async with open_system(wanted, strategy=strategy) as tree, trio.open_nursery() as nursery:
+        wanted.lines = ((a, ""),)
         desk = Desk(record, nursery)
         desk.call("r", tree.replay)
         desk.call("r", tree.replay)
         await trio.sleep(1)
-        script.lines = (a.child("new"),)
+        wanted.lines = (a.child("new"),)
         desk.call("last", tree.replay)
         await trio.sleep(9)
         starts = [fact for fact in record.facts if ":" not in fact[1]]
@@ -286,9 +286,9 @@ async def test_a_cancelled_caller_leaves_nothing_half_changed(strategy: Strategy
     record = Record()
     a = Actor(record, "a", [2, *STAYS])
     (b,) = cast(record, "b")
-    script = Script()
-    async with open_system(script, strategy=strategy) as tree:
-        script.lines = ((a, ""), (b, "a"))
+    wanted = Wanted()
+    async with open_system(wanted, strategy=strategy) as tree:
+        wanted.lines = ((a, ""), (b, "a"))
         with trio.move_on_after(1):
             await tree.replay()
         assert trio.current_time() == 1
@@ -296,7 +296,7 @@ async def test_a_cancelled_caller_leaves_nothing_half_changed(strategy: Strategy
         assert record.facts == [(0, "~a1"), (2, "+a1"), (2, "+b1(a#1)")]
         with trio.CancelScope() as scope:
             scope.cancel()
-            script.lines = ()
+            wanted.lines = ()
             await tree.replay()
         await trio.sleep(9)
         assert listed(tree) == "a=running b=running"
@@ -323,11 +323,11 @@ async def test_the_system_function_cannot_ask_for_it(strategy: Strategy) -> None
 async def test_a_nested_system_is_replayed_alone(strategy: Strategy) -> None:
     record = Record()
     a, b, c = cast(record, "abc")
-    script = Script((b, ""))
-    inner = SystemSupervisor(script, strategy=strategy)
+    wanted = Wanted((b, ""))
+    inner = SystemSupervisor(wanted, strategy=strategy)
     async with open_system([a.child(), Child("inner", inner)], strategy=strategy) as tree:
         record.take()
-        script.lines = ((c, ""),)
+        wanted.lines = ((c, ""),)
         await tree.replay()
         assert record.take() == []
         await tree.child("inner").value.replay()
@@ -338,11 +338,11 @@ async def test_a_nested_system_is_replayed_alone(strategy: Strategy) -> None:
 async def test_the_breaker_of_a_changed_child_is_the_new_one() -> None:
     record = Record()
     (a,) = cast(record, "a")
-    script = Script(a.child(breaker=Ledger(record, 1), on_unrecoverable="discard"))
-    async with open_system(script, strategy="one_for_one") as tree:
+    wanted = Wanted(a.child(breaker=Ledger(record, 1), on_unrecoverable="discard"))
+    async with open_system(wanted, strategy="one_for_one") as tree:
         a.die()
         await soon()
-        script.lines = (a.child(breaker=Ledger(record, 1), on_unrecoverable="discard"),)
+        wanted.lines = (a.child(breaker=Ledger(record, 1), on_unrecoverable="discard"),)
         await tree.replay()
         record.take()
         a.die()
@@ -355,10 +355,10 @@ async def test_an_end_that_is_still_to_be_decided_about_is_not_decided_twice() -
     record = Record()
     a = Actor(record, "a", [2, *STAYS])
     (x,) = cast(record, "x")
-    script = Script()
-    async with open_system(script, strategy="one_for_one") as tree:
+    wanted = Wanted()
+    async with open_system(wanted, strategy="one_for_one") as tree:
         await tree.start_child(x.child())
-        script.lines = ((a, ""),)
+        wanted.lines = ((a, ""),)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(tree.replay)
             await trio.sleep(1)
@@ -373,8 +373,8 @@ async def test_an_end_that_is_still_to_be_decided_about_is_not_decided_twice() -
 async def test_a_temporary_one_that_is_being_terminated_stays_away(strategy: Strategy) -> None:
     record = Record()
     a = Actor(record, "a", cleanup=3)
-    script = Script(a.child(restart="temporary"))
-    async with open_system(script, strategy=strategy) as tree, trio.open_nursery() as nursery:
+    wanted = Wanted(a.child(restart="temporary"))
+    async with open_system(wanted, strategy=strategy) as tree, trio.open_nursery() as nursery:
         Desk(record, nursery).call("end", tree.terminate_child, "a")
         await trio.sleep(1)
         await tree.replay()
@@ -395,12 +395,12 @@ async def test_a_changed_child_whose_on_termination_runs_is_started_at_once(
             await trio.sleep_forever()
         record(f"told of a{report.incarnation} {within.cancelled_caught}")
 
-    script = Script(a.child(on_termination=dawdle))
-    async with open_system(script, strategy=strategy, breaker=Ledger(record)) as tree:
+    wanted = Wanted(a.child(on_termination=dawdle))
+    async with open_system(wanted, strategy=strategy, breaker=Ledger(record)) as tree:
         a.die()
         await trio.sleep(1)
         record.take()
-        script.lines = (a.child("new"),)
+        wanted.lines = (a.child("new"),)
         await tree.replay()
         assert record.take() == [(1, "+a2(new)")]
         await trio.sleep(9)
@@ -414,7 +414,7 @@ async def test_an_attempt_that_lies_behind_a_replay_in_the_mailbox_is_not_made_a
     record = Record()
     a = Actor(record, "a", [2, *STAYS], [2, no_start], [2, *STAYS])
     async with (
-        open_system(Script(a.child()), strategy="one_for_one", breaker=Ledger(record)) as tree,
+        open_system(Wanted(a.child()), strategy="one_for_one", breaker=Ledger(record)) as tree,
         trio.open_nursery() as nursery,
     ):
         desk = Desk(record, nursery)
@@ -438,7 +438,7 @@ async def test_a_replay_cures_a_restart_that_is_due_behind_it() -> None:
     a = Actor(record, "a", cleanup=3)
     (b,) = cast(record, "b")
     async with (
-        open_system(Script((a, ""), (b, "a")), strategy="one_for_all") as tree,
+        open_system(Wanted((a, ""), (b, "a")), strategy="one_for_all") as tree,
         trio.open_nursery() as nursery,
     ):
         record.take()
@@ -472,9 +472,9 @@ async def test_a_child_whose_caller_has_gone_stays_once_it_is_declared(strategy:
                 await trio.sleep(3)
 
     child = Child("late", late)
-    script = Script(b.child())
+    wanted = Wanted(b.child())
     async with (
-        open_system(script, strategy=strategy) as tree,
+        open_system(wanted, strategy=strategy) as tree,
         trio.open_nursery() as nursery,
     ):
 
@@ -485,7 +485,7 @@ async def test_a_child_whose_caller_has_gone_stays_once_it_is_declared(strategy:
         nursery.start_soon(call)
         await trio.sleep(1)
         assert listed(tree) == "b=running late=stopping"
-        script.lines = (b.child(), child)
+        wanted.lines = (b.child(), child)
         await tree.replay()
         assert trio.current_time() == 3
         assert listed(tree) == "b=running late=running"
@@ -508,7 +508,7 @@ async def test_what_is_refused_since_it_could_only_come_too_late_is_not_done_the
 
     lines = (b.child(), Child("caller", caller))
     async with (
-        open_system(Script(*lines), strategy="one_for_one") as tree,
+        open_system(Wanted(*lines), strategy="one_for_one") as tree,
         trio.open_nursery() as nursery,
     ):
         desk = Desk(record, nursery)
@@ -541,10 +541,10 @@ async def test_one_that_is_to_become_another_has_not_ended_for_good(
     record = Record()
     a = Actor(record, "a")
     b = Actor(record, "b", [5, *STAYS])
-    script: list[Any] = []
+    wanted: list[Any] = []
 
     async def system(scope: Scope) -> None:
-        await scope.start_together(b.child(), a.child(*script, backoff=Backoff(lambda _: 100.0)))
+        await scope.start_together(b.child(), a.child(*wanted, backoff=Backoff(lambda _: 100.0)))
 
     async with (
         open_system(system, strategy="one_for_one") as tree,
@@ -555,7 +555,7 @@ async def test_one_that_is_to_become_another_has_not_ended_for_good(
             a.die()
         b.die()
         await trio.sleep(1)
-        script.append("new")
+        wanted.append("new")
         record.take()
         desk.call("replay", tree.replay)
         await trio.sleep(1)

@@ -15,7 +15,7 @@ import trio
 
 from actors import LISTENS, STAYS, Actor, cast
 from callers import Desk, answer, listed
-from replays import Script, soon
+from replays import Wanted, soon
 from spry_py import (
     Backoff,
     Child,
@@ -65,8 +65,8 @@ async def test_one_that_raises_it_in_its_clean_up_is_not_started_again(
     a, b, c = cast(record, "abc")
     bad = Actor(record, "bad", ["start", stay_and_interrupt], STAYS)
     lines = (a.child(), b.child(), bad.child(), c.child())
-    script = Script(*lines)
-    sub = SystemSupervisor(script, strategy=strategy, breaker=Ledger(record))
+    wanted = Wanted(*lines)
+    sub = SystemSupervisor(wanted, strategy=strategy, breaker=Ledger(record))
     async with leaving(record, sub) as (handle,):
         if way == "sweep":
             b.die()
@@ -86,7 +86,7 @@ async def test_one_that_raises_it_in_its_clean_up_is_not_started_again(
             assert listed(handle) == "a=running b=running bad=stopped c=running"
         else:
             changed = [bad.child("new")] if way == "changed" else []
-            script.lines = (*lines[:2], *changed, lines[3])
+            wanted.lines = (*lines[:2], *changed, lines[3])
             told = await answer(handle.replay())
             assert told in ("Interrupted", "SupervisorStopped")
             await soon()

@@ -1,4 +1,4 @@
-"""What the stories about replays share: a system that declares what it is told to."""
+"""What the stories about replays share: a system that declares what is wanted."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from workers import STRATEGIES
 every_strategy = pytest.mark.parametrize("strategy", STRATEGIES)
 
 
-class Script:
-    """A system that declares what it is told to; a child may be given the values of others.
+class Wanted:
+    """A system that declares what is wanted now; a child may be given the values of others.
 
     Each line is a `Child`, or a pair of an actor and the keys whose values it is given.
     """

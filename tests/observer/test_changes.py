@@ -9,7 +9,7 @@ import trio
 from actors import Actor, cast
 from listeners import one_by_one
 from observing import SOCKET, Events, observed, written
-from replays import Script
+from replays import Wanted
 from spry_py import Backoff, Child, DynamicSupervisor, Scope, SystemSupervisor, open_system
 from spry_py._http import Limits
 from stories import Record, story
@@ -143,12 +143,12 @@ async def test_who_is_slow_gets_the_tree_again_and_holds_up_no_one() -> None:
 @story
 async def test_a_new_order_is_seen_at_once() -> None:
     a, b, c = cast(Record(), "abc")
-    script = Script((a, ""), (c, ""))
-    async with open_system(script, name="top") as tree, observed(tree) as outside:
+    wanted = Wanted((a, ""), (c, ""))
+    async with open_system(wanted, name="top") as tree, observed(tree) as outside:
         events = await outside.events()
         await events.of("tree")
         await trio.sleep(1)
-        script.lines = ((a, ""), (b, ""), (c, ""))
+        wanted.lines = ((a, ""), (b, ""), (c, ""))
         await tree.replay()
         _, data = await events.of("tree")
         assert list(statuses(data)) == ["top", "top/a", "top/b", "top/c"]
