@@ -22,8 +22,8 @@ from spry_py._handles.context import (
     supervisor_of,
 )
 from spry_py._handles.history import begin_history, sentence_of
-from spry_py._incidents.model import Attempt, Failure, Incident, Step, Story
-from spry_py._incidents.prose import sentences
+from spry_py._incidents.model import STORY_ENDS, Attempt, Failure, Incident, Step, Story
+from spry_py._incidents.prose import Tale
 from spry_py._incidents.reading import Raised
 from spry_py._incidents.timeline import picture
 from spry_py._kernel.facts import Event, Guard, Subscriber
@@ -57,6 +57,7 @@ from spry_py._telemetry.spans import record
 
 __all__ = [
     "SCOPE",
+    "STORY_ENDS",
     "Attempt",
     "Block",
     "Failure",
@@ -74,6 +75,7 @@ __all__ = [
     "Story",
     "Subscriber",
     "Supervisor",
+    "Tale",
     "add_stack",
     "allows",
     "are_same",
@@ -105,7 +107,6 @@ __all__ = [
     "repr_of_fields",
     "run_to_end",
     "sentence_of",
-    "sentences",
     "sole_leaf_of",
     "supervisor_of",
     "tell",

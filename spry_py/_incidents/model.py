@@ -26,6 +26,9 @@ end of the whole tree, or without an end in these spans."""
 SOON: Final = 60 * 1_000_000
 """A child that fails again so soon after its restart has not been cured by it."""
 
+STORY_ENDS: Final = 4
+"""So many incidents of each end of a story are needed to draw it, but for a whole picture."""
+
 _EXITS: Final = ("KeyboardInterrupt", "SystemExit")
 # All that these can be; what is none of it has been cut by a limit on its length, and is unknown.
 _KINDS: Final = ("worker", "supervisor", "thread", "process", "remote")
@@ -140,9 +143,18 @@ class Incident:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """Incidents that belong together: a child that keeps failing, or several at once."""
+    """Incidents that belong together: a child that keeps failing, or several at once.
+
+    Of very many the first `STORY_ENDS` and the last are enough, with their number ``between`` these.
+    """
 
     incidents: tuple[Incident, ...]
+    between: int = 0
+
+    @property
+    def count(self) -> int:
+        """How many there are, with those that are not here."""
+        return len(self.incidents) + self.between
 
     @property
     def began(self) -> int:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import re
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
-from itertools import groupby
 from typing import Final, NamedTuple
 
-from .model import Attempt, Failure, Outcome, Step, Story
+from .model import Attempt, Failure, Incident, Outcome, Step, Story
 from .reading import EPOCH, Raised
 from .rows import brief, duration, key_of, printable, what_raised
 from .timeline import columns_of, fit, picture
@@ -108,43 +108,81 @@ def _traceback(raised: Raised, whole: bool) -> list[str]:
 
 def sentences(story: Story) -> Iterator[str]:
     """What failed, how often, what was done about it, how far it went, and how it ended."""
-    yield from _failed(story)
-    yield from _done(story)
-    yield _ended(story)
-
-
-def _failed(story: Story) -> Iterator[str]:
-    by_child: dict[str, list[Failure]] = {}
+    tale = Tale(len({incident.leaf.path for incident in story.incidents}) == 1)
     for incident in story.incidents:
-        by_child.setdefault(incident.leaf.path, []).append(incident.leaf)
-    for failures in by_child.values():
-        known = [failure for failure in failures if failure.is_told]
-        yield _failed_child(known) if known else _untold(failures[0])
+        tale.add(incident)
+    yield from tale.sentences(story)
 
 
-def _failed_child(failures: Sequence[Failure]) -> str:
-    first = failures[0]
-    what = " ".join(filter(None, [first.restart, first.kind or "child"]))
-    verb = _VERBS.get(first.reason, "ended")
-    who = f"{printable(first.path)}, a {printable(what)}, {verb}"
-    if len(failures) == 1:
-        why = f" with {what_raised(first.raised, 200)}" if first.raised is not None else ""
-        after = f" after {duration(first.lifetime)}" if first.lifetime is not None else ""
-        return f"{who}{after}{why}."
-    took = duration((failures[-1].began - first.began) / 1e6)
-    return f"{who} {_times(len(failures))} in {took}{_reasons(failures)}."
+class Tale:
+    """What is to be said of the incidents of a story, taken one by one.
+
+    Each costs the same, and what is kept does not grow with their number: a child may fail a
+    hundred thousand times. ``is_alone``: all of them are of one child.
+    """
+
+    def __init__(self, is_alone: bool) -> None:
+        self._is_alone = is_alone
+        self._failed: dict[str, _Failures] = {}
+        self._done = _Deeds()
+
+    def add(self, incident: Incident) -> None:
+        """Take one more incident, later than those before."""
+        leaf = incident.leaf
+        self._failed.setdefault(leaf.path, _Failures(leaf)).add(leaf)
+        for deed in _deeds(incident, self._is_alone):
+            self._done.add(deed)
+
+    def sentences(self, story: Story) -> Iterator[str]:
+        """All that is to be said of the story that these incidents are."""
+        for failures in self._failed.values():
+            yield failures.sentence()
+        yield from self._done.sentences()
+        yield _ended(story)
+
+
+class _Failures:
+    """How often a child has failed, and why."""
+
+    def __init__(self, untold: Failure) -> None:
+        self._untold = untold
+        self._first: Failure | None = None
+        self._last = untold
+        self._count = 0
+        self._reasons: Counter[str] = Counter()
+
+    def add(self, failure: Failure) -> None:
+        if not failure.is_told:
+            return
+        self._first = self._first or failure
+        self._last = failure
+        self._count += 1
+        if failure.raised is not None:
+            self._reasons[what_raised(failure.raised, 200)] += 1
+
+    def sentence(self) -> str:
+        first = self._first
+        if first is None:
+            return _untold(self._untold)
+        what = " ".join(filter(None, [first.restart, first.kind or "child"]))
+        verb = _VERBS.get(first.reason, "ended")
+        who = f"{printable(first.path)}, a {printable(what)}, {verb}"
+        if self._count == 1:
+            why = f" with {what_raised(first.raised, 200)}" if first.raised is not None else ""
+            after = f" after {duration(first.lifetime)}" if first.lifetime is not None else ""
+            return f"{who}{after}{why}."
+        took = duration((self._last.began - first.began) / 1e6)
+        return f"{who} {_times(self._count)} in {took}{self._why()}."
+
+    def _why(self) -> str:
+        counts = self._reasons.most_common()
+        if len(counts) == 1:
+            return f", each time with {counts[0][0]}"
+        texts = [f"{text} ({_times(number)})" for text, number in counts]
+        return f", with {_listed(texts)}" if texts else ""
 
 
 _VERBS: Final = {"failed": "failed", "normal": "ended by itself", "aborted": "ended by itself"}
-
-
-def _reasons(failures: Iterable[Failure]) -> str:
-    raised = [failure.raised for failure in failures if failure.raised is not None]
-    counts = Counter(what_raised(one, 200) for one in raised).most_common()
-    if len(counts) == 1:
-        return f", each time with {counts[0][0]}"
-    texts = [f"{text} ({_times(number)})" for text, number in counts]
-    return f", with {_listed(texts)}" if texts else ""
 
 
 def _untold(failure: Failure) -> str:
@@ -157,49 +195,79 @@ def _untold(failure: Failure) -> str:
 # What was done about it
 
 
-def _done(story: Story) -> Iterator[str]:
-    """The deeds in order of time, but what was repeated comes once."""
-    deeds = list(_deeds(story))
-    runs = [list(run) for _, run in groupby(deeds, key=lambda deed: deed.text)]
-    if len(runs) > _MOST_DEEDS:
-        runs = _gathered(deeds)
-    yield from map(_repeated, runs[:_MOST_DEEDS])
-    if len(runs) > _MOST_DEEDS:
-        yield "And so on, as the picture shows."
+class _Run:
+    """Deeds with the same text, and what they differ in."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._count = 0
+        # the first, the shortest and the longest wait, seconds
+        self._waits: list[float] = []
+        self._shortest, self._longest = math.inf, 0.0
+        self._detail = ""
+
+    @property
+    def text(self) -> str:
+        return self._text
+
+    def add(self, deed: _Deed) -> None:
+        self._count += 1
+        self._detail = deed.detail
+        if deed.delay > 0:
+            if len(self._waits) <= _MOST_NAMES:
+                self._waits.append(deed.delay)
+            self._shortest = min(self._shortest, deed.delay)
+            self._longest = max(self._longest, deed.delay)
+
+    def sentence(self) -> str:
+        times = f", {_times(self._count)}" if self._count > 1 else ""
+        return f"{self._text}{times}{self._waited()}{self._detail}."
+
+    def _waited(self) -> str:
+        waits = self._waits
+        if len(waits) < 2:
+            return f", after a wait of {duration(waits[0])}" if waits else ""
+        if len(waits) > _MOST_NAMES:
+            return f", after waits of {duration(self._shortest)} to {duration(self._longest)}"
+        return f", after waits of {_listed(map(duration, waits))}"
 
 
-def _gathered(deeds: Iterable[_Deed]) -> list[list[_Deed]]:
-    """What was done alike, however much was done in between."""
-    alike: dict[str, list[_Deed]] = {}
-    for deed in deeds:
-        alike.setdefault(deed.text, []).append(deed)
-    return list(alike.values())
+class _Deeds:
+    """Deeds in order of time, but what was repeated comes once; no more of them than are said."""
+
+    def __init__(self) -> None:
+        self._runs: list[_Run] = []
+        # what was done alike, however much was done in between
+        self._alike: dict[str, _Run] = {}
+
+    def add(self, deed: _Deed) -> None:
+        self._add_to_run(deed)
+        if deed.text in self._alike or len(self._alike) <= _MOST_DEEDS:
+            self._alike.setdefault(deed.text, _Run(deed.text)).add(deed)
+
+    def _add_to_run(self, deed: _Deed) -> None:
+        if len(self._runs) > _MOST_DEEDS:
+            return  # they are told together
+        if not self._runs or self._runs[-1].text != deed.text:
+            self._runs.append(_Run(deed.text))
+        self._runs[-1].add(deed)
+
+    def sentences(self) -> Iterator[str]:
+        runs = self._runs if len(self._runs) <= _MOST_DEEDS else list(self._alike.values())
+        for run in runs[:_MOST_DEEDS]:
+            yield run.sentence()
+        if len(runs) > _MOST_DEEDS:
+            yield "And so on, as the picture shows."
 
 
-def _repeated(run: Sequence[_Deed]) -> str:
-    times = f", {_times(len(run))}" if len(run) > 1 else ""
-    return f"{run[0].text}{times}{_waits(run)}{run[-1].detail}."
-
-
-def _waits(run: Iterable[_Deed]) -> str:
-    waits = [deed.delay for deed in run if deed.delay > 0]
-    if len(waits) < 2:
-        return f", after a wait of {duration(waits[0])}" if waits else ""
-    if len(waits) > _MOST_NAMES:
-        return f", after waits of {duration(min(waits))} to {duration(max(waits))}"
-    return f", after waits of {_listed(map(duration, waits))}"
-
-
-def _deeds(story: Story) -> Iterator[_Deed]:
-    is_alone = len({incident.leaf.path for incident in story.incidents}) == 1
-    for incident in story.incidents:
-        for failure in incident.failures:
-            is_it = is_alone and failure is incident.leaf and not failure.is_reload
-            who = "it" if is_it else printable(failure.path) or "a child"
-            for attempt in failure.attempts:
-                yield from _attempted(who, failure, attempt)
-            if failure.gave_up:
-                yield from _gave_up(who, failure)
+def _deeds(incident: Incident, is_alone: bool) -> Iterator[_Deed]:
+    for failure in incident.failures:
+        is_it = is_alone and failure is incident.leaf and not failure.is_reload
+        who = "it" if is_it else printable(failure.path) or "a child"
+        for attempt in failure.attempts:
+            yield from _attempted(who, failure, attempt)
+        if failure.gave_up:
+            yield from _gave_up(who, failure)
 
 
 def _attempted(who: str, failure: Failure, attempt: Attempt) -> Iterator[_Deed]:

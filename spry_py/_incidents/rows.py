@@ -69,7 +69,7 @@ def duration(seconds: float) -> str:
 
 def printable(text: str) -> str:
     """The text on one line, without anything that would steer a terminal."""
-    return "".join(map(_printable, text))
+    return text if text.isprintable() else "".join(map(_printable, text))
 
 
 def _printable(sign: str) -> str:
@@ -149,13 +149,13 @@ _OPEN: Final = {True: "what was done then is not told", False: "still open when 
 def _all_rows(story: Story, whole: bool) -> Iterator[Row]:
     incidents = story.incidents
     last: dict[str, Raised | None] = {}
-    fold = not whole and len(incidents) > _MOST_ROUNDS
+    fold = not whole and story.count > _MOST_ROUNDS
     head, tail = (3, len(incidents) - 3) if fold else (len(incidents), len(incidents))
     for incident in incidents[:head]:
         yield from _incident_rows(story, incident, last)
     left_out = incidents[head:tail]
     if left_out:
-        text = f"{len(left_out)} more failures like these"
+        text = f"{len(left_out) + story.between} more failures like these"
         yield _row(left_out[0].began, left_out[-1].ended, left_out[0].leaf.path, "more", text)
     for incident in incidents[tail:]:
         yield from _incident_rows(story, incident, last)

@@ -6,14 +6,14 @@ Kept as text and numbers alone: no exception, and so no frame of anybody's code,
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final, TypeAlias
 
 import trio
 
 from spry_py import ChildNotFound, TerminationReport
 from spry_py import events as facts
-from spry_py.lowlevel import Incident, Raised, Step, Story, error_type, picture, sentences, tell
+from spry_py.lowlevel import STORY_ENDS, Raised, Step, Story, Tale, error_type, picture, tell
 
 from .cases import Case, CaseAttempt, CaseFailure
 from .tree import SLICE, Json, shown
@@ -25,6 +25,8 @@ _MOST_SEEN: Final = 1_000
 _WIDTH: Final = 96
 # stories in one reply
 _MOST_TOLD: Final = 50
+# incidents between two checkpoints: some 50 microseconds each, and more where much was done
+_TOLD_AT_ONCE: Final = 16
 
 
 def _live(text: str) -> str:
@@ -205,17 +207,17 @@ class Incidents:
 
     # Telling
 
-    async def stories(self) -> list[Story]:
-        """The last, newest first, made in slices.
+    async def stories(self) -> list[Json]:
+        """The last, newest first, as they are sent; made in slices, however many there are.
 
         A child that keeps failing is one, as a person would tell it.
         """
-        return [Story(tuple(await _told(cases))) for cases in self._together()[:_MOST_TOLD]]
+        return [await _told(cases) for cases in (await self._together())[:_MOST_TOLD]]
 
-    def _together(self) -> list[list[Case]]:
+    async def _together(self) -> list[list[Case]]:
         found: list[list[Case]] = []
         latest: dict[str, list[Case]] = {}
-        for case in self._cases:
+        async for case in _in_slices(list(self._cases), SLICE):
             before = latest.get(case.path)
             if before is not None and _goes_on(before[-1], case):
                 before.append(case)
@@ -226,13 +228,23 @@ class Incidents:
         return found
 
 
-async def _told(cases: list[Case]) -> list[Incident]:
-    told: list[Incident] = []
-    for case in cases:
-        told.append(case.told())
-        if len(told) % SLICE == 0:
+async def _in_slices(cases: list[Case], size: int) -> AsyncIterator[Case]:
+    """The cases, with others running after each ``size`` of them."""
+    for number, case in enumerate(cases, 1):
+        yield case
+        if number % size == 0:
             await trio.lowlevel.checkpoint()
-    return told
+
+
+async def _told(cases: list[Case]) -> Json:
+    """The story of one child in sentences and as a picture, all of it plain text."""
+    tale = Tale(is_alone=True)
+    async for case in _in_slices(cases, _TOLD_AT_ONCE):
+        tale.add(case.told())
+    await trio.lowlevel.checkpoint()
+    ends = cases if len(cases) <= 2 * STORY_ENDS else [*cases[:STORY_ENDS], *cases[-STORY_ENDS:]]
+    incidents = tuple(case.told() for case in ends)
+    return _as_json(Story(incidents, len(cases) - len(ends)), tale)
 
 
 def _goes_on(before: Case, case: Case) -> bool:
@@ -247,14 +259,14 @@ def _raised(exception: BaseException | None) -> Raised | None:
     return Raised(error_type(exception) or name, shown(text))
 
 
-def story_as_json(story: Story) -> Json:
-    """A story in sentences and as a picture, all of it plain text."""
+def _as_json(story: Story, tale: Tale) -> Json:
+    last = story.last
     return {
-        "path": story.incidents[0].leaf.path,
-        "incidents": len(story.incidents),
-        "outcome": story.last.outcome,
+        "path": last.leaf.path,
+        "incidents": story.count,
+        "outcome": last.outcome,
         "began": story.began / 1e6,
-        "ended": story.last.ended / 1e6,
-        "sentences": [_live(shown(sentence, 2_000)) for sentence in sentences(story)],
+        "ended": last.ended / 1e6,
+        "sentences": [_live(shown(sentence, 2_000)) for sentence in tale.sentences(story)],
         "picture": [_live(line.rstrip()) for line in picture(story, _WIDTH)],
     }

@@ -21,7 +21,6 @@ from spry_py.lowlevel import library_version, log, tell
 
 from .actions import LINGERS, Actions, error_of
 from .changes import Changes, Viewer, moment
-from .incidents import story_as_json
 from .lingering import Linger
 from .page import page
 from .rights import ACTIONS, PAGE, Action, Rights, refusal
@@ -152,7 +151,7 @@ class Server:
     async def _incidents(self, request: Request, rights: Rights) -> Reply:
         told: list[str] = []
         for story in await self._changes.incidents.stories():
-            told.append(as_json(story_as_json(story)))
+            told.append(as_json(story))
             await trio.lowlevel.checkpoint()
         body = f'{{{moment()},"incidents":[{",".join(told)}]}}'
         return Reply(HTTPStatus.OK, body.encode(), headers=_SAFE)

@@ -149,6 +149,42 @@ async def test_only_so_many_are_kept() -> None:
         ]
 
 
+@story
+async def test_a_story_of_many_incidents_is_told_in_slices() -> None:
+    async def flap() -> None:
+        await trio.sleep(1)
+        raise Boom("no disk")
+
+    turns = 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    child = Child("flap", flap)
+    top = SystemSupervisor(
+        [child], name="top", strategy="one_for_one", breaker=RateLimited(9999, 1.0)
+    )
+    async with open_system(top) as tree, observed(tree) as outside, trio.open_nursery() as nursery:
+        await trio.sleep(800.5)
+        nursery.start_soon(take_turns)
+        (found,) = (await outside.get("/incidents")).json["incidents"]
+        nursery.cancel_scope.cancel()
+    assert turns > 800 / 16
+    assert (found["incidents"], found["outcome"]) == (800, "cured")
+    assert found["sentences"] == [
+        "top/flap, a permanent worker, failed 800 times in 13 min 19 s, each time with "
+        "Boom: no disk.",
+        "top restarted it alone (one_for_one), 800 times.",
+        "Healthy again 13 min 19 s after the first failure.",
+    ]
+    (more,) = [line for line in found["picture"] if "more failures" in line]
+    assert more.split("┄")[0].split() == ["3.000", "⋮", "794", "more", "failures", "like", "these"]
+    assert len(found["picture"]) == 2 * 6 + 3
+
+
 class Held(Boom):
     """Something that must be let go of."""
 
