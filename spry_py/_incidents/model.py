@@ -145,7 +145,7 @@ class Incident:
 class Story:
     """Incidents that belong together: a child that keeps failing, or several at once.
 
-    Of very many the first `STORY_ENDS` and the last are enough, with their number ``between`` these.
+    Of very many the first `STORY_ENDS` and the last are enough, with the number ``between`` them.
     """
 
     incidents: tuple[Incident, ...]

@@ -51,7 +51,8 @@ _MOST_RECENT: Final = 60
 _MOST_FACTS: Final = 200
 MOST_QUEUED: Final = 1 << 20
 _MOST_RESTARTED: Final = 4_096
-_SUPERVISOR: Final = '"kind":"supervisor"'
+# what takes a microsecond or two for each
+_MANY: Final = 2_048
 
 _T = TypeVar("_T")
 
@@ -141,7 +142,7 @@ class Changes:
         self.viewers.discard(viewer)
         if not self.viewers:
             self._is_known = trio.Event()
-            self._known.clear()
+            self._known = {}
             self._facts.clear()
             self._dirty.clear()
 
@@ -252,8 +253,8 @@ class Changes:
         """Look at what may have changed, and send what has."""
         self._cost = 0.0
         news = _News()
-        await self._look_again(news)
-        await self._look_through(news)
+        gone = await self._look_again(news)
+        await self._look_through(gone, news)
         self._is_known.set()
         facts, lost = self._facts, self._facts_lost
         self._facts, self._facts_lost = [], 0
@@ -266,85 +267,79 @@ class Changes:
             for viewer in self.viewers:
                 viewer.offer(message)
 
-    async def _look_again(self, news: _News) -> None:
-        """At single children, in the order of the events about them: parents come first."""
-        dirty, self._dirty = self._dirty, {}
-        for paths in _sliced(dirty):
-            began = self._timer()
-            for path in paths:
-                self._look_at(path, news)
-            await self._pause(began)
+    async def _look_again(self, news: _News) -> list[str]:
+        """At single children, in the order of the events about them: parents come first.
 
-    def _look_at(self, path: str, news: _News) -> None:
+        Returns those that are not there any more.
+        """
+        dirty, self._dirty = self._dirty, {}
+        gone: list[str] = []
+        for paths in _sliced(dirty, SLICE):
+            began = self._timer()
+            gone += [path for path in paths if not self._look_at(path, news)]
+            await self._pause(began)
+        return gone
+
+    def _look_at(self, path: str, news: _News) -> bool:
+        """Whether it is still there."""
         above = path.rpartition("/")[0]
         if above and above not in self._known:
-            return  # a tree that is new is looked through as a whole
+            return True  # a tree that is new is looked through as a whole
         try:
-            node = self.node(self._trees.find(path), path)
+            text = as_json(self.node(self._trees.find(path), path))
         except ChildNotFound:
-            self._forget(path, news)
-        else:
-            self._keep(path, as_json(node), news)
-
-    def _keep(self, path: str, text: str, news: _News) -> None:
+            return False
         if self._known.get(path) != text:
-            self._known[path] = text
-            news.nodes[path] = text
+            self._known[path] = news.nodes[path] = text
+        return True
 
-    def _forget(self, path: str, news: _News) -> None:
-        """It is not there any more, nor is what was below it."""
-        was = self._known.pop(path, None)
-        if was is None:
-            return
-        news.drop(path)
-        if _SUPERVISOR in was:
-            below = f"{path}/"
-            for other in [known for known in self._known if known.startswith(below)]:
-                del self._known[other]
-                news.drop(other)
-
-    async def _look_through(self, news: _News) -> None:
-        """Through whole subtrees, none of them twice."""
+    async def _look_through(self, gone: list[str], news: _News) -> None:
+        """Through whole subtrees, none of them twice; nothing is left of those that have gone."""
         doubtful, self._doubtful = self._doubtful, {}
-        done: list[str] = []
-        for path in sorted(doubtful, key=len):
-            if not any(path.startswith(above) for above in done):
-                done.append(f"{path}/")
-                await self._look_below(path, news)
         names = {name for name, _ in self._trees}
-        for path in [known for known in self._known if "/" not in known and known not in names]:
-            self._forget(path, news)
+        roots = (known for known in self._known if "/" not in known and known not in names)
+        nothing: dict[str, dict[str, str]] = {path: {} for path in (*gone, *roots)}
+        seen: dict[str, dict[str, str]] = {}
+        for path in _outermost(doubtful | nothing):
+            below = nothing[path] if path in nothing else await self._look_below(path)
+            if below is not None:
+                seen[path] = below
+        if seen:
+            await self._replace(seen, news)
 
-    async def _look_below(self, path: str, news: _News) -> None:
+    async def _look_below(self, path: str) -> dict[str, str] | None:
+        """What is at and below a path; ``None`` if there is no supervisor any more."""
         try:
             handle = self._trees.system(path)
         except ChildNotFound:
-            return
+            return None
         seen: dict[str, str] = {}
         began = self._timer()
-        for nodes in _sliced(await nodes_below(handle, path, self._trees.ahead_of(handle))):
+        for nodes in _sliced(await nodes_below(handle, path, self._trees.ahead_of(handle)), SLICE):
             for node in nodes:
-                found = str(node["path"])
-                seen[found] = as_json(self.with_recent(node))
+                seen[str(node["path"])] = as_json(self.with_recent(node))
             await self._pause(began)
             began = self._timer()
-        self._replace(path, seen, news)
-        await self._pause(began)
+        return seen
 
-    def _replace(self, path: str, seen: dict[str, str], news: _News) -> None:
-        """Put what was seen in the place of what was known, and note the difference."""
-        before = [known for known in self._known if known == path or known.startswith(f"{path}/")]
-        for gone in before:
-            if gone not in seen:
-                news.drop(gone)
-        kept = [known for known in before if known in seen]
-        if kept != [found for found in seen if found in self._known]:
-            # they stand in another order: nothing but the whole tells that
-            self._is_disordered = True
-        for found, text in seen.items():
-            if self._known.get(found) != text:
-                news.nodes[found] = text
-        self._known = dict(_replaced(self._known, set(before), seen))
+    async def _replace(self, seen: dict[str, dict[str, str]], news: _News) -> None:
+        """Put what was seen at and below some paths in the place of what was known there."""
+        before, exchange = self._known, _Exchange(seen)
+        began = self._timer()
+        for pairs in _sliced(list(before.items()), _MANY):
+            for path, text in pairs:
+                exchange.take(path, text, news)
+            await self._pause(began)
+            began = self._timer()
+        for pairs in _sliced((pair for below in seen.values() for pair in below.items()), _MANY):
+            news.nodes |= {path: text for path, text in pairs if before.get(path) != text}
+            await self._pause(began)
+            began = self._timer()
+        # where they stand in another order, nothing but the whole tells that
+        self._is_disordered |= exchange.is_disordered(before)
+        # they were forgotten if the last one who looked has left meanwhile
+        if self._known is before:
+            self._known = exchange.all()
 
     def node(self, handle: SystemHandle | ChildHandle, path: str) -> Json:
         """A child as it is sent, with the times of its last restarts."""
@@ -383,6 +378,49 @@ class _Ear:
         self._changes.end(self._root, self._name)
 
 
+class _Exchange:
+    """What is known, with what was seen below some paths in the place of what was known there."""
+
+    def __init__(self, seen: dict[str, dict[str, str]]) -> None:
+        self._seen = seen
+        self._known: dict[str, str] = {}
+        # below which of those paths each one stands
+        self._tops: dict[str, str | None] = {}
+        # those that were known and are seen again, in the order in which they were known
+        self._kept: dict[str, list[str]] = {}
+
+    def take(self, path: str, text: str, news: _News) -> None:
+        """Take what was known, parents first."""
+        top = path if path in self._seen else self._tops.get(path.rpartition("/")[0])
+        self._tops[path] = top
+        if top is None:
+            self._known[path] = text
+            return
+        seen = self._seen[top]
+        kept = self._kept.get(top)
+        if kept is None:
+            kept = self._kept[top] = []
+            self._known |= seen
+        if path in seen:
+            kept.append(path)
+        else:
+            news.drop(path)
+
+    def is_disordered(self, before: dict[str, str]) -> bool:
+        """Whether any of those that were known ``before`` stand in another order now."""
+        return any(
+            kept != [path for path in self._seen[top] if path in before]
+            for top, kept in self._kept.items()
+        )
+
+    def all(self) -> dict[str, str]:
+        """What is known now; what was not known at all is last."""
+        for top, seen in self._seen.items():
+            if top not in self._kept:
+                self._known |= seen
+        return self._known
+
+
 class _News:
     """What is different from what was sent before."""
 
@@ -413,22 +451,18 @@ def _depth(path: str) -> int:
     return path.count("/")
 
 
-def _sliced(things: Iterable[_T]) -> Iterator[list[_T]]:
+def _sliced(things: Iterable[_T], size: int) -> Iterator[list[_T]]:
     rest = iter(things)
-    while slice_ := list(islice(rest, SLICE)):
+    while slice_ := list(islice(rest, size)):
         yield slice_
 
 
-def _replaced(
-    known: dict[str, str], before: set[str], seen: dict[str, str]
-) -> Iterator[tuple[str, str]]:
-    """What is known, with what was seen in one place of what was known ``before``."""
-    is_in = False
-    for path, text in known.items():
-        if path not in before:
-            yield path, text
-        elif not is_in:
-            is_in = True
-            yield from seen.items()
-    if not is_in:
-        yield from seen.items()
+def _outermost(paths: Iterable[str]) -> list[str]:
+    """Those that stand below no other one."""
+    every = set(paths)
+    return [path for path in paths if not any(above in every for above in _above(path))]
+
+
+def _above(path: str) -> Iterator[str]:
+    while path := path.rpartition("/")[0]:
+        yield path

@@ -26,8 +26,8 @@ from spry_py import (
 )
 from spry_py.lowlevel import tell, token_of
 
-# nodes between two checkpoints: some 30 microseconds each
-SLICE: Final = 256
+# nodes between two checkpoints: some 30 to 60 microseconds each
+SLICE: Final = 128
 LONGEST_TEXT: Final = 500
 
 Json = dict[str, Any]

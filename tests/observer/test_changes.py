@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import random
+from contextlib import suppress
 from typing import Any
 
+import pytest
 import trio
 
 from actors import Actor, cast
 from listeners import one_by_one
 from observing import SOCKET, Events, observed, written
 from replays import Wanted
-from spry_py import Backoff, Child, DynamicSupervisor, Scope, SystemSupervisor, open_system
+from spry_py import (
+    AlwaysRestart,
+    Backoff,
+    Child,
+    DynamicSupervisor,
+    Scope,
+    SpryError,
+    SystemHandle,
+    SystemSupervisor,
+    open_system,
+)
 from spry_py._http import Limits
+from spry_py.observer import changes
 from stories import Record, story
 
 
@@ -103,6 +117,71 @@ async def test_a_subsystem_that_comes_again_takes_along_what_it_does_not_declare
             if data.get("gone"):
                 break
         assert sorted(known) == ["top", "top/inner", "top/inner/a", "top/inner/c"]
+
+
+class Known:
+    """The trees as one who looks has been told of them."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[str, Any] = {}
+
+    async def keep_up(self, events: Events) -> None:
+        while True:
+            kind, data = await events.of("tree", "changes")
+            if kind == "tree":
+                self.nodes.clear()
+            for path in data.get("gone", ()):
+                self.nodes.pop(path, None)
+            self.nodes |= {node["path"]: node for node in data["nodes"]}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_who_looks_knows_the_same_in_the_end_whatever_happens_between_slices(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changes, "SLICE", 1)
+    monkeypatch.setattr(changes, "_MANY", 1)
+    dice = random.Random(seed)
+
+    async def do_something(pool: SystemHandle, number: int) -> None:
+        key = f"part-{dice.randrange(12)}"
+        with suppress(SpryError):
+            match dice.randrange(5):
+                case 0 | 1:
+                    part = SystemSupervisor(
+                        [Child("a", idle), Child("b", idle)], breaker=AlwaysRestart()
+                    )
+                    await pool.start_child(Child(key, part))
+                case 2:
+                    await pool.terminate_child(key)
+                case 3:
+                    pool.system(key).child("a").fail(ValueError(str(number)))
+                case _:
+                    pool.child(key).fail(ValueError(str(number)))
+
+    @story
+    async def storm() -> None:
+        known = Known()
+        pool = DynamicSupervisor(name="top", breaker=AlwaysRestart())
+        async with (
+            open_system(pool) as tree,
+            observed(tree) as outside,
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon(known.keep_up, await outside.events())
+            for number in range(200):
+                await do_something(tree, number)
+                await trio.sleep(dice.choice((0, 0, 0, 0.01, 0.3)))
+            # all is looked through after ten seconds: what is wrong until then is to be seen
+            await trio.sleep(2)
+            real = (await outside.get("/tree")).json["nodes"]
+            recent = {"recent": None}
+            assert {path: node | recent for path, node in known.nodes.items()} == {
+                node["path"]: node | recent for node in real
+            }
+            nursery.cancel_scope.cancel()
+
+    storm()
 
 
 @story
