@@ -34,7 +34,7 @@ from . import (
     telemetry,
     tree,
 )
-from .harness import Options, Row, count_cpu_time, table
+from .harness import Dropping, Options, Row, count_cpu_time, table
 
 FIGURES: dict[str, Callable[[Options], Iterator[Row]]] = {
     "start": start.rows,
@@ -103,7 +103,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def set_logging(*, on: bool) -> None:
     """Bare trio logs no crash, and a console would cost more than all that is measured here."""
     logger = logging.getLogger("spry_py")
-    logger.addHandler(logging.NullHandler())
+    logger.addHandler(Dropping())
     logger.propagate = False
     if not on:
         logger.setLevel(logging.CRITICAL + 1)

@@ -18,13 +18,15 @@ from typing import Final, TypeAlias
 import trio
 
 from . import boot, calls, events, restart, start, stop, telemetry
-from .harness import use_clock
+from .harness import Dropping, use_clock
 
 Work: TypeAlias = Callable[[int], Awaitable[float]]
 
 FEW, MANY = 100, 500
 # The C function; what runs here calls it nowhere else.
 MARK: Final = "getppid"
+# with no handler at all, warnings would go to stderr
+NOWHERE: Final = logging.NullHandler()
 
 
 class Marks:
@@ -41,16 +43,25 @@ class Marks:
 
 def set_level(level: int) -> None:
     logger = logging.getLogger("spry_py")
-    logger.addHandler(logging.NullHandler())
+    logger.addHandler(NOWHERE)
     logger.propagate = False
     logger.setLevel(level)
 
 
 async def with_logs(count: int) -> float:
-    """With records of what ``logging`` lets through by default, for a handler that drops them."""
+    """With the level that ``logging`` has by default, and no handler that takes a record."""
     set_level(logging.WARNING)
     seconds = await restart.supervised(count)
     set_level(logging.CRITICAL + 1)
+    return seconds
+
+
+async def with_records(count: int) -> float:
+    """The same with a handler that takes the records."""
+    handler = Dropping()
+    logging.getLogger("spry_py").addHandler(handler)
+    seconds = await with_logs(count)
+    logging.getLogger("spry_py").removeHandler(handler)
     return seconds
 
 
@@ -78,6 +89,7 @@ GROUPS: Final[dict[str, dict[str, Work]]] = {
         "bare cycle": restart.bare_cycle,
         "restart": restart.supervised,
         "restart with logs": with_logs,
+        "restart with records": with_records,
         "restart without events": partial(events.silently, restart.supervised),
         "start_child": calls.started,
         "bare start and end": calls.bare_started_and_ended,

@@ -49,6 +49,7 @@ FIGURES: Final = (
     Figure("start_child and terminate_child", "start and end", "bare start and end", 1.15),
     Figure("nobody looks, above no events at all", "restart", "restart without events", 1.03),
     Figure("no provider, above the restart", "restart with logs", "restart", 1.05),
+    Figure("the same, with a handler that takes records", "restart with records", "restart", 2.1),
     Figure("traces alone, crash and restart", "restart with traces", "bare cycle", 4.7),
     Figure("all signals, crash and restart", "restart with all signals", "bare cycle", 8.0),
     Figure("import spry_py", "import spry_py", "import trio", 1.25),

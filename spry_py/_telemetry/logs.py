@@ -180,7 +180,7 @@ def _emit(
     supervisor may see millions of keys.
     """
     logger = _nearest(path)
-    if not logger.isEnabledFor(level):
+    if not _is_taken(logger, level):
         return
     extra = dict(fields)
     if span is not None:
@@ -212,7 +212,7 @@ def write(path: str, level: int, message: str, fields: Mapping[str, object]) -> 
 
 def _write(path: str, level: int, message: str, fields: Mapping[str, object]) -> None:
     logger = _nearest(path)
-    if logger.isEnabledFor(level):
+    if _is_taken(logger, level):
         logger.handle(_record(logger, level, path, message, fields, None))
 
 
@@ -259,16 +259,31 @@ def is_logged(fact: type[Event], failed: bool = False) -> bool:
         return True
     if _Seen.count != len(_LOGGERS):
         _look_again()
-    if _Seen.below or type(_ROOT) is not logging.Logger:
-        return True
-    return _ROOT.isEnabledFor(logging.ERROR if failed else LEVELS[fact])
+    return _Seen.below or _is_taken(_ROOT, logging.ERROR if failed else LEVELS[fact])
 
 
 def _is_on(path: str, level: int) -> bool:
     """Whether a record about ``path`` would go anywhere."""
-    if capturing.get() is None and _Seen.count == len(_LOGGERS) and not _Seen.below:
-        return _ROOT.isEnabledFor(level)
-    return _nearest(path).isEnabledFor(level)
+    return _is_taken(_nearest(path), level)
+
+
+def _is_taken(logger: logging.Logger, level: int) -> bool:
+    """Whether a record of this level would go anywhere, as `logging` hands it up to handlers."""
+    if not logger.isEnabledFor(level):
+        return False
+    if type(logger) is not logging.Logger or logger.filters:
+        return True  # what it does with a record is its own affair
+    has_handlers = False
+    above: logging.Logger | None = logger
+    while above is not None:
+        for handler in above.handlers:
+            if level >= handler.level and type(handler) is not logging.NullHandler:
+                return True
+            has_handlers = True
+        above = above.parent if above.propagate else None
+    # without any handler it goes to stderr
+    last = logging.lastResort
+    return not has_handlers and (last is None or level >= last.level)
 
 
 def _name(path: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from typing import Any
 
@@ -209,6 +210,56 @@ def test_nothing_below_the_level_is_told() -> None:
     with kept(logging.ERROR) as book:
         tell(shop(Child("a", lives(crash())), Child("b", lives((1.0, None)))))
     assert book.told() == [("ERROR", "spry_py.shop.a")]
+
+
+class Deaf(logging.Handler):
+    """Takes errors alone, like one that sends mail."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("handlers", "filters", "made"),
+    [
+        ([logging.NullHandler()], [], []),
+        ([Deaf()], [], ["ERROR"]),
+        ([logging.NullHandler(), Deaf()], [], ["ERROR"]),
+        ([logging.StreamHandler(io.StringIO())], [], ["INFO", "ERROR", "WARNING"]),
+        # a filter may do with a record what it likes
+        ([logging.NullHandler()], [logging.Filter()], ["INFO", "ERROR", "WARNING"]),
+        # without any handler, warnings go to stderr
+        ([], [], ["ERROR", "WARNING"]),
+    ],
+)
+def test_no_record_is_made_that_no_handler_takes(
+    handlers: list[logging.Handler],
+    filters: list[logging.Filter],
+    made: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    logger, levels = logging.getLogger("spry_py"), list[str]()
+
+    def make(*args: Any, **options: Any) -> logging.LogRecord:
+        record = logging.LogRecord(*args, **options)
+        levels.append(record.levelname)
+        return record
+
+    monkeypatch.setattr(logger, "handlers", handlers)
+    monkeypatch.setattr(logger, "filters", filters)
+    monkeypatch.setattr(logger, "propagate", False)
+    before, factory = logger.level, logging.getLogRecordFactory()
+    logger.setLevel(logging.INFO)
+    logging.setLogRecordFactory(make)
+    try:
+        tell(shop(Child("a", lives(crash()))))
+    finally:
+        logging.setLogRecordFactory(factory)
+        logger.setLevel(before)
+    assert list(dict.fromkeys(levels)) == made
 
 
 def test_a_subsystem_aborted_by_its_own_handle_is_told_as_such() -> None:
