@@ -25,7 +25,14 @@ from spry_py._spec.errors import (
     set_place,
     sole_leaf_of,
 )
-from spry_py._spec.termination import ABORTED, Failed, Normal, Reason, TerminationReport
+from spry_py._spec.termination import (
+    ABORTED,
+    Aborted,
+    Failed,
+    Normal,
+    Reason,
+    TerminationReport,
+)
 
 from .context import deciding, enter_context
 
@@ -33,7 +40,6 @@ if TYPE_CHECKING:
     from .incarnation import Incarnation, Limits
     from .member import Member
 
-_NOTHING: Final = object()
 HOOK_SECONDS: Final = 5.0
 _PACKAGE: Final = os.path.dirname(os.path.dirname(__file__)) + os.sep
 
@@ -124,31 +130,20 @@ async def live(
         first_step = None
     if incarnation is None:
         return
-    result: object = _NOTHING
-    failure: BaseException | None = None
+    ended: Normal | BaseException
     try:
-        with incarnation.scope:
-            try:
-                result = await _begin(incarnation)
-            except BaseExceptionGroup as group:
-                if _holds_cancelled(group):
-                    raise
-                failure = group  # trio would hand on a copy of it
+        ended = Normal(await _begin(incarnation))
     except BaseException as exception:
-        failure = exception
-    hooked = _finish(incarnation, result, failure)
-    result = failure = None
+        ended = exception
+    hooked = _finish(incarnation, ended)
+    del ended
     if hooked is not None:
         await _run_hook(hooked)
 
 
 def _begin(incarnation: Incarnation) -> Awaitable[object]:
-    """Call the start function, or let a supervisor be run by its loop."""
-    member = incarnation.member
-    assert member is not None
-    incarnation.task = trio.lowlevel.current_task()
-    enter_context(incarnation)
-    child = member.child
+    """Call the start function in the child's scope, or let a supervisor be run by its loop."""
+    child = _enter(incarnation)
     start = child.start
     if not child.takes_status:
         incarnation.steps = _call(incarnation, child)
@@ -159,6 +154,36 @@ def _begin(incarnation: Incarnation) -> Awaitable[object]:
     if awaitable.__class__ is not types.CoroutineType:
         _check_awaitable(incarnation, start, awaitable)
     return awaitable
+
+
+@enable_ki_protection
+def _enter(incarnation: Incarnation) -> Child[Any]:
+    """From here on this is the child's task; it is left by `_leave`.
+
+    By hand: `with` would keep a method of the scope for each child that runs.
+    """
+    member = incarnation.member
+    assert member is not None
+    incarnation.scope.__enter__()
+    incarnation.task = trio.lowlevel.current_task()
+    enter_context(incarnation)
+    return member.child
+
+
+def _leave(incarnation: Incarnation, raised: BaseException | None) -> BaseException | None:
+    """Leave the child's scope; returns what is no cancellation by that."""
+    if incarnation.task is None:
+        return raised  # Ctrl-C came before the scope was entered
+    is_group = issubclass(type(raised), BaseExceptionGroup)
+    try:
+        if raised is None or (is_group and not _holds_cancelled(raised)):
+            # trio would hand on a copy of the group
+            incarnation.scope.__exit__(None, None, None)
+        elif incarnation.scope.__exit__(type(raised), raised, None):
+            raised = None
+    except BaseException as exception:
+        raised = exception
+    return raised
 
 
 @disable_ki_protection
@@ -176,12 +201,12 @@ def _check_awaitable(incarnation: Incarnation, start: object, awaitable: object)
 
 
 @enable_ki_protection
-def _finish(
-    incarnation: Incarnation, result: object, raised: BaseException | None
-) -> Member | None:
+def _finish(incarnation: Incarnation, ended: Normal | BaseException) -> Member | None:
     """Report how it ended. Returns the member if its ``on_termination`` is to run now."""
     member = incarnation.member
     assert member is not None
+    result, raised = (ended, None) if isinstance(ended, Normal) else (ABORTED, ended)
+    raised = _leave(incarnation, raised)
     failure = failure_of(raised) if raised is not None else None
     if raised is not None and failure is None and incarnation.burden != "aborted":
         incarnation.unasked()
@@ -241,7 +266,7 @@ def _rest_of(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
         return BaseExceptionGroup("what was raised beside a cancellation", rest) if rest else None
 
 
-def _holds_cancelled(group: BaseExceptionGroup[BaseException]) -> bool:
+def _holds_cancelled(group: BaseException) -> bool:
     return any(type(leaf) is trio.Cancelled for leaf in leaves_of(group))
 
 
@@ -265,7 +290,10 @@ def failure_of(raised: BaseException) -> BaseException | None:
 
 
 def _classify(
-    incarnation: Incarnation, member: Member, result: object, failure: BaseException | None
+    incarnation: Incarnation,
+    member: Member,
+    result: Normal | Aborted,
+    failure: BaseException | None,
 ) -> Reason:
     """Why it ended: cancellation first, then time limits, then what it raised or returned."""
     if failure is not None:
@@ -279,7 +307,7 @@ def _classify(
     if failure is not None:
         is_late = incarnation.burden == "aborted" and isinstance(failure, LateStart)
         return ABORTED if is_late else Failed(failure)
-    if result is _NOTHING or (incarnation.inner is not None and incarnation.scope.cancel_called):
+    if result is ABORTED or (incarnation.inner is not None and incarnation.scope.cancel_called):
         return ABORTED  # what the loop of a cancelled supervisor still managed to do is no matter
     if incarnation.started_at is None and incarnation.burden == "none":
         return Failed(
@@ -288,7 +316,7 @@ def _classify(
                 "task_status.started()"
             )
         )
-    return Normal(result)
+    return result
 
 
 def _told_of_both(cause: Exception, failure: BaseException | None) -> BaseException:

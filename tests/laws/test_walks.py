@@ -121,10 +121,10 @@ def all_walks() -> dict[str, Walk]:
 
 
 BOUNDS: Final = {
-    "one_for_one": (52, 40),
-    "one_for_all": (103, 127),
-    "start_child": (46, 40),
-    "terminate_child": (62, 45),
+    "one_for_one": (55, 40),
+    "one_for_all": (106, 127),
+    "start_child": (48, 40),
+    "terminate_child": (64, 45),
 }
 
 
