@@ -56,7 +56,8 @@ class Script:
     ``"aborted"`` or ``"raised OSError"``.
 
     One script is one actor: a run that begins while another one is under way fails with
-    `RuntimeError`. Raises `TypeError` or `ValueError` for bad steps.
+    `RuntimeError`, and ``ran`` has it as ``"overlap of db"``. Raises `TypeError` or `ValueError`
+    for bad steps.
     """
 
     def __init__(self, *runs: Sequence[Step], cleanup: float = 0.0) -> None:
@@ -87,6 +88,7 @@ class Script:
     ) -> Any:
         context = current_context()
         if self._player:
+            self.note(f"overlap of {context.key}")
             raise RuntimeError(
                 f"{context.path!r} cannot play the script that {self._player!r} is playing: "
                 "write one Script for each child"

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NoReturn
 
-import trio
-
 from spry_py import Child, current_context
 from spry_py.testing import Script, Step
 from stories import Boom, Record
@@ -41,13 +39,6 @@ class Actor(Script):
         self.key = key
         self._has_started = False
 
-    async def __call__(
-        self, *given: object, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED
-    ) -> Any:
-        if self.is_running:
-            self.record(f"overlap of {self.key}")
-        return await super().__call__(*given, task_status=task_status)
-
     def child(self, *args: Any, **options: Any) -> Child[Any]:
         return Child(self.key, self, *args, **options)
 
@@ -63,7 +54,9 @@ class Actor(Script):
         super().note(what)
         word = what.partition(" ")[0]
         me = f"{self.key}{self.runs}"
-        if word.startswith("start"):
+        if word == "overlap":
+            self.record(what)
+        elif word.startswith("start"):
             self._has_started = True
             given = what.removeprefix("start").partition(" #")[0].replace(", ", ",")
             self.record(f"+{me}{given}")

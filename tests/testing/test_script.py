@@ -304,6 +304,7 @@ async def test_two_children_cannot_play_one_script_at_a_time() -> None:
     assert str(failure.value.__cause__) == (
         "'app/b' cannot play the script that 'app/a' is playing: write one Script for each child"
     )
+    assert [deed.what for deed in script.ran] == ["start", "wait", "overlap of b", "returned"]
 
 
 @story
