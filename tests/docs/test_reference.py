@@ -107,6 +107,9 @@ def test_a_timeline_is_what_was_recorded() -> None:
     assert told == {
         "shop": [(1.1, "starting"), (3.0, "running"), (4.5, "stopping")],
         "shop/db": [(0.5, "starting"), (7.1, "running"), (1.0, "stopping")],
-        "shop/jobs": [(0.3, "starting"), (4.8, "running"), (2.0, "stopping")],
+        "shop/jobs": [
+            *((0.3, "starting"), (4.8, "running"), (2.0, "stopping")),
+            (0.0, "aborting"),
+        ],
         "shop/api": [(0.3, "starting"), (3.0, "running"), (1.5, "stopping")],
     }
