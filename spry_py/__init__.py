@@ -24,6 +24,7 @@ Beside them, on the public face, as a user's own code is::
     periodic      functions that run again and again
     pipes/        hand-over that loses nothing
     processes/    programs and functions in processes of their own
+    ray/          children on a cluster of Ray
     remote/       children on other machines
     testing/      tests of trees
     threads/      blocking functions

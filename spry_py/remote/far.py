@@ -27,6 +27,8 @@ REMEMBERED: Final = 3600.0
 # how often the leases are looked at, whatever they say: a machine may have been suspended
 LOOK_EVERY: Final = 1.0
 
+log: Final = logging.getLogger("spry_py.remote")
+
 
 def since_boot() -> float:
     """Seconds, with those in which the machine was suspended, where the system counts them."""
@@ -61,12 +63,12 @@ class Far:
         self._tasks: trio.Nursery | None = None
         self._token: trio.lowlevel.TrioToken | None = None
         is_up = threading.Event()
-        main = partial(trio.run, self._main, is_up)
+        main = partial(self._guard, lambda: trio.run(self._main, is_up))
         self._loop = threading.Thread(target=main, name="spry_py remote", daemon=True)
         self._loop.start()
         is_up.wait()
-        keeper = threading.Thread(target=self._keep, name="spry_py leases", daemon=True)
-        keeper.start()
+        keep = partial(self._guard, self._keep)
+        threading.Thread(target=keep, name="spry_py leases", daemon=True).start()
 
     def deliver(self, letters: Sequence[Letter]) -> None:
         """Take letters, in whatever order, once or more often."""
@@ -100,6 +102,14 @@ class Far:
             with suppress(trio.RunFinishedError):
                 self._token.run_sync_soon(self._tasks.cancel_scope.cancel)
         self._loop.join()
+
+    def _guard(self, work: Callable[[], object]) -> None:
+        """Do what no other thread would miss, and nothing here can do without."""
+        try:
+            work()
+        except BaseException:
+            log.critical("this process leaves, since a thread of it has failed", exc_info=True)
+            self._leave()
 
     async def _main(self, is_up: threading.Event) -> None:
         async with trio.open_nursery() as self._tasks:

@@ -24,6 +24,8 @@ class Hold:
     what comes from there, `dead` when it knows that no code of it runs any more, and `cut` when no
     letter can come through any more, all in trio's thread. ``destroy``, if there is one, kills the
     process of a child that has it to itself: it is called once, and `dead` should follow.
+    ``on_end``, if there is one, is called once, when there is nothing left to wait for. Letters may
+    still be sent after that, in return for those that come late.
     """
 
     def __init__(
@@ -31,11 +33,13 @@ class Hold:
         order: Order,
         send: Callable[[Letter], object],
         destroy: Callable[[], object] | None = None,
+        on_end: Callable[[], object] | None = None,
     ) -> None:
         self.order: Order = order
         self._grant = Grant(order)
         self._send = send
         self._destroy = destroy
+        self._on_end = on_end
         # what nobody has read yet; ends with the one `Done` or `Lost` that there is
         self._queue: deque[Message] = deque()
         # written by `_end`
@@ -123,6 +127,8 @@ class Hold:
             self._grant.ask("kill")
             self._queue.append(message)
             self._news.unpark_all()
+            if self._on_end is not None:
+                self._on_end()
 
     def _post(self) -> None:
         self._send_at = trio.current_time() + again_after(self.order.lease)

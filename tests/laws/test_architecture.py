@@ -54,6 +54,7 @@ EXTENSIONS: Final = (
     "periodic",
     "pipes",
     "processes",
+    "ray",
     "remote",
     "testing",
     "threads",

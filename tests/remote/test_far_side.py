@@ -9,6 +9,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 from functools import partial
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -253,3 +254,16 @@ def test_orders_that_come_twice_are_carried_out_once_and_threads_end() -> None:
     assert far.collect(0) == []
     far.close()
     assert left == []
+
+
+def test_a_thread_of_it_that_fails_takes_the_process_along(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    left = threading.Event()
+    far = Far("here", left.set)
+    # as the leases are looked at: nobody would keep to them any more
+    monkeypatch.setattr(far, "_look", lambda: 1 / 0)
+    far._wake()
+    assert left.wait(30)
+    far.close()
+    assert "ZeroDivisionError" in caplog.text

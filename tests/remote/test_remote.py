@@ -24,7 +24,7 @@ from spry_py import (
     open_system,
 )
 from spry_py.processes import RemoteFailure
-from spry_py.remote import Host, RemoteLost, fencing_number, remote
+from spry_py.remote import Hold, Host, Lost, Order, RemoteLost, fencing_number, remote
 from spry_py.testing import FakeEngine
 from stories import story
 
@@ -367,3 +367,16 @@ async def test_bad_values_are_refused_where_they_are_written() -> None:
         anything(engine, SystemSupervisor(faraway.shelves), 3)
     with pytest.raises(ValueError, match="FakeEngine: loss must be a share"):
         FakeEngine(loss=2)
+
+
+@story
+async def test_an_engine_is_told_once_that_an_order_is_over() -> None:
+    order = Order("1", "far", "app/far", 1, 1, b"", LEASE, "own", {}, 5.0, float("inf"), 30, {})
+    ended: list[str] = []
+    hold = Hold(order, lambda letter: None, on_end=lambda: ended.append(order.id))
+    assert ended == []
+    hold.dead("its process has died")
+    hold.cut("its machine has gone")
+    await hold.kill()
+    assert ended == ["1"]
+    assert [message async for message in hold.messages] == [Lost("its process has died")]
