@@ -230,7 +230,10 @@ def _request_of(head: h11.Request) -> Request:
 def _target_of(target: bytes) -> tuple[str, Mapping[str, str]]:
     try:
         parts = urlsplit(target.decode("ascii"))
-        pairs = parse_qsl(parts.query, keep_blank_values=True, errors="strict", max_num_fields=16)
+        # surrogates: a key may be the name of a file, which may be no text
+        pairs = parse_qsl(
+            parts.query, keep_blank_values=True, errors="surrogatepass", max_num_fields=16
+        )
         path = unquote(parts.path, errors="strict")
     except ValueError:
         raise _Refused(HTTPStatus.BAD_REQUEST, "the target is no path with a query") from None

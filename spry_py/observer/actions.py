@@ -95,8 +95,8 @@ def error_of(error: Exception) -> Json:
 
 def _log(path: str, message: str, action: Action, asker: str) -> None:
     fields = {"spry.observer.action": action, "spry.observer.asker": asker}
-    # the path came from outside, and is in the message
-    log(path, logging.WARNING, shown(message), fields)
+    # the path came from outside, and is in the message and in the name of the logger
+    log(shown(path), logging.WARNING, shown(message), fields)
 
 
 def _child(trees: Trees, path: str) -> ChildHandle:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import http.client
 import json
+import math
+import select
 import socket
-from collections.abc import Iterator
-from contextlib import suppress
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import quote
 
 from . import address
@@ -17,6 +20,9 @@ from . import address
 PATIENCE: Final = 2.0
 # an action has a reply after 30 s at the latest
 _ACTION: Final = 35.0
+# a loop that was blocked for so long while a reply was waited for is not waited for any longer
+_BLOCKED: Final = 1.0
+_LOOK: Final = 0.1
 _MOST_LINE: Final = 1 << 28
 
 Json = dict[str, Any]
@@ -38,7 +44,16 @@ class _Connection(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
+        until = time.monotonic() + (self.timeout or 0.0)
+        while True:
+            try:
+                self.sock.connect(str(self._path))
+            except BlockingIOError:  # so many wait already
+                if time.monotonic() >= until:
+                    raise TimeoutError("no one is let in") from None
+                time.sleep(_LOOK)
+            else:
+                return
 
 
 class Client:
@@ -59,58 +74,102 @@ class Client:
     def do(self, action: str, path: str) -> Json:
         """What came of an action. Raises `Trouble`."""
         self.get("/tree", depth="0")  # so that one knows at once if the loop is blocked
-        return self._ask("POST", f"/do/{action}", {"path": path} if path else {}, _ACTION)
+        try:
+            return self._ask("POST", f"/do/{action}", {"path": path} if path else {}, _ACTION)
+        except TimeoutError:
+            asked = f"{action} of {path} was asked for" if path else f"{action} was asked for"
+            raise Trouble(f"{asked}, and may still be done; {self._silence()}") from None
 
     def events(self) -> Iterator[tuple[str, Json]]:
         """What is sent to those who look, until it ends: kind and data. Raises `Trouble`."""
-        with self._open("GET", "/events", {}, PATIENCE) as reply:
+        with self._connected(PATIENCE) as connection:
+            reply = self._sent(connection, "GET", "/events", {}, PATIENCE)
+            if reply.status != http.HTTPStatus.OK:
+                raise Refused(self._message(reply))
             kind = ""
             while line := self._line(reply):
                 name, _, value = line.rstrip("\n").partition(": ")
                 if name == "event":
                     kind = value
                 elif name == "data":
-                    yield kind, json.loads(value)
+                    yield kind, self._parsed(value)
                 elif name == ":":
                     yield "", {}
 
     def _line(self, reply: http.client.HTTPResponse) -> str:
         try:
-            return reply.readline(_MOST_LINE).decode()
-        except (TimeoutError, OSError, http.client.HTTPException) as error:
+            return reply.readline(_MOST_LINE).decode(errors="replace")
+        except (OSError, http.client.HTTPException) as error:
             raise self._trouble(error) from None
 
     def _ask(self, method: str, route: str, query: dict[str, str], timeout: float) -> Json:
-        with self._open(method, route, query, timeout) as reply:
-            try:
-                body = reply.read()
-            except (TimeoutError, OSError, http.client.HTTPException) as error:
-                raise self._trouble(error) from None
-        found: Json = json.loads(body)
-        if reply.status >= 400:
-            raise Refused(str(found.get("message", reply.reason)))
-        return found
+        with self._connected(timeout) as connection:
+            reply = self._sent(connection, method, route, query, timeout)
+            if reply.status >= http.HTTPStatus.BAD_REQUEST:
+                raise Refused(self._message(reply))
+            return self._body(reply)
 
-    def _open(
-        self, method: str, route: str, query: dict[str, str], timeout: float
+    @contextmanager
+    def _connected(self, timeout: float) -> Generator[_Connection]:
+        connection = _Connection(self.path, min(timeout, PATIENCE))
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    def _sent(
+        self,
+        connection: _Connection,
+        method: str,
+        route: str,
+        query: dict[str, str],
+        timeout: float,
     ) -> http.client.HTTPResponse:
-        asked = "&".join(f"{name}={quote(value, safe='')}" for name, value in query.items())
-        connection = _Connection(self.path, timeout)
+        """The head of the reply. Raises `Trouble`, and `TimeoutError` for what was sent to act."""
+        asked = "&".join(f"{name}={_quoted(value)}" for name, value in query.items())
         try:
             connection.request(method, f"{route}?{asked}" if asked else route)
+            self._wait(connection, timeout)
             return connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
-            connection.close()
+            if method == "POST" and isinstance(error, TimeoutError):
+                raise
             raise self._trouble(error) from None
+
+    def _wait(self, connection: _Connection, timeout: float) -> None:
+        """Until a reply begins. Raises `TimeoutError`, soon if the loop is known to be blocked."""
+        until, blocked_at = time.monotonic() + timeout, math.inf
+        while not select.select([connection.sock], [], [], _LOOK)[0]:
+            now = time.monotonic()
+            blocked_at = min(blocked_at, now) if self.blocked() is not None else math.inf
+            if now > min(until, blocked_at + _BLOCKED):
+                raise TimeoutError("no reply")
+
+    def _message(self, reply: http.client.HTTPResponse) -> str:
+        return str(self._body(reply).get("message", reply.reason))
+
+    def _body(self, reply: http.client.HTTPResponse) -> Json:
+        try:
+            return self._parsed(reply.read().decode(errors="replace"))
+        except (OSError, http.client.HTTPException) as error:
+            raise self._trouble(error) from None
+
+    def _parsed(self, text: str) -> Json:
+        with suppress(ValueError, RecursionError):
+            found = json.loads(text)
+            if isinstance(found, dict):
+                return cast("Json", found)
+        raise Trouble(f"what listens at {self.path} is no observer")
 
     def _trouble(self, error: Exception) -> Trouble:
         """What is to be said about a process that did not reply."""
-        if not isinstance(error, TimeoutError):
-            return Trouble(f"process {self.pid} has gone, or closed its observer ({error})")
-        blocked = self.blocked()
-        if blocked is None:
-            return Trouble(f"process {self.pid} does not respond: its event loop is blocked")
-        return Trouble(f"process {self.pid} does not respond: {blocked}")
+        if isinstance(error, TimeoutError):
+            return Trouble(self._silence())
+        return Trouble(f"process {self.pid} has gone, or closed its observer ({error})")
+
+    def _silence(self) -> str:
+        blocked = self.blocked() or "its event loop is blocked"
+        return f"process {self.pid} does not respond: {blocked}"
 
     def blocked(self) -> str | None:
         """Who blocks the loop and where, as the watchdog has last seen it."""
@@ -124,6 +183,11 @@ class Client:
                 f"it stands at\n{stack}"
             )
         return None
+
+
+def _quoted(value: str) -> str:
+    # the names of files may have parts that are no text, and so may keys
+    return quote(value, safe="", errors="surrogatepass")
 
 
 def choose(pid: int | None, path: str | None) -> Client:

@@ -170,3 +170,4 @@ def test_what_was_asked_for_cannot_forge_a_record(
     texts = [record.getMessage() for record in caplog.records]
     assert any("asked for" in text for text in texts)
     assert all(text.isprintable() for text in texts)
+    assert all(record.name.isprintable() for record in caplog.records)

@@ -6,17 +6,22 @@ import json
 import os
 import re
 import signal
+import socket
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from observing import written
 from programs import Program, finished, running
 from spry_py._program.cli import main
 from spry_py.observer import address
+from spry_py.observer.server import MOST_VIEWERS
 
 MODULE = """
 import time
@@ -39,8 +44,16 @@ async def blocks():
     print("blocked", flush=True)
     time.sleep(600)
 
+async def hangs():
+    if open("order.txt").read() == "hang":
+        time.sleep(600)
+    await trio.sleep_forever()
+
 inner = SystemSupervisor([Child("leaf", steady)])
-children = [Child("db", steady), Child("inner", inner), Child("flap", fails), Child("b", blocks)]
+children = [
+    Child("db", steady), Child("inner", inner), Child("flap", fails), Child("b", blocks),
+    Child("h", hangs), Child("no \\udcff text 50%+1 &=#?\\n\\x1b[2J", steady),
+]
 breaker = RateLimited(1000, 10)
 shop = SystemSupervisor(children, strategy="one_for_one", breaker=breaker, name="shop")
 """
@@ -118,13 +131,14 @@ def test_tree_shows_what_each_child_does(
 ) -> None:
     said = Said(capsys, "tree")
     lines = [re.sub(r"up [\d.]+ s", "up 1 s", line) for line in said.out.splitlines()]
-    assert [line.rstrip() for line in lines[:5]] == [
-        "shop/     running  up 1 s",
-        "  db      running  up 1 s",
-        "  inner/  running  up 1 s",
-        "    leaf  running  up 1 s",
-        "  flap    running  up 1 s",
+    assert [re.sub(r"\b(/?) +", r"\1 ", line).rstrip() for line in lines[:5]] == [
+        "shop/ running up 1 s",
+        "  db running up 1 s",
+        "  inner/ running up 1 s",
+        "    leaf running up 1 s",
+        "  flap running up 1 s",
     ]
+    assert len({line.index("running") for line in lines}) == 1
     assert Said(capsys, "tree", "shop/inner").out.startswith("inner/  running")
     found = Said(capsys, "tree", "--json", "--pid", str(shop.pid)).json
     assert [node["path"] for node in found["nodes"]][:2] == ["shop", "shop/db"]
@@ -137,8 +151,8 @@ def test_stack_shows_where_a_child_stands(
     assert 'app.py", line 7, in steady' in said.out
     assert "await trio.sleep_forever()" in said.out
     assert Said(capsys, "stack", "shop/db", "--json").json["path"] == "shop/db"
-    assert Said(capsys, "stack", "shop/x").error == (
-        "spry-py: 'shop' has no child 'x'; it has db, inner, flap, b\n"
+    assert Said(capsys, "stack", "shop/x").error.startswith(
+        "spry-py: 'shop' has no child 'x'; it has db, inner, flap, b, h, "
     )
 
 
@@ -179,7 +193,7 @@ def test_actions_and_what_the_tree_refuses(
     shop: Observed, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert Said(capsys, "terminate", "shop/db").out == "terminate of shop/db is done\n"
-    assert "db      stopped" in Said(capsys, "tree").out
+    assert re.search("db +stopped", Said(capsys, "tree").out)
     assert Said(capsys, "restart", "shop/db").out == "restart of shop/db is done\n"
     assert Said(capsys, "replay").out == "replay of shop is done\n"
     assert Said(capsys, "restart", "shop/db", "--json").json["action"] == "restart"
@@ -190,6 +204,26 @@ def test_actions_and_what_the_tree_refuses(
     )
     asked = shop.program.until("restart of shop was refused")
     assert "WARNING" in asked
+
+
+def test_too_many_that_look_is_said(shop: Observed, capsys: pytest.CaptureFixture[str]) -> None:
+    with ExitStack() as stack:
+        for _ in range(MOST_VIEWERS):
+            viewer = stack.enter_context(socket.socket(socket.AF_UNIX))
+            viewer.connect(str(shop.socket))
+            viewer.sendall(written("GET", "/events"))
+            assert viewer.recv(12) == b"HTTP/1.1 200"
+        for command in ("events", "top"):
+            said = Said(capsys, command, "--socket", str(shop.socket))
+            assert (said.status, said.error) == (1, f"spry-py: {MOST_VIEWERS} look already\n")
+
+
+def test_a_key_may_be_anything(shop: Observed, capsys: pytest.CaptureFixture[str]) -> None:
+    path = "shop/no \udcff text 50%+1 &=#?\n\x1b[2J"
+    assert Said(capsys, "stack", path, "--json").json["path"] == path
+    shown = r"shop/no \udcff text 50%+1 &=#?\n\x1b[2J"
+    assert Said(capsys, "restart", path).out == f"restart of {shown} is done\n"
+    assert "\x1b" not in Said(capsys, "tree").out
 
 
 # Which process is meant
@@ -249,7 +283,7 @@ def test_without_the_packages_each_command_says_what_to_install(
         assert f"needs {package}: pip install 'spry-py[observer]'" in said.error
 
 
-# A program that does not reply, and one that ends
+# A program that does not reply, and one that ends: what blocks it blocks the shop as well
 
 
 def test_a_blocked_loop_is_named_within_three_seconds(
@@ -269,7 +303,95 @@ def test_a_blocked_loop_is_named_within_three_seconds(
             assert "time.sleep(600)" in said.error
         assert time.monotonic() - began < 3 * 3 + 3
         assert "does not respond" in Said(capsys, "ps").out
+        with full_queue(own.socket):
+            began = time.monotonic()
+            said = Said(capsys, "tree", "--socket", str(own.socket))
+            assert f"process {own.pid} does not respond: shop/b has been blocking" in said.error
+            assert time.monotonic() - began < 3
     assert not address.is_alive(own.socket)
+
+
+@contextmanager
+def full_queue(path: Path) -> Iterator[None]:
+    """So many wait to be let in that no one else may."""
+    with ExitStack() as stack:
+        while True:
+            one = stack.enter_context(socket.socket(socket.AF_UNIX))
+            one.setblocking(False)
+            if one.connect_ex(str(path)):
+                break
+        yield
+
+
+def test_an_action_that_blocks_the_loop_is_not_waited_for(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with running(["-m", "spry_py", "run", "--observe", "app.py:shop"], place) as program:
+        program.until("shop started")
+        own = Observed(program, place)
+        own.order("hang")
+        began = time.monotonic()
+        said = Said(capsys, "restart", "shop/h", "--socket", str(own.socket))
+        own.order("")
+        assert said.status == 2
+        assert said.error.startswith(
+            "spry-py: restart of shop/h was asked for, and may still be done; "
+            f"process {own.pid} does not respond: shop/h has been blocking its event loop"
+        )
+        assert time.monotonic() - began < 10, "and not the 35 s of an action"
+
+
+def test_a_process_that_has_died_in_between(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = address.take_place(1)
+
+    def leave() -> None:
+        connection, _ = other.listener.accept()
+        connection.recv(4096)
+        connection.close()
+
+    try:
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(leave)
+            said = Said(capsys, "restart", "shop/db", "--socket", str(other.path))
+    finally:
+        other.leave()
+    assert (said.status, said.out) == (2, "")
+    assert said.error.startswith(
+        f"spry-py: process {os.getpid()} has gone, or closed its observer ("
+    )
+
+
+NO_OBSERVERS = {
+    "no JSON": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+    "JSON of another kind": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n[1,2]",
+    "no UTF-8": b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n\xff\xfe",
+    "a stream of events": b"HTTP/1.1 200 OK\r\n\r\nevent: tree\ndata: [1,2]\n\n",
+}
+
+
+@pytest.mark.parametrize("what", NO_OBSERVERS)
+def test_a_socket_of_something_else_is_said_to_be_that(
+    what: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = address.take_place(1)
+
+    def serve() -> None:
+        connection, _ = other.listener.accept()
+        with connection:
+            connection.recv(4096)
+            connection.sendall(NO_OBSERVERS[what])
+
+    command = "events" if what.startswith("a stream") else "tree"
+    try:
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(serve)
+            said = Said(capsys, command, "--socket", str(other.path))
+    finally:
+        other.leave()
+    assert said.error == f"spry-py: what listens at {other.path} is no observer\n"
+    assert said.status == 2
 
 
 def test_stop_ends_the_program_in_order_and_leaves_nothing(
