@@ -242,13 +242,13 @@ class GroupRestart:
             message = Replay(self, pending)
             pending.timer = loop.tree.alarm.at(pending.due, lambda: loop.post(message))
 
-    async def replay_due(self, pending: Pending) -> None:
-        """The wait is over, unless that has been put off, or given up."""
-        if pending is self._pending and trio.current_time() >= pending.due:
-            await self._replay(pending)
+    async def replay(self, pending: Pending) -> None:
+        """Start what is down, unless that has been put off, or given up.
 
-    async def _replay(self, pending: Pending) -> None:
-        """Start what is down; raises nothing: a failure is the next attempt's beginning."""
+        Raises nothing: a failure is the next attempt's beginning.
+        """
+        if pending is not self._pending or trio.current_time() < pending.due:
+            return
         loop = self._loop
         before = Before(loop) if pending.replays else None
         try:
@@ -356,7 +356,7 @@ class GroupRestart:
     async def replay_now(self) -> None:
         """Replay, since a caller has asked for that."""
         assert self._pending is not None, "it has just been reconciled"
-        await self._replay(self._pending)
+        await self.replay(self._pending)
 
     async def _shut_down_undeclared(
         self, pending: Pending, declared: Collection[str], before: Before | None

@@ -81,13 +81,15 @@ class Incarnation:
         "where",
     )
 
-    def __init__(
-        self, member: Member, number: int, deadline: float, then: Then = Then.DECIDE
-    ) -> None:
+    def __init__(self, member: Member, then: Then = Then.DECIDE) -> None:
         self.member: Member | None = member
-        self.number = number
+        former, deadline = member.incarnation, member.child.start_timeout
+        self.number: int = 1 if former is None else former.number + 1
+        self.limits: Limits | None = None
+        if deadline < math.inf:
+            deadline += member.loop.tree.now()
+            self.limits = Limits()
         self.scope = trio.CancelScope(deadline=deadline)
-        self.limits = Limits() if deadline < math.inf else None
         self.started_at: float | None = None
         self.value: Any = None
         self.burden: Burden = "none"
@@ -294,7 +296,8 @@ class Incarnation:
         """Ask the child to finish; its own time limits no longer count."""
         if self.member is not None and self.member.loop.heard_by:
             self.member.loop.teller.child_settling(self.member, self)
-        self.note_limit()
+        if self.limits is not None:
+            self.note_limit()
         self.bear("settling")
         if self.limits is not None:
             self.scope.deadline = math.inf
@@ -317,7 +320,8 @@ class Incarnation:
         self.note_occasion(occasion or "stop")
         if self.burden != "aborted" and self.member is not None and self.member.loop.heard_by:
             self.member.loop.teller.child_aborted(self.member, self)
-        self.note_limit()
+        if self.limits is not None:
+            self.note_limit()
         self.bear("aborted")
         self.cancel()
 

@@ -66,8 +66,8 @@ from spry_py._spec.termination import Failed
 from .alone import OneForOne
 from .calls import Calls
 from .facts import ChildStarted, ChildTerminated, Incident, RestartScheduled
-from .incarnation import note_limit_above
-from .life import Successor, drop_own_frames, failure_of, in_task_of
+from .incarnation import Incarnation, note_limit_above
+from .life import Successor, drop_own_frames, failure_of, in_own_task, in_task_of
 from .mailbox import MOST_IN_A_ROW, Mailbox
 from .member import Members
 from .messages import (
@@ -317,7 +317,7 @@ class Loop(Mailbox):
             case Again(member):
                 self.alone.again(member)
             case Replay(group, pending):
-                await group.replay_due(pending)
+                await group.replay(pending)
             case Down(member, incarnation):
                 await self.calls.restart_down(member, incarnation)
             case StartFailed(member):
@@ -510,11 +510,9 @@ class Loop(Mailbox):
         comes_back = wish is Verdict.RESTART and was_started and child.backoff is None
         is_free = self.is_idle and not self.messages and self.successor is None
         if comes_back and is_free and self.restarting is self.alone:
-            assert self.own.task is not None
             self.messages.append(Ended(member))
-            self.successor = successor = Successor(member)
-            spawn, bear = self.nursery.start_soon, self.teller.bear
-            self.own.task.context.run(bear, spawn, in_task_of, successor, member.key)
+            self.successor = Successor(member)
+            self._bear(in_task_of, self.successor, member.key)
         else:
             self.post(Ended(member))
         return False
@@ -584,16 +582,40 @@ class Loop(Mailbox):
         return True
 
     def spawn(self, member: Member, then: Then, part_of: Cause) -> None:
-        """Children are born in the context of their supervisor, in whatever task that comes."""
-        task = self.own.task
-        try:
-            here = trio.lowlevel.current_task()
-        except RuntimeError:
-            here = None  # a callback of a loop that trio is the guest of
-        if task is None or self._is_in_turn or task is here:
-            member.spawn(self.nursery, then, part_of)
+        """Begin the next incarnation of a child; the former one must have ended.
+
+        ``then`` is what follows its end unless it is started, ``part_of`` what it belongs to.
+        """
+        assert not member.phase.is_alive, f"two incarnations of {member.path!r} would overlap"
+        if member.incarnation is not None:
+            member.incarnation.value = None  # a traceback may hold on to it
+        child = member.child
+        is_system = isinstance(child.start, Supervisor)
+        if not is_system:
+            member.inner = None
+        member.incarnation = incarnation = Incarnation(member, then)
+        member.move(Phase.STARTING)
+        if incarnation.limits is not None:
+            self.shutdowns.guard(incarnation)
+        if self.heard_by:
+            self.teller.child_starting(member, incarnation, part_of)
+        if child.takes_status and not is_system:
+            self.tree.slow.begin(incarnation)
+        successor = self.successor
+        if successor is not None and successor.member is member:
+            successor.incarnation = incarnation
         else:
-            task.context.run(member.spawn, self.nursery, then, part_of)
+            self._bear(in_own_task, incarnation, child.key)
+
+    def _bear(self, function: object, of: object, key: str) -> None:
+        """Children are born in the context of their supervisor, in whatever task that comes."""
+        task, bear, spawn = self.own.task, self.teller.bear, self.nursery.start_soon
+        # no task is current in a callback of a loop that trio is the guest of
+        here = trio.lowlevel.current_task() if trio.lowlevel.in_trio_task() else None
+        if task is None or self._is_in_turn or task is here:
+            bear(spawn, function, of, key)
+        else:
+            task.context.run(bear, spawn, function, of, key)
 
     # What is kept down
 

@@ -5,7 +5,6 @@ A `Member` is a key of one supervisor incarnation; it outlives the incarnations 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import chain, islice
 from time import time
@@ -14,21 +13,20 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from spry_py._policy.restart import pause_before_restart
-from spry_py._spec.child import Child, Supervisor
+from spry_py._spec.child import Child
 from spry_py._spec.errors import ChildFailure, Ignore, Interrupted, is_exit, sole_leaf_of
 from spry_py._spec.options import Kind
 from spry_py._spec.termination import Failed, Reason, TerminationReport
 
 from .here import refuse_elsewhere
-from .incarnation import Incarnation
-from .life import in_own_task
 from .messages import Emptied
-from .phases import MOVES, Phase, Status, Then
+from .phases import MOVES, Phase, Status
 
 if TYPE_CHECKING:
     from spry_py._spec.options import Breaker
 
-    from .facts import Cause, Incident
+    from .facts import Incident
+    from .incarnation import Incarnation
     from .loop import Loop
 
 
@@ -81,7 +79,7 @@ class Member:
         self.past = _NO_PAST
         self.last_report: TerminationReport | None = None
         # of the last incarnation that was one of a supervisor, until one of a worker begins: by
-        # what runs in its task, and by `spawn`
+        # what runs in its task, and by `Loop.spawn`
         self.inner: Loop | None = None
         self.watchers: trio.lowlevel.ParkingLot | None = None
         # the restart under way of this child alone
@@ -205,37 +203,6 @@ class Member:
         self.remember().restarts += 1
         if self.loop.heard_by:
             self.loop.teller.child_restarted(self)
-
-    def spawn(self, nursery: trio.Nursery, then: Then, part_of: Cause) -> None:
-        """Begin the next incarnation; the former one must have ended.
-
-        ``then`` is what follows its end unless it is started, ``part_of`` what it belongs to.
-        """
-        assert not self.phase.is_alive, f"two incarnations of {self.path!r} would overlap"
-        number, former = 1, self.incarnation
-        if former is not None:
-            former.value = None  # a traceback may hold on to it
-            number = former.number + 1
-        child = self.child
-        is_system = isinstance(child.start, Supervisor)
-        if not is_system:
-            self.inner = None
-        deadline = math.inf
-        if child.start_timeout < math.inf:
-            deadline = self.loop.tree.now() + child.start_timeout
-        self.incarnation = incarnation = Incarnation(self, number, deadline, then)
-        self.move(Phase.STARTING)
-        if deadline < math.inf:
-            self.loop.shutdowns.guard(incarnation)
-        tree, successor = self.loop.tree, self.loop.successor
-        if self.loop.heard_by:
-            tree.teller.child_starting(self, incarnation, part_of)
-        if child.takes_status and not is_system:
-            tree.slow.begin(incarnation)
-        if successor is not None and successor.member is self:
-            successor.incarnation = incarnation
-        else:
-            tree.teller.bear(nursery.start_soon, in_own_task, incarnation, child.key)
 
     def close(self, incarnation: Incarnation, reason: Reason) -> bool:
         """Write down the end of an incarnation and hand it to the supervisor.

@@ -59,7 +59,7 @@ class Tree:
         self.last_key = 0
         self.ground = Ground(self, host)
         self.root = Member(cast("Loop", self.ground), child)
-        self.root.incarnation = Incarnation(self.root, 1, float("inf"))
+        self.root.incarnation = Incarnation(self.root)
         self.root.move(Phase.STARTING)
 
     @property

@@ -122,9 +122,9 @@ def all_walks() -> dict[str, Walk]:
 
 BOUNDS: Final = {
     "one_for_one": (55, 40),
-    "one_for_all": (106, 127),
+    "one_for_all": (104, 127),
     "start_child": (48, 40),
-    "terminate_child": (64, 45),
+    "terminate_child": (63, 45),
 }
 
 
