@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from .tree import shown
 
 Json = dict[str, Any]
+
+# levels that are shown by their indentation
+_DEEPEST: Final = 20
+# what is longer does not make a column wider for all others
+_WIDEST: Final = 60
 
 
 class Row(NamedTuple):
@@ -94,17 +99,22 @@ def in_order(nodes: Iterable[Json]) -> Iterator[tuple[int, Json]]:
 def columns(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
     """Lines with the cells of all rows in columns, the last as long as it likes."""
     table = list(rows)
-    widths = [max(map(len, cells)) for cells in zip(*table, strict=True)]
+    widths = [min(max(map(len, cells)), _WIDEST) for cells in zip(*table, strict=True)]
     for row in table:
         padded = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
         yield "  ".join([*padded[:-1], row[-1]]).rstrip()
+
+
+def indent(depth: int, most: int) -> str:
+    """So far to the right; with the level in figures where that would leave no room for a name."""
+    return "  " * depth if depth <= most else f"{'  ' * most}({depth}) "
 
 
 def tree_lines(nodes: Iterable[Json], now: float) -> Iterator[str]:
     """A whole tree, a line for each child."""
     table = [
         (
-            "  " * row.depth + row.name,
+            indent(row.depth, _DEEPEST) + row.name,
             row.status,
             row.age and f"up {row.age}",
             row.restarts and f"{row.restarts} restart{'' if row.restarts == '1' else 's'}",

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from rich.text import Text
 
-from .rows import Row, above, in_order, rows_of
+from .rows import Row, above, in_order, indent, rows_of
 from .tree import shown
 
 Json = dict[str, Any]
@@ -174,7 +174,8 @@ class Screen:
         columns = [column for column in _COLUMNS if width >= column[2]]
         name = max(12, width // 3)
         mark = "▸ " if row.path in self.folded else "  "
-        line = _cell(Text("  " * row.depth + mark + row.name), name)
+        # half of the cell is for the name
+        line = _cell(Text(indent(row.depth, name // 4) + mark + row.name), name)
         for field_name, size, _ in columns:
             text = getattr(row, field_name)
             style = _STYLES.get(text, "") if field_name == "status" else "dim"

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import trio
@@ -242,3 +243,49 @@ def test_whatever_is_sent_there_is_a_reply_or_an_end(pieces: list[bytes]) -> Non
             assert tree.status == "running"
 
     send()
+
+
+# The fuzzer that asks all other routes waits for the end of a reply, which this one does not have.
+
+WORDS = st.one_of(
+    st.sampled_from(["path", "under", "depth", "-1", "top", "top/a", "%00", "%ff", "%ed%b3%bf"]),
+    st.text("ab/%+&=#?;\x01", max_size=8).map(quote),
+)
+QUERIES = st.lists(st.tuples(WORDS, WORDS), max_size=20)
+HEADERS = st.dictionaries(
+    st.sampled_from(["Accept", "Last-Event-ID", "Range", "Origin", "Connection", "Upgrade"]),
+    st.sampled_from(["", "*/*", "7", "bytes=0-1", "null", "http://localhost", "close", "h2c"]),
+    max_size=3,
+)
+METHODS = st.sampled_from(["GET", "HEAD", "POST", "OPTIONS", "PUT"])
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(METHODS, QUERIES, HEADERS)
+def test_events_begin_with_the_tree_or_are_refused_whatever_is_asked(
+    method: str, query: list[tuple[str, str]], headers: dict[str, str]
+) -> None:
+    target = "/events?" + "&".join(f"{name}={value}" for name, value in query)
+
+    @story
+    async def ask() -> None:
+        async with open_system([Child("a", idle)], name="top") as tree, observed(tree) as outside:
+            stream = outside.connect()
+            await stream.send_all(written(method, target, headers))
+            data = b""
+            with trio.move_on_after(2):
+                async for part in stream:
+                    data += part
+            status = int(data[9:12])
+            assert status in (200, 400, 403, 405)
+            if status == 200 and method == "GET":
+                about, _, rest = data.partition(b"event: about\ndata: {")[2].partition(b"\n\n")
+                assert b'"actions":' in about
+                assert b'event: tree\ndata: {"now":' in rest
+                assert len(outside.changes.viewers) == 1
+            await stream.aclose()
+            await trio.sleep(2)
+            assert not outside.changes.viewers
+            assert tree.status == "running"
+
+    ask()

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from programs import environment, finished, running
+from spry_py.observer.rows import tree_lines
 from spry_py.observer.screen import Screen
 from spry_py.observer.top import keys_in
 
@@ -96,6 +97,25 @@ def test_no_line_is_wider_than_the_screen(width: int, height: int) -> None:
     lines = screen.lines(width, height)
     assert all(line.cell_len == width for line in lines)
     assert len(lines) == max(3, height)
+
+
+def test_a_name_is_seen_however_deep_it_stands() -> None:
+    paths = ["/".join(f"l{level}" for level in range(depth)) for depth in range(1, 400)]
+    nodes = [node(path) for path in paths]
+    screen = screen_of(*nodes)
+    press(screen, "end")
+    for width in (80, 500):
+        assert "(398)   l398 " in "\n".join(seen(screen, width)) + " "
+    lines = list(tree_lines(nodes, 100.0))
+    assert max(map(len, lines)) < 80
+    assert lines[-1].split() == ["(398)", "l398", "running", "up", "10", "s"]
+    assert lines[20].startswith("  " * 20 + "l20")
+
+
+def test_one_long_name_makes_no_line_longer_but_its_own() -> None:
+    lines = list(tree_lines([node("shop"), node("shop/" + "x" * 400)], 100.0))
+    assert len(lines[0]) < 90
+    assert "x" * 400 in lines[1]
 
 
 def press(screen: Screen, keys: str) -> list[tuple[str, str]]:
