@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from spry_py._kernel.phases import MOVES, Phase
+from spry_py._kernel.phases import MOVES, PHASES, Phase
 
 DOCS: Final = Path(__file__).resolve().parents[2] / "docs"
 
@@ -20,11 +20,11 @@ def diagram() -> Iterator[str]:
     yield "```mermaid"
     yield "stateDiagram-v2"
     yield '    state "an incarnation is alive" as alive {'
-    yield from (f"        {_state(phase)}" for phase in Phase if phase.is_alive)
+    yield from (f"        {_state(phase)}" for phase in PHASES if phase.is_alive)
     yield "    }"
-    yield from (f"    {_state(phase)}" for phase in Phase if not phase.is_alive)
+    yield from (f"    {_state(phase)}" for phase in PHASES if not phase.is_alive)
     yield "    [*] --> NEW"
-    for phase in Phase:
+    for phase in PHASES:
         yield from (f"    {phase.name} --> {following}" for following in following_of(phase))
     yield "```"
 
@@ -36,14 +36,14 @@ def _state(phase: Phase) -> str:
 
 def following_of(phase: Phase) -> list[str]:
     """The names of the phases that it may go on to, in the order of the table."""
-    return [other.name for other in Phase if other in MOVES[phase]]
+    return [other.name for other in PHASES if other in MOVES[phase]]
 
 
 def meaning() -> Iterator[str]:
     """The columns of the table."""
     yield "| phase | runs | to be shut down | over | over for good | replayed | refused as |"
     yield "|---|---|---|---|---|---|---|"
-    for phase in Phase:
+    for phase in PHASES:
         columns = phase.is_alive, phase.is_up, phase.is_over, phase.is_final, phase.is_replayed
         marks = ("yes" if column else "-" for column in columns)
         yield f"| {' | '.join((f'`{phase.name}`', *marks, phase.refuses or '-'))} |"
@@ -53,7 +53,7 @@ def glossary() -> Iterator[str]:
     """A row for each phase, in words."""
     yield "| phase | what it is | status | goes on to |"
     yield "|---|---|---|---|"
-    for phase in Phase:
+    for phase in PHASES:
         following = ", ".join(following_of(phase))
         yield f"| `{phase.name}` | {phase.text} | `{phase.word}` | {following} |"
 
