@@ -19,6 +19,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader, Metric, Scope
 
 from spans import play
 from spry_py import SpryError, open_system
+from spry_py._telemetry.sums import Sums
 
 Value = float | tuple[int, float]
 """A sum; of a histogram, how many it has seen and their sum."""
@@ -160,10 +161,18 @@ class _Instrument:
     record = add
 
 
+class _Single:
+    """In the place of a sum: hands over each point by itself."""
+
+    def __init__(self, counter: Any) -> None:
+        self.add = counter.add
+
+
 @contextmanager
 def tallied() -> Iterator[Tally]:
     tally = Tally()
-    with meters(tally):
+    with meters(tally), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Sums, "of", lambda _, counter: _Single(counter))
         yield tally
 
 

@@ -28,7 +28,10 @@ ROOMS: Final = (
         partition
         """,
     ),
-    ("_telemetry", "listener numbers spans metrics logs attributes providers tracebacks"),
+    (
+        "_telemetry",
+        "listener numbers spans metrics instruments sums logs attributes providers tracebacks",
+    ),
     (
         "_handles",
         """

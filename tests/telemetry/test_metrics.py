@@ -8,7 +8,15 @@ import pytest
 import trio
 from opentelemetry import metrics
 from opentelemetry.metrics import NoOpMeterProvider
-from opentelemetry.sdk.metrics.export import Histogram, Metric, Sum
+from opentelemetry.sdk.metrics import Counter, MeterProvider
+from opentelemetry.sdk.metrics.export import (
+    AggregationTemporality,
+    Histogram,
+    InMemoryMetricReader,
+    Metric,
+    NumberDataPoint,
+    Sum,
+)
 
 from metered import (
     COUNT,
@@ -23,6 +31,7 @@ from metered import (
     TERMINATIONS,
     at_once,
     book,
+    label,
     metered,
     meters,
     metrics_of,
@@ -32,14 +41,17 @@ from metered import (
 )
 from spans import play
 from spry_py import (
+    AlwaysRestart,
     Child,
     Ignore,
     NeverRestart,
+    RateLimited,
     Scope,
     SystemSupervisor,
     current_context,
     open_system,
 )
+from spry_py._telemetry import sums
 from traced import BEFORE_STARTED, crash, forever, idle, lives, shop, supervisor
 
 # The instruments
@@ -295,6 +307,77 @@ def test_a_boot_that_is_interrupted() -> None:
         startup={"shop": (1, 2.0)},
         teardown={"shop": (2, 0.0)},
     )
+
+
+# Counters are summed up until a reader collects
+
+
+def deltas(reader: InMemoryMetricReader) -> dict[tuple[str, str], float]:
+    """What has been counted since the reader collected last, by instrument and label."""
+    data = reader.get_metrics_data()
+    found = data.resource_metrics if data is not None else []
+    scopes = [scope for each in found for scope in each.scope_metrics]
+    return {
+        (metric.name, label(metric.name, point.attributes or {})): point.value
+        for scope in scopes
+        for metric in scope.metrics
+        if isinstance(metric.data, Sum)
+        for point in metric.data.data_points
+        if isinstance(point, NumberDataPoint)
+    }
+
+
+def test_each_of_several_readers_sees_all_that_was_counted_up_to_now() -> None:
+    delta = InMemoryMetricReader({Counter: AggregationTemporality.DELTA})
+    total = InMemoryMetricReader()
+    provider = MeterProvider([delta, total], shutdown_on_exit=False)
+    seen: list[tuple[float | None, float | None]] = []
+    restarts = RESTARTS, "shop/a"
+
+    async def story() -> None:
+        often = RateLimited(100, 1.0)
+        async with open_system(shop(Child("a", lives(*[crash()] * 5)), breaker=often)):
+            for until in (2.5, 3.0, 1.0):
+                await trio.sleep(until)
+                seen.append((deltas(delta).get(restarts), deltas(total).get(restarts)))
+
+    with meters(provider):
+        play(story)
+    provider.shutdown()
+    # where nothing more was counted, a delta has no point
+    assert seen == [(2, 2), (3, 5), (None, 5)]
+
+
+def test_trees_of_one_provider_share_its_counters() -> None:
+    async def story() -> None:
+        async with open_system(shop(Child("a", idle))), open_system(shop(Child("a", idle))):
+            seen.append(told.read()[COUNT])
+        async with open_system(shop(Child("a", idle))):
+            seen.append(told.read()[COUNT])
+
+    seen: list[Any] = []
+    with metered() as told:
+        play(story)
+        seen.append(told.read()[TERMINATIONS])
+    assert seen == [{"shop/a": 2}, {"shop/a": 1}, {"shop/a aborted": 3}]
+
+
+def test_series_beyond_those_that_are_kept_apart_are_not_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sums, "MOST", 2)
+    keys = ("a", "b", "c", "d")
+
+    async def story() -> None:
+        async with open_system(
+            shop(*[Child(key, lives(crash(), crash())) for key in keys], breaker=AlwaysRestart())
+        ):
+            await trio.sleep(5)
+
+    with metered() as told:
+        play(story)
+        restarts = told.read()[RESTARTS]
+    assert restarts == {f"shop/{key}": 2 for key in keys}
 
 
 # Without a meter provider
