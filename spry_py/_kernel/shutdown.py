@@ -177,7 +177,8 @@ class Shutdowns:
                 else:
                     await trio.lowlevel.cancel_shielded_checkpoint()
                 # not if it was the last one, and its own task has seen to what comes after it
-                has_to_wait = self.turn is not None and self.advance()
+                is_left = self.turn is not None  # pyright: ignore[reportUnnecessaryComparison]
+                has_to_wait = is_left and self.advance()
         finally:
             # the last of them is often a method of what is over now
             self._row, self.turn, self._after = iter(()), None, id

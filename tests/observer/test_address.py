@@ -49,11 +49,17 @@ async def seen_at(path: str) -> list[str]:
     return [node["path"] for node in got.json["nodes"]]
 
 
+def touch(path: Path, seconds: float) -> None:
+    """Let it be as old as that."""
+    then = time.time() - seconds
+    os.utime(path, (then, then))
+
+
 def dead(seconds: float = 60.0) -> Path:
     """A socket of this process that no one listens at any more, and as old as that."""
     taken = take_place(1)
     taken.listener.close()
-    os.utime(taken.path, (time.time() - seconds,) * 2)
+    touch(taken.path, seconds)
     return taken.path
 
 
@@ -108,7 +114,7 @@ def test_a_dead_socket_with_our_own_number_is_taken_over(place: Path) -> None:
 def test_one_that_has_its_path_and_does_not_listen_yet_is_left_alone(place: Path) -> None:
     path = dead(seconds=0)
     assert found() == ([], 0)
-    os.utime(path, (time.time() - 60,) * 2)
+    touch(path, 60)
     assert found() == ([], 1)
 
 
