@@ -14,7 +14,7 @@ from spry_py._kernel.callers import caller_below, caller_inside, calls_of, liste
 from spry_py._kernel.facts import Event
 from spry_py._kernel.here import in_own_run, refuse_elsewhere
 from spry_py._kernel.member import Member
-from spry_py._kernel.messages import Delete, Reload, Restart, Start, Terminate
+from spry_py._kernel.messages import Delete, Reload, Replace, Restart, Start, Terminate
 from spry_py._kernel.root import host_of, living_trees
 from spry_py._spec.check import check_choice, check_key
 from spry_py._spec.child import Child
@@ -173,7 +173,9 @@ class SystemHandle(Handle):
         if on_conflict != "raise":
             check_choice("start_child", "on_conflict", on_conflict, ON_CONFLICT)
             calls.check_conflict(on_conflict)
-        member = await calls.ask(Start(child, on_conflict))
+        member = await calls.ask(
+            Replace(child) if on_conflict == "replace" else Start(child, on_conflict)
+        )
         return ChildHandle(self._tree, (*self._keys, member.key), member)
 
     @in_own_run

@@ -28,11 +28,13 @@ from .context import current_incarnation
 from .facts import Origin
 from .member import Member
 from .messages import (
+    Called,
     Delete,
     Down,
     NextTry,
     Nothing,
     Reload,
+    Replace,
     Request,
     Restart,
     RestartByStrategy,
@@ -135,22 +137,53 @@ class Calls:
         """
         loop = self.loop
         await trio.lowlevel.checkpoint_if_cancelled()
-        if isinstance(request, Start):
+        if isinstance(request, Start | Replace):
             child = loop.accepted(request.child)
             if child is not request.child:
-                request = Start(child, request.on_conflict)
+                request = request._replace(child=child)
         call = Call(request)
         if loop.heard_by:
             loop.teller.call_made(call)
-        self._open[call] = None
-        if isinstance(request, Terminate | RestartByStrategy):
-            self.to_stop[request.key] = call
-        loop.submit(call)
+        if isinstance(request, Start | Restart) and loop.lends_turn():
+            self._begin_at_once(call, request)
+        elif isinstance(request, Terminate | RestartByStrategy):
+            await self._stop(call, request.key)
+        else:
+            self._post(call)
         try:
             return await call.wait()
         except (trio.Cancelled, KeyboardInterrupt):
             await self._take_back(call)
             raise
+
+    def _post(self, call: Call) -> None:
+        self._open[call] = None
+        self.loop.post(Called(call))
+
+    def _begin_at_once(self, call: Call, request: Start | Restart) -> None:
+        try:
+            self.begin(call, request)
+        except Exception as error:
+            call.refuse(error)
+
+    async def _stop(self, call: Call, key: str) -> None:
+        """Have a call served that stops a child: here, if the loop sleeps over this tick."""
+        self.to_stop[key] = call
+        loop, member = self.loop, self.loop.members.get(key)
+        is_free = loop.is_idle and not loop.messages and loop.successor is None
+        if not is_free or member is None or not member.phase.is_alive:
+            self._post(call)
+            return
+        self._open[call] = None
+        message = Called(call)
+        loop.messages.append(message)
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        if loop.is_idle and loop.messages and loop.messages[0] is message:
+            if member.phase.is_alive:
+                loop.messages.popleft()
+                await self.serve(call)  # which waits for nothing then
+            else:
+                loop.ring()
 
     async def _take_back(self, call: Call) -> None:
         member = call.member
@@ -187,7 +220,7 @@ class Calls:
         if self.to_stop:
             self._close_stop(call)
         try:
-            await self._do(call, call.request)
+            await self.do(call, call.request)
         except Exception as error:
             call.refuse(error)
             return
@@ -195,12 +228,11 @@ class Calls:
             # what user code raises there is not raised out of the call
             await self.loop.replay_now()
 
-    async def _do(self, call: Call, request: Request) -> None:
+    async def do(self, call: Call, request: Request) -> None:
+        """What is done about each request."""
         match request:
-            case Start():
-                await self.start(call, request)
-            case Restart(key):
-                self._restart(call, key)
+            case Start() | Restart():
+                self.begin(call, request)
             case Delete(key):
                 self._delete(call, key)
             case Terminate(key):
@@ -209,7 +241,7 @@ class Calls:
                 await self._restart_by_strategy(call, key)
             case Reload():
                 self.loop.replay(call)
-            case Nothing():  # pragma: no cover - it has returned already
+            case Nothing() | Replace():  # pragma: no cover - returned already; `Admission.do`
                 pass
             case _:  # pragma: no cover - the type checkers see that there is no other
                 assert_never(request)
@@ -335,13 +367,19 @@ class Calls:
             f"children that have ended, not {on_conflict!r}; that is for a DynamicSupervisor"
         )
 
-    async def start(self, call: Call, request: Start) -> None:
+    def begin(self, call: Call, request: Start | Restart) -> None:
+        """Begin the start of a child that is added, or is down."""
+        if isinstance(request, Start):
+            self.start(call, request)
+        else:
+            self._restart(call, request.key)
+
+    def start(self, call: Call, request: Start) -> None:
         """Add a child and start it."""
-        loop, child = self.loop, request.child
-        known = loop.members.get(child.key)
+        known = self.loop.members.get(request.child.key)
         if known is not None:
             self.refuse_known(known)
-        self.begin_new(child, call)
+        self.begin_new(request.child, call)
 
     def refuse_known(self, member: Member) -> None:
         if member.phase.refuses == "running":

@@ -21,7 +21,7 @@ from spry_py._spec.options import BreakerFactory, ChildOptions, OnConflict
 from .calls import Call, Calls
 from .loop import Loop
 from .mailbox import MOST_IN_A_ROW
-from .messages import Start
+from .messages import Replace, Request, Start
 from .phases import Phase, Then
 from .root import Rooted, T_co
 
@@ -229,19 +229,27 @@ class Admission(Calls):
     def check_conflict(self, on_conflict: OnConflict) -> None:
         """It can do all that there is."""
 
-    async def start(self, call: Call, request: Start) -> None:
-        loop, child = self._dynamic, request.child
-        known = loop.members.get(child.key)
+    async def do(self, call: Call, request: Request) -> None:
+        if isinstance(request, Replace):
+            known = self.loop.members.get(request.child.key)
+            if known is None:
+                self._admit(call, request.child)
+            else:
+                await self._replace(call, known)
+        else:
+            await super().do(call, request)
+
+    def start(self, call: Call, request: Start) -> None:
+        child = request.child
+        known = self.loop.members.get(child.key)
         if known is None:
             self._admit(call, child)
         elif request.on_conflict == "raise":
             self.refuse_known(known)
         elif request.on_conflict == "ignore":
             call.give(known)
-        elif request.on_conflict == "queue":
-            self._queue(call, child.key)
         else:
-            await self._replace(call, known)
+            self._queue(call, child.key)
 
     def _queue(self, call: Call, key: str) -> None:
         queue = self._queues.setdefault(key, deque())
@@ -280,7 +288,7 @@ class Admission(Calls):
         while queue and not loop.is_stopping and loop.members.get(key) is None:
             # the one that is gone has left room: max_children needs no second look
             call = queue.popleft()
-            assert isinstance(call.request, Start)
+            assert isinstance(call.request, Start | Replace)
             self.begin_new(call.request.child, call)
         if not queue:
             self._queues.pop(key, None)
@@ -289,9 +297,10 @@ class Admission(Calls):
         """Its caller has gone."""
         call.give()
         request = call.request
-        queue = self._queues.get(request.child.key) if isinstance(request, Start) else None
-        if queue is not None and call in queue:
-            queue.remove(call)
+        if isinstance(request, Start | Replace):
+            queue = self._queues.get(request.child.key)
+            if queue is not None and call in queue:
+                queue.remove(call)
 
     def queued(self, key: str) -> int:
         """How many starts wait for a key. May be called from any thread."""

@@ -3,12 +3,13 @@
 Only the loop decides about children. Whatever happens elsewhere (a child ends, a wait is over, a
 caller asks for something) becomes a message, and `Loop.handle` has what is done about each.
 
-The law of the idle loop: a call that waits for nothing is served by the caller's own task, in the
-context of the supervisor, if the loop is idle and its mailbox empty (`Loop.submit`). So nothing is
-overtaken, and code that is asked meanwhile sees no difference. No more than 32 of them before the
-loop's own task has a turn. Not so what could come out in two ways: the end of a child, and calls
-that stop one. Which of two that happen in one tick comes first is trio's choice; about both it is
-decided when the tick is over, when both are known.
+The law of the idle loop: what waits for nothing is done by the task that asks for it, if the loop
+is idle and its mailbox empty, so that nothing is overtaken. A call that starts a child is served at
+once (`Calls.ask`); no more than 32 of them before the loop's own task has a turn. Not so what could
+come out in two ways: the end of a child, and calls that stop one. Which of two that happen in one
+tick comes first is trio's choice; about both it is decided when the tick is over, when both are
+known. So a caller who wants a living child stopped leaves a message, and serves it in the next pass
+of trio's scheduler if the loop has slept on (`Calls._stop`).
 
 The law of the successor: where each child is restarted alone, and one ends that probably comes
 back, the task that is to run it then is begun at once (`Successor`). Its first step comes in the
@@ -80,7 +81,6 @@ from .messages import (
     NextTry,
     Replay,
     StartFailed,
-    waits_for_nothing,
 )
 from .phases import AFTER, Phase, Then
 from .shutdown import Shutdowns
@@ -163,7 +163,7 @@ class Loop(Mailbox):
         self.hook_errors: dict[Member, Exception] = {}
         # how many more turns callers may take before the loop's own task has one
         self._turns_left = MOST_TURNS
-        # a caller's task is in the loop's context, which cannot be entered twice
+        # a successor's task is in the loop's context, which cannot be entered twice
         self._is_in_turn = False
         # what is going to have the end decided about that is first in the mailbox; at most one
         self.successor: Successor | None = None
@@ -262,14 +262,12 @@ class Loop(Mailbox):
                 handled += 1
                 await self._handle(self.messages.popleft())
 
-    def submit(self, call: Call) -> None:
-        """Have a call served: here and now if that is allowed, or else when its turn comes."""
-        is_free = self.is_idle and not self.messages
-        if is_free and self._turns_left and waits_for_nothing(call.request):
+    def lends_turn(self) -> bool:
+        """Whether a caller may do what it asks for, here and now; it does so then."""
+        if self._turns_left and self.is_idle and not self.messages:
             self._turns_left -= 1
-            self._take_turn(Called(call))
-        else:
-            self.post(Called(call))
+            return True
+        return False
 
     def succeed(self, successor: Successor) -> None:
         """The tick is over in which a child has ended: decide, unless the loop is about to."""

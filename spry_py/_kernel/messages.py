@@ -5,10 +5,9 @@ All that happens to a supervisor becomes one of these; `Loop.handle` has what is
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from spry_py._spec.child import Child
-from spry_py._spec.options import OnConflict
 
 if TYPE_CHECKING:
     from .calls import Call
@@ -81,7 +80,13 @@ class Start(NamedTuple):
     """Add a child and start it."""
 
     child: Child[Any]
-    on_conflict: OnConflict = "raise"
+    on_conflict: Literal["raise", "queue", "ignore"] = "raise"
+
+
+class Replace(NamedTuple):
+    """The same, in the place of the one that has its key; only in a dynamic supervisor."""
+
+    child: Child[Any]
 
 
 class Restart(NamedTuple):
@@ -116,15 +121,6 @@ class Nothing(NamedTuple):
     """The caller has given up before it was served; what it had asked for is let go of."""
 
 
-def waits_for_nothing(request: Request) -> bool:
-    """Whether it is served without a wait: what it begins goes on by itself.
-
-    Not so what stops a child, also to put another one in its place: a child that ends in the same
-    tick has ended by itself, whichever of the two trio lets come first.
-    """
-    if isinstance(request, Start):
-        return request.on_conflict != "replace"
-    return isinstance(request, Restart | Delete)
-
-
-Request: TypeAlias = Start | Restart | Delete | Terminate | RestartByStrategy | Reload | Nothing
+Request: TypeAlias = (
+    Start | Replace | Restart | Delete | Terminate | RestartByStrategy | Reload | Nothing
+)

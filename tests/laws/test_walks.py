@@ -123,8 +123,8 @@ def all_walks() -> dict[str, Walk]:
 BOUNDS: Final = {
     "one_for_one": (55, 40),
     "one_for_all": (104, 127),
-    "start_child": (48, 40),
-    "terminate_child": (63, 45),
+    "start_child": (44, 38),
+    "terminate_child": (52, 37),
 }
 
 
