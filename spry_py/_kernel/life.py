@@ -121,9 +121,10 @@ async def live(
 ) -> None:
     """Run one incarnation to its end and report that; never raises.
 
-    What user code does is caught outside the child's own cancel scope: inside, `Cancelled` would
-    look like a failure. Ctrl-C may interrupt this frame as it may interrupt the user's code
-    that it awaits, and counts as raised there; all that decides happens in `_finish`.
+    What user code does is looked at when the child's own cancel scope has been left, by `_leave`:
+    before, `Cancelled` would look like a failure. Ctrl-C may interrupt this frame as it may
+    interrupt the user's code that it awaits, and counts as raised there; all that decides happens
+    in `_finish`.
     """
     if first_step is not None:
         incarnation = await first_step(incarnation)
