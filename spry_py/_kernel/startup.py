@@ -466,13 +466,15 @@ class Startup:
         """Shut them down: they are the last ones, and so it is their turn.
 
         What the system function holds for them must not be let go of before they have ended. Those
-        that have been left out before the stop came are that, and not stopped.
+        that have been left out before the stop came are that, and not stopped. One that pauses
+        between two tries goes on to wait, since its start is not over.
         """
         for member in members:
             if member.phase is Phase.FAILED and member.was_ignored:
                 self._loop.leave_out(member)
-        if any(member.phase.is_alive for member in members):
-            await self._shut_down(members)
+        alive = [member for member in members if member.phase.is_alive]
+        if alive:
+            await self._shut_down(alive)
 
     async def _take_back(self, members: Collection[Member]) -> None:
         """Shut down in reverse what has been started together; the keys are free again."""

@@ -232,14 +232,16 @@ async def test_the_facts_of_two_tries() -> None:
 # Stops, cancellations and other callers in the pause
 
 
+@pytest.mark.parametrize("beside", [0, 1])
 @story
-async def test_a_stop_interrupts_the_pause_of_a_boot() -> None:
-    late = Late(Boom())
+async def test_a_stop_interrupts_the_pause_of_a_boot(beside: int) -> None:
+    late, others = Late(Boom()), [Actor(Record(), "b").child()] * beside
     seen: list[str] = []
 
     async def system(scope: Scope) -> None:
+        child = late.child(2, backoff=lambda state: 100.0)
         try:
-            await scope.start(late.child(2, backoff=lambda state: 100.0))
+            await (scope.start_together(*others, child) if others else scope.start(child))
         except Interrupted:
             seen.append(f"interrupted at {trio.current_time():g}")
             raise
