@@ -92,7 +92,7 @@ PHASES: Final = (
     _P("RUNNING", "is started", "running", _Y, _Y, _N, _N, _N, "running"),
     _P("STOPPING", "was asked to end, and runs", "stopping", _Y, _Y, _N, _N, _N, "running"),
     _P("ENDED", "by itself; the loop decides", "restarting", _N, _Y, _N, _N, _N, "restarting"),
-    _P("FAILED", "its awaited start has failed", "restarting", _N, _N, _N, _N, _Y, "restarting"),
+    _P("FAILED", "its awaited start has failed", "starting", _N, _N, _N, _N, _Y, "restarting"),
     _P("HALTED", "has ended as it was asked to", "stopping", _N, _N, _Y, _N, _Y, None),
     _P("PAUSING", "waits for another first start", "starting", _N, _N, _N, _N, _Y, "running"),
     _P("RESTARTING", "waits for backoff or replay", "restarting", _N, _N, _N, _N, _Y, "restarting"),

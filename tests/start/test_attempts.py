@@ -25,6 +25,7 @@ from spry_py import (
     Scope,
     StartTimeout,
     SupervisorStopped,
+    SystemHandle,
     SystemSupervisor,
     Unrecoverable,
     open_system,
@@ -227,6 +228,26 @@ async def test_the_facts_of_two_tries() -> None:
         ]
         info = handle.child("db")
         assert (info.restarts, info.incarnation) == (0, 2)
+
+
+@story
+async def test_between_two_tries_a_child_is_starting_in_the_tick_of_its_failure_as_well() -> None:
+    late, seen = Late(Boom()), set[str]()
+
+    async def look(handle: SystemHandle) -> None:
+        await trio.sleep(1)
+        for _ in range(20):
+            seen.add(handle.child("db").status)
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+
+        async def system(scope: Scope) -> None:
+            nursery.start_soon(look, scope.system)
+            await scope.start(late.child(2, backoff=two))
+
+        async with open_system(system):
+            assert seen == {"starting"}
 
 
 # Stops, cancellations and other callers in the pause
