@@ -66,8 +66,10 @@ class NextTry(NamedTuple):
     member: Member
 
 
-class Emptied(NamedTuple):
+class Emptied:
     """A supervisor that ends when nothing is left may have come to that."""
+
+    __slots__ = ()
 
 
 Message: TypeAlias = Ended | Due | Again | Replay | Called | Down | StartFailed | NextTry | Emptied
@@ -113,12 +115,16 @@ class RestartByStrategy(NamedTuple):
     key: str
 
 
-class Reload(NamedTuple):
+class Reload:
     """Run the system again, and make the children what it declares now."""
 
+    __slots__ = ()
 
-class Nothing(NamedTuple):
+
+class Nothing:
     """The caller has given up before it was served; what it had asked for is let go of."""
+
+    __slots__ = ()
 
 
 Request: TypeAlias = (
