@@ -8,9 +8,8 @@ A line whose worker is killed while it has it in hand is parsed again by the nex
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Never
+from typing import Never, cast
 
 import trio
 
@@ -39,9 +38,8 @@ async def parse(line: str) -> tuple[int, int, int]:
 
 async def parse_there(pool: DynamicHandle, engine: RayEngine, line: str) -> tuple[int, int, int]:
     """Run here, once for each line; fails if the worker there is lost."""
-    there: Callable[[], Awaitable[Any]] = remote(engine, parse, line, lease=10.0)
-    found: tuple[int, int, int] = await pool.run(there)
-    return found
+    found = await pool.run(remote(engine, parse, line, lease=10.0))
+    return cast("tuple[int, int, int]", found)
 
 
 async def store(pipe: Pipe[tuple[int, int, int], Never]) -> None:
