@@ -16,11 +16,12 @@ from spry_py import (
     Aborted,
     Child,
     ChildHandle,
+    Strategy,
     SystemHandle,
     cancel_on_settle,
     open_system,
 )
-from stories import Record, Strategy, story
+from stories import Record, story
 from workers import STRATEGIES
 
 # those who call about themselves

@@ -19,11 +19,12 @@ from spry_py import (
     Ignore,
     Normal,
     StartTimeout,
+    Strategy,
     SystemHandle,
     SystemSupervisor,
     open_system,
 )
-from stories import Boom, Ledger, Record, Strategy, story
+from stories import Boom, Ledger, Record, story
 from workers import STRATEGIES
 
 TWO = tenacity.wait_fixed(2)

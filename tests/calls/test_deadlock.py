@@ -16,6 +16,7 @@ from spry_py import (
     DynamicSupervisor,
     NeverRestart,
     Scope,
+    Strategy,
     SystemHandle,
     SystemSupervisor,
     TerminationReport,
@@ -23,7 +24,7 @@ from spry_py import (
     cancel_on_settle,
     open_system,
 )
-from stories import Boom, Record, Strategy, story
+from stories import Boom, Record, story
 from workers import STRATEGIES
 
 Call = Callable[[SystemHandle], Awaitable[object]]

@@ -14,11 +14,12 @@ from spry_py import (
     ChildNotFound,
     Ignore,
     Normal,
+    Strategy,
     SystemSupervisor,
     cancel_on_settle,
     open_system,
 )
-from stories import Boom, Ledger, Record, Strategy, story
+from stories import Boom, Ledger, Record, story
 from workers import STRATEGIES
 
 # terminate_child

@@ -13,11 +13,12 @@ from spry_py import (
     Child,
     Ignore,
     Scope,
+    Strategy,
     SystemSupervisor,
     TooManyRestarts,
     open_system,
 )
-from stories import Ledger, Record, Strategy, story
+from stories import Ledger, Record, story
 
 
 class Shop:

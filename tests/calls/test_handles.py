@@ -16,11 +16,12 @@ from spry_py import (
     Child,
     NeverRestart,
     Normal,
+    Strategy,
     SystemHandle,
     SystemSupervisor,
     open_system,
 )
-from stories import Ledger, Record, Strategy, story
+from stories import Ledger, Record, story
 from workers import STRATEGIES
 
 FIVE = tenacity.wait_fixed(5)

@@ -10,9 +10,10 @@ from actors import LISTENS, STAYS, Actor, cast, no_start
 from callers import Desk, answer, busy, listed, status_of
 from replays import Wanted, soon
 from spry_py import (
+    Strategy,
     open_system,
 )
-from stories import Ledger, Record, Strategy, story
+from stories import Ledger, Record, story
 
 FIVE = tenacity.wait_fixed(5)
 

@@ -20,10 +20,11 @@ from spry_py import (
     DynamicSupervisor,
     Ignore,
     Scope,
+    Strategy,
     SystemSupervisor,
     open_system,
 )
-from stories import Ledger, Record, Strategy, story
+from stories import Ledger, Record, story
 
 
 @every_strategy

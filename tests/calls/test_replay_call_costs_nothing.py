@@ -22,10 +22,11 @@ from spry_py import (
     ReusedKey,
     Scope,
     StartupFailure,
+    Strategy,
     SystemHandle,
     open_system,
 )
-from stories import Boom, Ledger, Record, Strategy, story
+from stories import Boom, Ledger, Record, story
 
 Way = Callable[[Scope, Callable[[str], Child[object]]], Awaitable[object]]
 

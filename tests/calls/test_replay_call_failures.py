@@ -19,6 +19,7 @@ from spry_py import (
     ChildFailure,
     NonChildFailure,
     Scope,
+    Strategy,
     SystemHandle,
     SystemSupervisor,
     TooManyRestarts,
@@ -26,7 +27,7 @@ from spry_py import (
     open_system,
 )
 from spry_py.events import Event, RestartRefused, RestartScheduled
-from stories import Boom, Ledger, Record, Strategy, story
+from stories import Boom, Ledger, Record, story
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,13 @@ from spry_py import (
     Backoff,
     Child,
     Scope,
+    Strategy,
     SystemHandle,
     SystemSupervisor,
     TerminationReport,
     open_system,
 )
-from stories import Ledger, Record, Strategy, story
+from stories import Ledger, Record, story
 
 
 @every_strategy

@@ -9,10 +9,11 @@ from actors import STAYS, Actor, cast, no_start
 from callers import Desk, listed, status_of
 from spry_py import (
     Child,
+    Strategy,
     SystemSupervisor,
     open_system,
 )
-from stories import Ledger, Record, Strategy, story
+from stories import Ledger, Record, story
 
 # during a restart of a group
 

@@ -12,13 +12,14 @@ from spry_py import (
     Child,
     ChildFailure,
     NeverRestart,
+    Strategy,
     SupervisorStopped,
     SystemHandle,
     SystemSupervisor,
     TooManyRestarts,
     open_system,
 )
-from stories import Ledger, Record, Strategy, story
+from stories import Ledger, Record, story
 from workers import STRATEGIES
 
 FIVE = tenacity.wait_fixed(5)

@@ -16,6 +16,7 @@ from spry_py import (
     Failed,
     NeverRestart,
     RateLimited,
+    RestartType,
     Scope,
     Strategy,
     SystemSupervisor,
@@ -24,7 +25,7 @@ from spry_py import (
     UnrecoverableFailure,
     open_system,
 )
-from stories import Boom, Ledger, Record, Restart, story, told_by
+from stories import Boom, Ledger, Record, story, told_by
 
 
 @pytest.mark.parametrize("strategy", ["one_for_one", "rest_for_one", "one_for_all"])
@@ -122,7 +123,7 @@ RESTART = {
 
 @pytest.mark.parametrize("restart", RESTART)
 @story
-async def test_the_parent_decides_by_the_restart_type_of_that_child(restart: Restart) -> None:
+async def test_the_parent_decides_by_the_restart_type_of_that_child(restart: RestartType) -> None:
     record = Record()
     a, b, d = cast(record, "abd")
     sub = SystemSupervisor([b.child()], breaker=NeverRestart)

@@ -20,12 +20,13 @@ from spry_py import (
     Backoff,
     Child,
     DynamicSupervisor,
+    Strategy,
     SupervisorStopped,
     SystemHandle,
     SystemSupervisor,
     open_system,
 )
-from stories import Ledger, Record, Strategy, story
+from stories import Ledger, Record, story
 from workers import STRATEGIES
 
 every_strategy = pytest.mark.parametrize("strategy", STRATEGIES)

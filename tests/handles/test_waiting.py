@@ -12,6 +12,7 @@ from spry_py import (
     ChildHandle,
     NeverRestart,
     Normal,
+    RestartType,
     Scope,
     SupervisorStopped,
     SystemHandle,
@@ -19,7 +20,7 @@ from spry_py import (
     cancel_on_settle,
     open_system,
 )
-from stories import Ledger, Record, Restart, story
+from stories import Ledger, Record, story
 
 TWO = tenacity.wait_fixed(2)
 
@@ -191,7 +192,7 @@ async def test_wait_started_waits_out_the_end_of_one_that_is_stopping() -> None:
 )
 @story
 async def test_stop_and_abort_of_a_nested_supervisor_are_an_end_by_itself(
-    restart: Restart, how: str, after: str
+    restart: RestartType, how: str, after: str
 ) -> None:
     record = Record()
     a, b = cast(record, "ab")

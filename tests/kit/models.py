@@ -10,8 +10,8 @@ from typing import Literal, TypeAlias
 import tenacity
 import trio
 
-from spry_py import Child, Ignore, SystemHandle
-from stories import Boom, Restart
+from spry_py import Child, Ignore, RestartType, SystemHandle
+from stories import Boom
 from workers import AnyChild
 
 Word: TypeAlias = Literal["ok", "fail", "ignore"]
@@ -24,7 +24,7 @@ class Op:
 
     do: str
     key: str = ""
-    restart: Restart = "permanent"
+    restart: RestartType = "permanent"
     backoff: float = 0.0
     conflict: Literal["raise", "replace", "ignore"] = "raise"
     word: Word = "ok"
@@ -98,7 +98,7 @@ class Kid:
     """One child of a modelled supervisor."""
 
     key: str
-    restart: Restart
+    restart: RestartType
     backoff: float = 0.0
     state: State = "stopped"
     due: float = math.inf

@@ -10,7 +10,7 @@ import functools
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal, ParamSpec
+from typing import ParamSpec
 
 import trio
 from trio.testing import MockClock
@@ -19,8 +19,6 @@ P = ParamSpec("P")
 Facts = list[tuple[float, str]]
 # no test takes that long, on a machine however busy
 HANGS = 120.0
-Restart = Literal["permanent", "transient", "temporary"]
-Strategy = Literal["one_for_one", "rest_for_one", "one_for_all"]
 
 
 class Boom(Exception):

@@ -17,13 +17,15 @@ from spry_py import (
     Ignore,
     Normal,
     RateLimited,
+    RestartType,
     Scope,
+    Strategy,
     SystemHandle,
     SystemSupervisor,
     cancel_on_settle,
     current_context,
 )
-from workers import RESTARTS, STRATEGIES, AnyChild, Crash, Refusal, Restart, Strategy
+from workers import RESTARTS, STRATEGIES, AnyChild, Crash, Refusal
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Leaf:
     """A worker: its first runs, one after another, and how it takes being asked to end."""
 
     runs: tuple[Run, ...]
-    restart: Restart
+    restart: RestartType
     shutdown: float
     listens: bool
     linger: float
@@ -60,7 +62,7 @@ class Branch:
     children: tuple[Node, ...]
     strategy: Strategy
     restarts: int
-    restart: Restart
+    restart: RestartType
     shutdown: float
     backoff: float | None
     as_list: bool

@@ -14,6 +14,8 @@ from spry_py import (
     Child,
     Ignore,
     RateLimited,
+    RestartType,
+    Strategy,
     SystemHandle,
     SystemSupervisor,
     TerminationReport,
@@ -22,13 +24,11 @@ from spry_py import (
 )
 from spry_py.testing import Script, Step
 
-Strategy = Literal["one_for_one", "rest_for_one", "one_for_all"]
-Restart = Literal["permanent", "transient", "temporary"]
 AnyChild = Child[Any]
 Listing = list[tuple[str, str, int]]
 
 STRATEGIES: tuple[Strategy, ...] = ("one_for_one", "rest_for_one", "one_for_all")
-RESTARTS: tuple[Restart, ...] = ("permanent", "transient", "temporary")
+RESTARTS: tuple[RestartType, ...] = ("permanent", "transient", "temporary")
 
 
 async def calm() -> None:

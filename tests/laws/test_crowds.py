@@ -8,8 +8,8 @@ from __future__ import annotations
 import pytest
 import trio
 
-from spry_py import AlwaysRestart, Child, DynamicSupervisor, SystemHandle, open_system
-from stories import Boom, Strategy, story
+from spry_py import AlwaysRestart, Child, DynamicSupervisor, Strategy, SystemHandle, open_system
+from stories import Boom, story
 
 CROWD = 150
 MOST = 100

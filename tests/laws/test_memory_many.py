@@ -30,6 +30,7 @@ from spry_py import (
     PartitionSupervisor,
     Scope,
     SpryError,
+    Strategy,
     SystemHandle,
     SystemSupervisor,
     TerminationReport,
@@ -39,7 +40,7 @@ from spry_py import (
 )
 from spry_py._spec.options import OnConflict
 from spry_py.lowlevel import add_stack
-from stories import Boom, Strategy, story
+from stories import Boom, story
 
 MANY = 10_000
 WARM = 200

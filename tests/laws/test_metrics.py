@@ -32,6 +32,7 @@ from spry_py import (
     Child,
     RateLimited,
     SpryError,
+    Strategy,
     SystemSupervisor,
     TerminationReport,
     open_system,
@@ -47,7 +48,7 @@ from spry_py.events import (
     Event,
     RestartScheduled,
 )
-from workers import STRATEGIES, Strategy
+from workers import STRATEGIES
 
 Told = list[tuple[str, float]]
 """The values of one instrument, each with the path of the system, in any order."""

@@ -23,13 +23,15 @@ from spry_py import (
     ChildNotFound,
     DynamicSupervisor,
     RateLimited,
+    RestartType,
     Scope,
+    Strategy,
     SystemHandle,
     SystemSupervisor,
     open_system,
 )
 from spry_py.testing import Step
-from stories import Record, Restart, Strategy, story
+from stories import Record, story
 from workers import RESTARTS, STRATEGIES
 
 KEYS = ("a", "b", "c", "d")
@@ -47,7 +49,7 @@ class Role:
     cleanup: float
     listens: bool
     fails: tuple[int, ...]
-    restart: Restart
+    restart: RestartType
     backoff: float
 
     @property

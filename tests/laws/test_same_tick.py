@@ -21,13 +21,15 @@ from spry_py import (
     Child,
     DynamicSupervisor,
     Ignore,
+    RestartType,
     Scope,
     SpryError,
+    Strategy,
     SystemHandle,
     SystemSupervisor,
     open_system,
 )
-from stories import Ledger, Record, Restart, Strategy, story
+from stories import Ledger, Record, story
 from workers import STRATEGIES
 
 End = Callable[[Actor], object]
@@ -60,7 +62,7 @@ async def _called(go: trio.Event, call: Callable[[], Awaitable[object]]) -> None
 @pytest.mark.usefixtures("order")
 @story
 async def test_one_that_ends_in_the_tick_in_which_it_is_terminated(
-    strategy: Strategy, restart: Restart, end: End
+    strategy: Strategy, restart: RestartType, end: End
 ) -> None:
     """It has ended by itself, and is down: nobody has to restart it in order to stop that."""
     record = Record()
@@ -192,7 +194,9 @@ async def test_a_caller_who_gives_up_leaves_the_end_to_be_decided() -> None:
 @pytest.mark.parametrize("restart", ["permanent", "transient"])
 @pytest.mark.usefixtures("order")
 @story
-async def test_one_that_ends_in_the_tick_in_which_its_system_is_stopped(restart: Restart) -> None:
+async def test_one_that_ends_in_the_tick_in_which_its_system_is_stopped(
+    restart: RestartType,
+) -> None:
     record = Record()
     a, b = cast(record, "ab")
     children = [a.child(), b.child(restart=restart)]
@@ -218,7 +222,7 @@ async def test_one_that_ends_in_the_tick_in_which_its_system_is_stopped(restart:
 @pytest.mark.usefixtures("order")
 @story
 async def test_one_of_a_pool_that_ends_in_the_tick_in_which_it_is_terminated(
-    restart: Restart,
+    restart: RestartType,
 ) -> None:
     record = Record()
     (a,) = cast(record, "a")

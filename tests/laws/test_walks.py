@@ -21,8 +21,8 @@ from trio.testing import MockClock
 
 import spry_py
 from programs import environment, finished
-from spry_py import Child, open_system
-from stories import Boom, Strategy
+from spry_py import Child, Strategy, open_system
+from stories import Boom
 
 HOUSE: Final = str(Path(spry_py.__file__).parent)
 

@@ -12,6 +12,8 @@ from spry_py import (
     AlwaysRestart,
     Child,
     ChildFailure,
+    RestartType,
+    Strategy,
     SupervisorStopped,
     SystemSupervisor,
     open_system,
@@ -23,8 +25,6 @@ from workers import (
     STRATEGIES,
     Crew,
     Refusal,
-    Restart,
-    Strategy,
     Way,
     be_killed,
     calm,
@@ -223,7 +223,7 @@ async def test_a50_temporary_shutdown() -> None:
 @pytest.mark.parametrize("way", ["stop", "die"])
 @story
 async def test_a45_a46_a47_a52_a53_a54_for_children_that_were_added(
-    way: str, restart: Restart
+    way: str, restart: RestartType
 ) -> None:
     crew = Crew()
     async with open_empty() as handle:
@@ -278,7 +278,7 @@ WAYS: tuple[Way, ...] = ("kill", "stop", "die")
 @pytest.mark.parametrize("way", [*WAYS, "terminate_child"])
 @story
 async def test_a76_do_not_save_child_specs_for_temporary_children(
-    way: Any, restart: Restart, strategy: Strategy
+    way: Any, restart: RestartType, strategy: Strategy
 ) -> None:
     crew = Crew()
     child = crew.worker("child1", restart=restart)

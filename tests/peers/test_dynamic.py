@@ -21,6 +21,7 @@ from spry_py import (
     ChildHandle,
     Ignore,
     RateLimited,
+    RestartType,
     SystemSupervisor,
     TooManyRestarts,
     open_system,
@@ -32,7 +33,6 @@ from workers import (
     Crew,
     Parcel,
     Refusal,
-    Restart,
     be_killed,
     calm,
     counts,
@@ -44,7 +44,7 @@ from workers import (
 
 @pytest.mark.parametrize("restart", ["temporary", "permanent", "transient"])
 @story
-async def test_a06_a07_sup_start_ignore_child_start_child_simple(restart: Restart) -> None:
+async def test_a06_a07_sup_start_ignore_child_start_child_simple(restart: RestartType) -> None:
     crew = Crew()
     async with open_pool() as pool:
         child1 = await pool.start_child(crew.ignore1("child1", restart=restart))
@@ -103,7 +103,7 @@ async def test_a20_sup_stop_brutal_kill_dynamic() -> None:
 
 @pytest.mark.parametrize("restart", RESTARTS)
 @story
-async def test_a22_sup_stop_non_shutdown_exit_dynamic(restart: Restart) -> None:
+async def test_a22_sup_stop_non_shutdown_exit_dynamic(restart: RestartType) -> None:
     crew = Crew()
     children = [
         crew.worker("settles", restart=restart),
@@ -242,7 +242,7 @@ async def test_a39_simple_one_for_one_corruption(
 
 @pytest.mark.parametrize("restart", ["transient", "permanent"])
 @story
-async def test_a40_simple_one_for_one_restart_ignore(restart: Restart) -> None:
+async def test_a40_simple_one_for_one_restart_ignore(restart: RestartType) -> None:
     crew = Crew()
     async with open_pool() as pool, trio.open_nursery() as nursery:
         nursery.start_soon(crew.tell_soon, "child1", None)

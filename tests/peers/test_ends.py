@@ -9,7 +9,7 @@ import weakref
 import pytest
 import trio
 
-from spry_py import Child, Scope, SystemSupervisor, open_system
+from spry_py import Child, RestartType, Scope, Strategy, SystemSupervisor, open_system
 from stories import story
 from workers import (
     ORDERS,
@@ -18,8 +18,6 @@ from workers import (
     Crew,
     Listing,
     Parcel,
-    Restart,
-    Strategy,
     counts,
     die,
     listing,
@@ -30,7 +28,7 @@ from workers import (
 Counts = tuple[int, int, int, int]
 
 
-async def lone(restart: Restart, *orders: str) -> tuple[list[str], Listing, Counts]:
+async def lone(restart: RestartType, *orders: str) -> tuple[list[str], Listing, Counts]:
     """What becomes of the only child of a system: the facts, what is listed, the counts."""
     crew = Crew()
     children = [crew.worker("child1", restart=restart)]
@@ -177,7 +175,7 @@ async def test_a39_a75_an_ended_temporary_child_leaves_nothing_behind(
 
 @pytest.mark.parametrize("restart", ["permanent", "transient"])
 @story
-async def test_a75_a_child_that_is_restarted_keeps_its_arguments(restart: Restart) -> None:
+async def test_a75_a_child_that_is_restarted_keeps_its_arguments(restart: RestartType) -> None:
     crew = Crew()
     parcel = Parcel()
     children = [crew.worker("child1", given=[parcel], restart=restart)]

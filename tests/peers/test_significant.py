@@ -14,12 +14,14 @@ from spry_py import (
     NonChildFailure,
     Normal,
     RateLimited,
+    RestartType,
     Scope,
+    Strategy,
     SystemHandle,
     open_system,
 )
 from stories import story
-from workers import ORDERS, STRATEGIES, Crew, Restart, Strategy, Way, be_killed, die
+from workers import ORDERS, STRATEGIES, Crew, Way, be_killed, die
 
 Mode = Literal["never", "any_significant", "all_significant"]
 MODES: tuple[Mode, ...] = ("never", "any_significant", "all_significant")
@@ -27,7 +29,7 @@ FAILURES: tuple[Way, ...] = ("kill", "die")
 WAYS: tuple[Way, ...] = ("kill", "die", "stop")
 
 
-def open_three(crew: Crew, restart: Restart, mode: Mode, strategy: Strategy) -> Any:
+def open_three(crew: Crew, restart: RestartType, mode: Mode, strategy: Strategy) -> Any:
     """Two significant children of that type, and one that is not."""
     children = [
         crew.worker("s1", restart=restart, significant=True),
@@ -178,7 +180,7 @@ def test_a61_significant_simple(mode: Mode) -> None:
 @pytest.mark.parametrize("restart", ["transient", "temporary"])
 @story
 async def test_a27_significant_under_never_is_refused_by_calls_and_at_the_start(
-    restart: Restart,
+    restart: RestartType,
 ) -> None:
     crew = Crew()
     child = crew.worker("s", restart=restart, significant=True)

@@ -12,11 +12,12 @@ from spry_py import (
     Child,
     Failed,
     Normal,
+    RestartType,
     SystemSupervisor,
     open_system,
 )
 from stories import story
-from workers import RESTARTS, Crew, Restart, causes, counts, ending, listing, supervise
+from workers import RESTARTS, Crew, causes, counts, ending, listing, supervise
 
 
 @story
@@ -73,7 +74,7 @@ async def test_a19_sup_stop_brutal_kill() -> None:
 
 @pytest.mark.parametrize("restart", RESTARTS)
 @story
-async def test_a22_sup_stop_non_shutdown_exit(restart: Restart) -> None:
+async def test_a22_sup_stop_non_shutdown_exit(restart: RestartType) -> None:
     """For declared children; every one ends with a reason of its own, none of them a crash."""
     crew = Crew()
     children = [

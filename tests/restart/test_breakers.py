@@ -21,6 +21,7 @@ from spry_py import (
     RateLimited,
     ReusedKey,
     Scope,
+    Strategy,
     Streak,
     SystemHandle,
     SystemSupervisor,
@@ -31,7 +32,7 @@ from spry_py import (
     open_system,
 )
 from spry_py.events import Event, RestartRefused
-from stories import Boom, Ledger, Record, Strategy, story, told_by
+from stories import Boom, Ledger, Record, story, told_by
 
 
 @story

@@ -10,9 +10,9 @@ import tenacity
 import trio
 
 from actors import STAYS, Actor, cast, no_start
-from spry_py import AlwaysRestart, Child, UnrecoverableFailure, open_system
+from spry_py import AlwaysRestart, Child, Strategy, UnrecoverableFailure, open_system
 from spry_py.components import component
-from stories import Boom, Record, Strategy, story
+from stories import Boom, Record, story
 
 
 class Answers:

@@ -25,6 +25,7 @@ from spry_py import (
     NeverRestart,
     NonChildFailure,
     Scope,
+    Strategy,
     SystemHandle,
     SystemSupervisor,
     TooManyRestarts,
@@ -41,7 +42,7 @@ from spry_py.pipes import DeadLetter, Pipe, Stage, Worker, pipeline
 from spry_py.processes import call
 from spry_py.threads import thread
 from stories import Boom, Facts, Record, story, story_with_threads
-from workers import STRATEGIES, Strategy
+from workers import STRATEGIES
 
 Make = Callable[[], Exception]
 every_kind = pytest.mark.parametrize("make", odd.ALL.values(), ids=odd.ALL.keys())

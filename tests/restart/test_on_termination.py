@@ -7,8 +7,8 @@ import trio
 
 from actors import STAYS, Actor, cast, no_start
 from callers import Desk, listed
-from spry_py import TerminationReport, UnrecoverableFailure, open_system
-from stories import Boom, Ledger, Record, Strategy, story, told_by
+from spry_py import Strategy, TerminationReport, UnrecoverableFailure, open_system
+from stories import Boom, Ledger, Record, story, told_by
 
 
 @story

@@ -13,13 +13,14 @@ from actors import LISTENS, STAYS, Actor, cast, no_start
 from spry_py import (
     Child,
     NeverRestart,
+    RestartType,
     Scope,
     Strategy,
     Unrecoverable,
     UnrecoverableFailure,
     open_system,
 )
-from stories import Boom, Ledger, Record, Restart, story
+from stories import Boom, Ledger, Record, story
 
 AFTER = {
     # strategy: what happens after the middle one of three has ended and is to be restarted
@@ -66,7 +67,9 @@ async def test_restart_type_and_reason_decide(
 @pytest.mark.parametrize("reason", ["normal", "failed", "aborted"])
 @pytest.mark.parametrize("restart", ["permanent", "transient", "temporary"])
 @story
-async def test_an_end_that_was_asked_for_is_never_restarted(restart: Restart, reason: str) -> None:
+async def test_an_end_that_was_asked_for_is_never_restarted(
+    restart: RestartType, reason: str
+) -> None:
     record = Record()
 
     async def child(*, task_status: trio.TaskStatus[None]) -> None:

@@ -18,6 +18,7 @@ from spry_py import (
     NeverRestart,
     NonChildFailure,
     Scope,
+    Strategy,
     SystemSupervisor,
     TooManyRestarts,
     UnrecoverableFailure,
@@ -25,7 +26,7 @@ from spry_py import (
     open_system,
 )
 from stories import Boom, Record, story
-from workers import STRATEGIES, Strategy
+from workers import STRATEGIES
 
 SAYS = "nobody has asked for"
 

@@ -9,20 +9,18 @@ from __future__ import annotations
 import pytest
 import trio
 
-from spry_py import Child, Normal, SystemHandle, SystemSupervisor, TerminationReport, open_system
-from stories import story
-from workers import (
-    RESTARTS,
-    STRATEGIES,
-    AnyChild,
-    Crew,
-    Restart,
+from spry_py import (
+    Child,
+    Normal,
+    RestartType,
     Strategy,
-    calm,
-    die,
-    subsystem,
-    supervise,
+    SystemHandle,
+    SystemSupervisor,
+    TerminationReport,
+    open_system,
 )
+from stories import story
+from workers import RESTARTS, STRATEGIES, AnyChild, Crew, calm, die, subsystem, supervise
 
 OneEnd = tuple[str, str]  # burden, reason
 
@@ -30,7 +28,7 @@ OneEnd = tuple[str, str]  # burden, reason
 WORDS = {"normal": "returned", "failed": "raised", "aborted": "aborted"}
 
 
-def subject(crew: Crew, end: OneEnd, restart: Restart) -> AnyChild:
+def subject(crew: Crew, end: OneEnd, restart: RestartType) -> AnyChild:
     """A child that ends with that reason under that burden.
 
     Nobody but the handle of a subsystem can end a child as aborted that nobody aborted.
@@ -52,7 +50,7 @@ def subject(crew: Crew, end: OneEnd, restart: Restart) -> AnyChild:
     return make("subject", restart=restart)
 
 
-def family(crew: Crew, end: OneEnd, restart: Restart, strategy: Strategy) -> SystemSupervisor:
+def family(crew: Crew, end: OneEnd, restart: RestartType, strategy: Strategy) -> SystemSupervisor:
     middle = subject(crew, end, restart)
     children = [crew.worker("base"), crew.worker("trigger"), middle, crew.worker("last")]
     return supervise(children, strategy, restarts=1)
@@ -99,7 +97,7 @@ ONE_NEW = "base1 trigger1 subject2 last1"
 DONE = "base1 trigger1 subject:done last1"
 FORGOTTEN = "base1 trigger1 last1"
 
-BY_ITSELF: list[tuple[Restart, str, Strategy, str, str]] = [
+BY_ITSELF: list[tuple[RestartType, str, Strategy, str, str]] = [
     ("permanent", "normal", "one_for_one", ALONE, ONE_NEW),
     ("permanent", "failed", "one_for_one", ALONE, ONE_NEW),
     ("permanent", "aborted", "one_for_one", ALONE, ONE_NEW),
@@ -133,7 +131,7 @@ BY_ITSELF: list[tuple[Restart, str, Strategy, str, str]] = [
 @pytest.mark.parametrize(("restart", "reason", "strategy", "facts", "listing"), BY_ITSELF)
 @story
 async def test_an_end_by_itself(
-    restart: Restart, reason: str, strategy: Strategy, facts: str, listing: str
+    restart: RestartType, reason: str, strategy: Strategy, facts: str, listing: str
 ) -> None:
     crew, end = Crew(), ("none", reason)
     async with open_system(family(crew, end, restart, strategy)) as handle:
@@ -153,7 +151,7 @@ REST_BUT = ("trigger start, last start", "base1 trigger2 last2")
 ALL_UP = ("base start, trigger start, subject start, last start", "base2 trigger2 subject2 last2")
 ALL_BUT = ("base start, trigger start, last start", "base2 trigger2 last2")
 
-SWEPT: list[tuple[Restart, OneEnd, Strategy, str, tuple[str, str]]] = [
+SWEPT: list[tuple[RestartType, OneEnd, Strategy, str, tuple[str, str]]] = [
     ("permanent", ("settling", "normal"), "rest_for_one", "subject returned", REST_UP),
     ("permanent", ("settling", "normal"), "one_for_all", "subject returned, base returned", ALL_UP),
     ("permanent", ("settling", "failed"), "rest_for_one", "subject raised", REST_UP),
@@ -232,7 +230,7 @@ SWEPT: list[tuple[Restart, OneEnd, Strategy, str, tuple[str, str]]] = [
 @pytest.mark.parametrize(("restart", "end", "strategy", "down", "up"), SWEPT)
 @story
 async def test_swept_along(
-    restart: Restart, end: OneEnd, strategy: Strategy, down: str, up: tuple[str, str]
+    restart: RestartType, end: OneEnd, strategy: Strategy, down: str, up: tuple[str, str]
 ) -> None:
     crew = Crew()
     async with open_system(family(crew, end, restart, strategy)) as handle:
@@ -250,7 +248,7 @@ async def test_swept_along(
 
 @pytest.mark.parametrize("restart", RESTARTS)
 @story
-async def test_under_one_for_one_nobody_is_swept_along(restart: Restart) -> None:
+async def test_under_one_for_one_nobody_is_swept_along(restart: RestartType) -> None:
     crew = Crew()
     async with open_system(family(crew, ("settling", "normal"), restart, "one_for_one")) as handle:
         crew.news()
@@ -276,7 +274,7 @@ EVERYBODY_UP = "base start, trigger start, subject start, last start"
 @pytest.mark.parametrize(("end", "down"), ENDS_WITH_ITS_SYSTEM)
 @story
 async def test_stopped_with_its_system(
-    end: OneEnd, down: str, restart: Restart, strategy: Strategy
+    end: OneEnd, down: str, restart: RestartType, strategy: Strategy
 ) -> None:
     crew = Crew()
     async with (
@@ -300,7 +298,7 @@ async def test_stopped_with_its_system(
 @pytest.mark.parametrize(("end", "down"), ENDS_WITH_ITS_SYSTEM)
 @story
 async def test_restarted_with_its_system(
-    end: OneEnd, down: str, restart: Restart, strategy: Strategy
+    end: OneEnd, down: str, restart: RestartType, strategy: Strategy
 ) -> None:
     """A new incarnation of a system starts all of its children, the temporary ones too."""
     crew = Crew()

@@ -17,13 +17,14 @@ from spry_py import (
     NonChildFailure,
     Normal,
     Scope,
+    Strategy,
     SystemHandle,
     SystemSupervisor,
     TerminationReport,
     TooManyRestarts,
     open_system,
 )
-from stories import Record, Strategy, story
+from stories import Record, story
 from workers import STRATEGIES
 
 TWO = tenacity.wait_fixed(2)

@@ -10,8 +10,8 @@ import pytest
 import trio
 
 from actors import LISTENS, STAYS, Actor, cast, no_start
-from spry_py import Aborted, Child, Normal, SystemSupervisor, current_context, open_system
-from stories import Ledger, Record, Strategy, story
+from spry_py import Aborted, Child, Normal, Strategy, SystemSupervisor, current_context, open_system
+from stories import Ledger, Record, story
 
 
 def stubborn(record: Record, key: str, listens: bool = True) -> Callable[..., Awaitable[None]]:

@@ -25,6 +25,7 @@ from spry_py import (
     Interrupted,
     NeverRestart,
     Scope,
+    Strategy,
     SupervisorStopped,
     SystemSupervisor,
     TerminationReport,
@@ -36,7 +37,7 @@ from spry_py import (
 from spry_py._handles import supervisors
 from spry_py._telemetry.listener import Teller
 from spry_py.lowlevel import add_stack
-from stories import Boom, Facts, Record, Strategy
+from stories import Boom, Facts, Record
 from trapped import Trap, trapped, unraisable
 
 STRATEGIES: list[Strategy] = ["one_for_one", "rest_for_one", "one_for_all"]
