@@ -8,12 +8,13 @@ import trio
 
 from actors import LISTENS, STAYS, Actor, cast, no_start
 from callers import Desk, answer, busy, listed, status_of
-from replays import Wanted, soon
+from replays import Wanted
 from spry_py import (
     Strategy,
     open_system,
 )
 from stories import Ledger, Record, story
+from workers import calm
 
 FIVE = tenacity.wait_fixed(5)
 
@@ -283,9 +284,9 @@ async def test_an_end_is_decided_if_the_one_who_wanted_it_down_has_gone_before_t
         await trio.sleep(1)
         a.die()
         wanted.lines = ((a, ""), slow.child())
-        await soon()
+        await calm()
         desk.call("replay", tree.replay)
-        await soon()
+        await calm()
         down = desk.call("down", tree.terminate_child, "a")
         await trio.sleep(6)
         down.cancel()

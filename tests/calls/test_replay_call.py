@@ -12,7 +12,7 @@ from actors import LISTENS, STAYS, Actor, cast
 from callers import listed
 from listeners import Heard
 from pools import open_pool
-from replays import Wanted, every_strategy, soon
+from replays import Wanted, every_strategy
 from spry_py import (
     AlwaysRestart,
     Child,
@@ -25,6 +25,7 @@ from spry_py import (
     open_system,
 )
 from stories import Ledger, Record, story
+from workers import calm
 
 
 @every_strategy
@@ -214,7 +215,7 @@ async def test_done_spent_and_deleted_children_stay_away(strategy: Strategy) -> 
     async with open_system(Wanted(*lines), strategy=strategy) as tree:
         a.stop()
         b.stop()
-        await soon()
+        await calm()
         await tree.terminate_child("c")
         await tree.delete_child("c")
         record.take()
@@ -231,7 +232,7 @@ async def test_one_that_is_done_starts_again_when_it_has_changed(strategy: Strat
     wanted = Wanted(a.child(restart="transient"))
     async with open_system(wanted, strategy=strategy) as tree:
         a.stop()
-        await soon()
+        await calm()
         record.take()
         wanted.lines = (a.child("new", restart="transient"),)
         await tree.replay()
@@ -356,20 +357,20 @@ async def test_a_new_order_is_an_event() -> None:
         await nursery.start(heard.listen, tree)
         wanted.lines = ((b, ""), (d, ""), (e, ""))
         await tree.replay()
-        await soon()
+        await calm()
         assert orders() == [], "who comes last stands last"
         wanted.lines = ((a, ""), (b, ""), (c, ""), (d, ""), (e, ""))
         await tree.replay()
-        await soon()
+        await calm()
         assert orders() == ["0 SystemOrdered top a b c d e"]
         await tree.start_child(Child("x", trio.sleep_forever))
         await tree.start_child(Child("y", trio.sleep_forever))
         wanted.lines = (*wanted.lines, Child("y", trio.sleep_forever))
         await tree.replay()
-        await soon()
+        await calm()
         assert orders() == ["0 SystemOrdered top a b c d e y x"]
         await tree.replay()
-        await soon()
+        await calm()
         assert orders() == []
         assert [info.key for info in tree.which_children()] == list("abcdeyx")
 

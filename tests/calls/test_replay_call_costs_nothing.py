@@ -10,7 +10,7 @@ import trio
 
 from actors import STAYS, Actor, cast, no_start
 from callers import Desk, answer, listed
-from replays import Wanted, every_strategy, soon
+from replays import Wanted, every_strategy
 from spry_py import (
     AlwaysRestart,
     Backoff,
@@ -27,6 +27,7 @@ from spry_py import (
     open_system,
 )
 from stories import Boom, Ledger, Record, story
+from workers import calm
 
 Way = Callable[[Scope, Callable[[str], Child[object]]], Awaitable[object]]
 
@@ -134,7 +135,7 @@ async def test_it_goes_to_the_caller_alone(strategy: Strategy, way: Way) -> None
         await tree.replay()
         assert record.take() == []
         b.die()
-        await soon()
+        await calm()
         assert record.take_order().startswith("-b1 ?b")
         assert listed(tree) == "a=running b=running x=running"
     assert not any(actor.is_running for actor in actors.values())
@@ -232,7 +233,7 @@ async def test_one_that_is_down_stays_what_it_was(strategy: Strategy, was: str) 
             await tree.terminate_child("a")
         elif was == "done":
             a.stop()
-            await soon()
+            await calm()
         before = listed(tree)
         assert before == f"a={was} b=running"
         wanted.lines = (Child("a", _broken), b.child())
@@ -388,7 +389,7 @@ async def test_what_was_declared_together_and_never_begun_is_let_go_of(
     async with open_system(system, strategy=strategy) as tree, trio.open_nursery() as nursery:
         desk = Desk(record, nursery)
         desk.call("start", tree.start_child, x.child())
-        await soon()
+        await calm()
         desk.call("replay", tree.replay)
         await trio.sleep(1)
         assert tree.child("new").status == "starting"
@@ -424,7 +425,7 @@ async def test_those_who_wait_for_one_that_was_tried_hear_that_it_is_down_again(
             await tree.terminate_child("a")
         elif was == "done":
             a.stop()
-            await soon()
+            await calm()
         bad = Actor(record, "a", [2, no_start], [2, *STAYS])
         wanted.lines = (bad.child(),)
         desk = Desk(record, nursery)

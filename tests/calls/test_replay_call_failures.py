@@ -12,7 +12,7 @@ import trio
 
 from actors import STAYS, Actor, cast, no_start
 from callers import answer, listed
-from replays import Wanted, every_strategy, soon
+from replays import Wanted, every_strategy
 from spry_py import (
     Backoff,
     Child,
@@ -28,6 +28,7 @@ from spry_py import (
 )
 from spry_py.events import Event, RestartRefused, RestartScheduled
 from stories import Boom, Ledger, Record, story
+from workers import calm
 
 
 @pytest.mark.parametrize(
@@ -50,7 +51,7 @@ async def test_a_failed_start_is_raised_and_then_tried_again(
         record.take()
         wanted.lines = (a.child("new"), (b, "a"), (c, ""))
         record(f"b:{await answer(tree.replay())}")
-        await soon()
+        await calm()
         facts = record.take_order().split()
         facts.remove("b:ChildFailure")
         assert facts == [fact for fact in after.split() if fact != "b:ChildFailure"]
@@ -90,7 +91,7 @@ async def test_the_next_attempt_goes_on_with_the_changes(strategy: Strategy) -> 
     async with open_system(wanted, strategy=strategy) as tree:
         wanted.lines = (a.child("new"), b.child("new"))
         assert await answer(tree.replay()) == "ChildFailure"
-        await soon()
+        await calm()
         assert record.take_order().endswith("+b2(new)")
         assert (a.runs, b.runs) == (3, 2)
         assert listed(tree) == "a=running b=running"
@@ -125,7 +126,7 @@ async def test_a_system_function_that_raises_is_a_failed_attempt(strategy: Strat
             await tree.replay()
         assert caught.value.__cause__ is wanted.error
         wanted.error = None
-        await soon()
+        await calm()
         assert [fact for fact in record.order.split() if "?" in fact] == ["?top"]
         assert listed(tree) == "a=running b=running"
 
@@ -151,7 +152,7 @@ async def test_a_child_that_the_system_function_does_without_is_not_blamed(
     async with open_system(system, name="top", strategy=strategy, breaker=Ledger(record)) as tree:
         version = 2
         assert await answer(tree.replay()) == "NonChildFailure"
-        await soon()
+        await calm()
         assert [fact for fact in record.order.split() if "?" in fact] == ["?top"]
         assert listed(tree) == "a=running"
 
@@ -184,7 +185,7 @@ async def test_what_failed_is_named_the_same_everywhere(
     try:
         async with open_system(top if nested else sub) as tree, trio.open_nursery() as nursery:
             nursery.start_soon(_listen, tree, told.append)
-            await soon()
+            await calm()
             handle = tree.child("own").value if nested else tree
             wanted.error = Boom("bad config")
             wanted.lines = ((a, ""), (b, "")) if by == "call" else ((a, ""),)

@@ -9,7 +9,7 @@ import trio
 
 from actors import STAYS, Actor, cast, no_start
 from callers import Desk, answer, busy, listed
-from replays import Wanted, every_strategy, soon
+from replays import Wanted, every_strategy
 from spry_py import (
     Backoff,
     Child,
@@ -21,6 +21,7 @@ from spry_py import (
     open_system,
 )
 from stories import Ledger, Record, story
+from workers import calm
 
 
 @every_strategy
@@ -342,12 +343,12 @@ async def test_the_breaker_of_a_changed_child_is_the_new_one() -> None:
     wanted = Wanted(a.child(breaker=Ledger(record, 1), on_unrecoverable="discard"))
     async with open_system(wanted, strategy="one_for_one") as tree:
         a.die()
-        await soon()
+        await calm()
         wanted.lines = (a.child(breaker=Ledger(record, 1), on_unrecoverable="discard"),)
         await tree.replay()
         record.take()
         a.die()
-        await soon()
+        await calm()
         assert record.take_order() == "-a3 ?a +a4"
 
 
@@ -364,7 +365,7 @@ async def test_an_end_that_is_still_to_be_decided_about_is_not_decided_twice() -
             nursery.start_soon(tree.replay)
             await trio.sleep(1)
             x.die()
-        await soon()
+        await calm()
         assert record.order == "+x1 ~a1 -x1 +a1 +x2"
         assert listed(tree) == "a=running x=running"
 
@@ -379,7 +380,7 @@ async def test_a_temporary_one_that_is_being_terminated_stays_away(strategy: Str
         Desk(record, nursery).call("end", tree.terminate_child, "a")
         await trio.sleep(1)
         await tree.replay()
-        await soon()
+        await calm()
         assert (a.runs, listed(tree)) == (1, "")
 
 

@@ -15,7 +15,7 @@ import trio
 
 from actors import LISTENS, STAYS, Actor, cast
 from callers import Desk, answer, listed
-from replays import Wanted, soon
+from replays import Wanted
 from spry_py import (
     Backoff,
     Child,
@@ -27,7 +27,7 @@ from spry_py import (
     open_system,
 )
 from stories import Ledger, Record, story
-from workers import STRATEGIES
+from workers import STRATEGIES, calm
 
 every_strategy = pytest.mark.parametrize("strategy", STRATEGIES)
 
@@ -71,18 +71,18 @@ async def test_one_that_raises_it_in_its_clean_up_is_not_started_again(
     async with leaving(record, sub) as (handle,):
         if way == "sweep":
             b.die()
-            await soon()
+            await calm()
             # the sweep is abandoned half-way: what it had not come to runs on
             assert record.take_order() == "-b1 ?b -c1 -bad1"
             assert listed(handle) == "a=running b=stopped bad=stopped c=stopped"
         elif way == "restart":
             assert await answer(handle.child("bad").restart()) == "SupervisorStopped"
-            await soon()
+            await calm()
             assert record.take_order() == "-bad1"
             assert listed(handle) == "a=running b=running bad=stopped c=running"
         elif way == "terminate":
             await handle.terminate_child("bad")
-            await soon()
+            await calm()
             assert record.take_order() == "-bad1"
             assert listed(handle) == "a=running b=running bad=stopped c=running"
         else:
@@ -90,7 +90,7 @@ async def test_one_that_raises_it_in_its_clean_up_is_not_started_again(
             wanted.lines = (*lines[:2], *changed, lines[3])
             told = await answer(handle.replay())
             assert told in ("Interrupted", "SupervisorStopped")
-            await soon()
+            await calm()
             assert record.take_order() == "-bad1"
             assert listed(handle) == "a=running b=running bad=stopped c=running"
     assert trio.current_time() == 4
@@ -108,11 +108,11 @@ async def test_what_ends_later_stays_down_and_no_breaker_is_asked(
     sub = system(record, strategy, a.child(), b.child(restart="transient"), c.child())
     async with leaving(record, sub) as (handle,):
         c.die(KeyboardInterrupt())
-        await soon()
+        await calm()
         (b.die if end == "die" else b.stop)()
-        await soon()
+        await calm()
         a.die()
-        await soon()
+        await calm()
         assert record.take_order() == "-c1 -b1 -a1"
         status = "stopped" if end == "die" else "done"
         assert listed(handle) == f"a=stopped b={status} c=stopped"
@@ -129,11 +129,11 @@ async def test_those_that_wait_for_their_restart_wait_no_more(strategy: Strategy
     sub = system(record, strategy, a.child(), b.child(backoff=waits), c.child())
     async with leaving(record, sub) as (handle,):
         b.die()
-        await soon()
+        await calm()
         down = {"one_for_one": "", "rest_for_one": " -c1", "one_for_all": " -c1 -a1"}[strategy]
         assert record.take_order() == f"-b1 ?b{down}"
         await handle.start_child(Child("exit", _leave, restart="temporary"))
-        await soon()
+        await calm()
         status = ["stopped" if f"-{key}1" in down else "running" for key in "ac"]
         assert listed(handle) == f"a={status[0]} b=stopped c={status[1]}"
     assert (
@@ -178,7 +178,7 @@ async def test_a_replay_under_way_is_interrupted(strategy: Strategy) -> None:
         await trio.sleep(1)
         record.take()
         a.die(KeyboardInterrupt())
-        await soon()
+        await calm()
         number = 2 if strategy == "one_for_all" else 1
         assert sorted(record.take_order().split()) == [f"-a{number}", "-b2"]
         assert listed(handle) == "a=stopped b=stopped c=stopped"
@@ -197,11 +197,11 @@ async def test_so_it_is_for_each_supervisor_up_to_the_root_and_for_no_other() ->
     async with leaving(record, middle, beside) as (handle, other):
         b.die()
         d.die()
-        await soon()
+        await calm()
         # two ends in one tick: which comes first is trio's choice
         assert sorted(record.take_order().split()) == ["-b1", "-d1", "?b", "?d"]
         a.die(KeyboardInterrupt())
-        await soon()
+        await calm()
         c.die()
         await trio.sleep(2)
         assert record.take_order() == "-a1 -c1 +d2"
@@ -220,16 +220,16 @@ async def test_a_dynamic_supervisor_forgets_those_that_do_not_come_back() -> Non
         for actor in (a, b, c):
             await handle.start_child(actor.child(backoff=waits))
         b.die()
-        await soon()
+        await calm()
         Desk(record, nursery).call("d", handle.start_child, d.child())
-        await soon()
+        await calm()
         record.take()
         await trio.sleep(1)
-        await soon()
+        await calm()
         # its turn comes when somebody makes room
         assert handle.child("b").status == "waiting"
         a.die(KeyboardInterrupt())
-        await soon()
+        await calm()
         assert listed(handle) == "c=running d=running"
         assert record.take_order() == "-a1"
     assert sorted(record.order.split()) == ["-c1", "-d1"]
@@ -242,7 +242,7 @@ async def test_calls_are_served_but_for_those_that_ask_for_a_restart() -> None:
     sub = system(record, "one_for_all", a.child(), b.child(), c.child())
     async with leaving(record, sub) as (handle,):
         c.die(KeyboardInterrupt())
-        await soon()
+        await calm()
         record.take()
         await handle.start_child(x.child())
         await handle.terminate_child("b")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import trio.testing
 
 from spry_py import Child, Scope
 from workers import STRATEGIES
@@ -34,8 +33,3 @@ class Wanted:
                 values[actor.key] = await scope.start(actor.child(*given))
         if self.error is not None:
             raise self.error
-
-
-async def soon() -> None:
-    """Let everything happen that takes no time."""
-    await trio.testing.wait_all_tasks_blocked()

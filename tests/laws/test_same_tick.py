@@ -16,7 +16,6 @@ import trio
 from actors import Actor, cast
 from callers import Desk, listed, status_of
 from logged import kept
-from replays import soon
 from spry_py import (
     Child,
     DynamicSupervisor,
@@ -30,7 +29,7 @@ from spry_py import (
     open_system,
 )
 from stories import Ledger, Record, story
-from workers import STRATEGIES
+from workers import STRATEGIES, calm
 
 End = Callable[[Actor], object]
 
@@ -75,11 +74,11 @@ async def test_one_that_ends_in_the_tick_in_which_it_is_terminated(
     ):
         desk = Desk(record, nursery)
         desk.call("call", _called, go, tree.child("b").terminate)
-        await soon()
+        await calm()
         record.take()
         go.set()
         end(b)
-        await soon()
+        await calm()
         assert sorted(record.take_order().split()) == ["-b1", "call:ok"]
         report = tree.child("b").last_report
         assert report is not None
@@ -104,11 +103,11 @@ async def test_one_that_ends_in_the_tick_in_which_it_is_restarted(
         trio.open_nursery() as nursery,
     ):
         Desk(record, nursery).call("call", _called, go, tree.child("b").restart)
-        await soon()
+        await calm()
         record.take()
         go.set()
         end(b)
-        await soon()
+        await calm()
         again = "-b1 -a1 +a2 +b2" if strategy == "one_for_all" else "-b1 +b2"
         assert sorted(record.take_order().split()) == sorted([*again.split(), "call:ok"])
         assert listed(tree) == "a=running b=running"
@@ -127,12 +126,12 @@ async def test_one_that_is_terminated_is_not_where_a_restart_begins_that_a_sibli
         trio.open_nursery() as nursery,
     ):
         Desk(record, nursery).call("call", _called, go, tree.child("a").terminate)
-        await soon()
+        await calm()
         record.take()
         go.set()
         a.die()
         c.die()
-        await soon()
+        await calm()
         # the replay brings it back, as it brings back all that are down; b need not go along
         facts = sorted(record.take_order().split())
         assert facts == ["+a2", "+c2", "-a1", "-c1", "?c", "call:ok"]
@@ -152,14 +151,14 @@ async def test_one_that_ends_in_the_tick_in_which_a_sibling_is_terminated() -> N
         desk = Desk(record, nursery)
         go = trio.Event()
         desk.call("call", _called, go, tree.child("a").terminate)
-        await soon()
+        await calm()
         record.take()
         go.set()
         b.die()
         # one that ends in the tick in which that is decided, or the next
         await trio.lowlevel.checkpoint()
         c.die()
-        await soon()
+        await calm()
         facts = sorted(record.take_order().split())
         assert facts == ["+b2", "+c2", "-a1", "-b1", "-c1", "?b", "?c", "call:ok"]
         assert listed(tree) == "a=stopped b=running c=running"
@@ -176,14 +175,14 @@ async def test_a_caller_who_gives_up_leaves_the_end_to_be_decided() -> None:
         trio.open_nursery() as nursery,
     ):
         scope = Desk(record, nursery).call("call", _called, go, tree.child("a").terminate)
-        await soon()
+        await calm()
         record.take()
         go.set()
         a.die()
         while trio.lowlevel.current_statistics().tasks_runnable > 1:
             await trio.lowlevel.cancel_shielded_checkpoint()
             scope.cancel()
-        await soon()
+        await calm()
         # taken back before it was served, or served in spite of that, or even in time
         facts = " ".join(sorted(record.take_order().split()))
         served, taken_back = "-a1 call:cancelled", "+a2 -a1 ?a call:cancelled"
@@ -206,7 +205,7 @@ async def test_one_that_ends_in_the_tick_in_which_its_system_is_stopped(
         handle = tree
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_called, go, tree.stop)
-            await soon()
+            await calm()
             record.take()
             go.set()
             b.stop()
@@ -233,10 +232,10 @@ async def test_one_of_a_pool_that_ends_in_the_tick_in_which_it_is_terminated(
     ):
         await pool.start_child(a.child(restart=restart))
         nursery.start_soon(_called, go, pool.child("a").terminate)
-        await soon()
+        await calm()
         go.set()
         a.die()
-        await soon()
+        await calm()
         assert record.order == "+a1 -a1"
         assert status_of(pool, "a") == "gone"
 
