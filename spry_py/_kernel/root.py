@@ -104,8 +104,7 @@ async def run_root(
     refuse_without_trio(f"the tree {name!r}")
     host = current_incarnation()
     tree = Tree(Child(name, supervisor), host, supervisor.listen)
-    ground = tree.ground
-    ground.on_value = on_started
+    tree.ground.on_value = on_started
     if on_tree is not None:
         on_tree(tree)
     incarnation = tree.incarnation
@@ -129,14 +128,7 @@ async def run_root(
     finally:
         _untie(incarnation, host)
         del _living[tree]
-    report = tree.root.last_report
-    assert report is not None
-    failure = tree.exit_exception
-    if failure is None:
-        failure = report.exception
-    if ground.cancelled and isinstance(failure, StartupFailure):
-        # what the interrupted boot made of it is in the report and in the log
-        failure = None
+    report, failure = _outcome_of(tree)
     del tree, incarnation
     if failure is not None:
         try:
@@ -145,6 +137,19 @@ async def run_root(
             del failure, report
     await trio.lowlevel.checkpoint_if_cancelled()
     return report
+
+
+def _outcome_of(tree: Tree) -> tuple[TerminationReport, BaseException | None]:
+    """The report of a tree that has ended, and what it fails with."""
+    report = tree.root.last_report
+    assert report is not None
+    failure = tree.exit_exception
+    if failure is None:
+        failure = report.exception
+    if tree.ground.cancelled and isinstance(failure, StartupFailure):
+        # what the interrupted boot made of it is in the report and in the log
+        failure = None
+    return report, failure
 
 
 @enable_ki_protection
