@@ -23,7 +23,7 @@ from spry_py._handles.context import (
 )
 from spry_py._handles.history import begin_history, sentence_of
 from spry_py._incidents.model import STORY_ENDS, Attempt, Failure, Incident, Step, Story
-from spry_py._incidents.prose import Tale
+from spry_py._incidents.prose import Tale, story_as_json
 from spry_py._incidents.reading import Raised
 from spry_py._incidents.timeline import picture
 from spry_py._kernel.facts import Event, Guard, Subscriber
@@ -108,6 +108,7 @@ __all__ = [
     "run_to_end",
     "sentence_of",
     "sole_leaf_of",
+    "story_as_json",
     "supervisor_of",
     "tell",
     "token_of",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import sys
@@ -16,9 +17,10 @@ from typing import IO, Final, TextIO
 from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
-from .model import stories_of
-from .prose import page
+from .model import Story, stories_of
+from .prose import page, sentences, story_as_json
 from .reading import Reading, read_spans
+from .timeline import picture
 
 CANNOT_READ: Final = 2
 PATIENCE: Final = 10.0
@@ -31,9 +33,10 @@ _NARROWEST, _WIDEST = 60, 100
 _PLAIN: Final = str.maketrans("━✗╌▲─↻…·■▒▸█✓⋮┄", "-x.^-~..#=>#+:.")
 
 
-def retell(source: str, whole: bool) -> int:
+def retell(source: str, whole: bool, for_programs: bool) -> int:
     """Print the incidents in a file, at a URL, or in what comes in (``-``).
 
+    As a page, or as JSON ``for_programs``, in the form that a running program gives it.
     Returns the exit status: 2 if nothing could be read as a span, else 0.
     """
     try:
@@ -47,10 +50,27 @@ def retell(source: str, whole: bool) -> int:
     if reading.unreadable:
         lines = "1 line" if reading.unreadable == 1 else f"{reading.unreadable} lines"
         _complain(f"{lines} could not be read as spans")
+    stories = stories_of(reading.spans)
+    if for_programs:
+        _print([_json(stories, whole)], sys.stdout)
+        return 0
     columns = shutil.get_terminal_size((_WIDEST, 24)).columns
     width = min(max(columns, _NARROWEST), _WIDEST)
-    _print(page(stories_of(reading.spans), reading.count, width, whole), sys.stdout)
+    _print(page(stories, reading.count, width, whole), sys.stdout)
     return 0
+
+
+def _json(stories: Iterable[Story], whole: bool) -> str:
+    """The latest first, as from a running program."""
+    told = [
+        story_as_json(
+            story,
+            list(sentences(story)),
+            [line.rstrip() for line in picture(story, _WIDEST, whole)],
+        )
+        for story in stories
+    ]
+    return json.dumps({"incidents": told[::-1]}, indent=2)
 
 
 def _complain(text: str) -> None:

@@ -106,6 +106,20 @@ def _traceback(raised: Raised, whole: bool) -> list[str]:
 # What failed
 
 
+def story_as_json(story: Story, told: list[str], drawn: list[str]) -> dict[str, object]:
+    """The story for programs, with its sentences and its picture; times in epoch seconds."""
+    last = story.last
+    return {
+        "path": last.leaf.path,
+        "incidents": story.count,
+        "outcome": last.outcome,
+        "began": story.began / 1e6,
+        "ended": last.ended / 1e6,
+        "sentences": told,
+        "picture": drawn,
+    }
+
+
 def sentences(story: Story) -> Iterator[str]:
     """What failed, how often, what was done about it, how far it went, and how it ended."""
     tale = Tale(len({incident.leaf.path for incident in story.incidents}) == 1)

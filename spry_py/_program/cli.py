@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given, rest = _split(list(sys.argv[1:] if arguments is None else arguments))
     options = _parser().parse_args(given)
     if options.command == "incidents" and options.source is not None:
-        return retell(options.source, options.verbose)
+        return retell(options.source, options.verbose, options.json)
     if is_looking(options):
         return look(options)
     try:

@@ -13,7 +13,17 @@ import trio
 
 from spry_py import ChildNotFound, TerminationReport
 from spry_py import events as facts
-from spry_py.lowlevel import STORY_ENDS, Raised, Step, Story, Tale, error_type, picture, tell
+from spry_py.lowlevel import (
+    STORY_ENDS,
+    Raised,
+    Step,
+    Story,
+    Tale,
+    error_type,
+    picture,
+    story_as_json,
+    tell,
+)
 
 from .cases import Case, CaseAttempt, CaseFailure
 from .tree import SLICE, Json, shown
@@ -244,7 +254,7 @@ async def _told(cases: list[Case]) -> Json:
     await trio.lowlevel.checkpoint()
     ends = cases if len(cases) <= 2 * STORY_ENDS else [*cases[:STORY_ENDS], *cases[-STORY_ENDS:]]
     incidents = tuple(case.told() for case in ends)
-    return _as_json(Story(incidents, len(cases) - len(ends)), tale)
+    return _described(Story(incidents, len(cases) - len(ends)), tale)
 
 
 def _goes_on(before: Case, case: Case) -> bool:
@@ -259,14 +269,6 @@ def _raised(exception: BaseException | None) -> Raised | None:
     return Raised(error_type(exception) or name, shown(text))
 
 
-def _as_json(story: Story, tale: Tale) -> Json:
-    last = story.last
-    return {
-        "path": last.leaf.path,
-        "incidents": story.count,
-        "outcome": last.outcome,
-        "began": story.began / 1e6,
-        "ended": last.ended / 1e6,
-        "sentences": [_live(shown(sentence, 2_000)) for sentence in tale.sentences(story)],
-        "picture": [_live(line.rstrip()) for line in picture(story, _WIDTH)],
-    }
+def _described(story: Story, tale: Tale) -> Json:
+    told = [_live(shown(sentence, 2_000)) for sentence in tale.sentences(story)]
+    return story_as_json(story, told, [_live(line.rstrip()) for line in picture(story, _WIDTH)])

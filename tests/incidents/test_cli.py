@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import subprocess
@@ -93,6 +94,17 @@ def test_the_page_is_as_wide_as_the_terminal_but_not_wider_than_reads_well(
     monkeypatch.setenv("COLUMNS", columns)
     assert incidents(capsys, str(file)) == (0, f"{told(LINES, width)}\n", "")
     assert len(told(LINES, width).split("\n")[0]) == width
+
+
+def test_json_is_for_programs(capsys: pytest.CaptureFixture[str], file: Path) -> None:
+    status, out, err = incidents(capsys, str(file), "--json")
+    assert (status, err) == (0, "")
+    ((story,),) = json.loads(out).values()
+    sentences, picture = story.pop("sentences"), story.pop("picture")
+    assert " ".join(sentences) in re.sub(r"\s+", " ", told(LINES))
+    assert [line for line in picture if "api failed" in line]
+    assert story.pop("ended") > story.pop("began")
+    assert story == {"path": "shop/api", "incidents": 1, "outcome": "cured"}
 
 
 def test_verbose_leaves_nothing_out(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
