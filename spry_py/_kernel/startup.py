@@ -234,7 +234,7 @@ class Startup:
         if self._loop.is_leaving:
             return
         del self._loop.waits[member]
-        self._loop.begin(member)
+        self._loop.begin(member, self._loop.part_of)
         assert member.incarnation is not None
         member.incarnation.follow(Then.AWAITED)
 

@@ -122,6 +122,26 @@ def test_children_started_together_of_which_one_fails() -> None:
     ]
 
 
+@pytest.mark.parametrize("declared", ["listed", "alone", "together"])
+def test_each_try_of_a_first_start_belongs_to_the_startup_that_waits_for_it(declared: str) -> None:
+    flaky = lives(*[(BEFORE_STARTED, ValueError("no"))] * 2)
+    child = Child("a", flaky, start_attempts=3, backoff=tenacity.wait_fixed(1))
+
+    async def shop(scope: Scope) -> None:
+        await (scope.start(child) if declared == "alone" else scope.start_together(child))
+
+    system = SystemSupervisor([child] if declared == "listed" else shop, name="shop")
+    assert tell(system).trees() == [
+        startup(
+            "shop",
+            start("shop/a", raised="ValueError: no"),
+            start("shop/a#2", raised="ValueError: no"),
+            start("shop/a#3"),
+        ),
+        teardown("shop", wait("shop/a#3", lifetime=10.0)),
+    ]
+
+
 # Restarts
 
 

@@ -101,6 +101,24 @@ def test_starts_that_fail_or_are_left_out() -> None:
     ]
 
 
+def test_each_try_of_a_start_belongs_to_its_caller() -> None:
+    flaky = lives((BEFORE_STARTED, OSError("no")), (BEFORE_STARTED, OSError("not yet")))
+
+    async def story(handle: Any) -> None:
+        with calling("call"):
+            await handle.start_child(Child("a", flaky, start_attempts=3))
+
+    assert traces(pool(), story) == [
+        call(
+            "call",
+            start("pool/a", raised="OSError: no"),
+            start("pool/a#2", raised="OSError: not yet"),
+            start("pool/a#3"),
+        ),
+        teardown("pool", wait("pool/a#3", lifetime=0.0)),
+    ]
+
+
 def test_a_start_that_waits_for_its_turn_belongs_to_its_own_caller() -> None:
     async def begin(handle: Any, key: str) -> None:
         with calling(f"call {key}"):
