@@ -33,9 +33,7 @@ def test_a_child_restarted_alone() -> None:
     0.000    ▸ api#2 started in 300 ms                      ███████████████████
     0.300  ✓ healthy again                                                     ✓
 
-    File "shop.py", line 1, in worker
-      raise ValueError(error)
-  ValueError: boom
+  ⋯ ValueError: boom
 
 1 incident in 9 spans: 1 healthy again
 """)
@@ -65,9 +63,7 @@ def test_all_children_restarted() -> None:
     2.700    ▸ api#2 started in 700 ms                                     ████
     3.400  ✓ healthy again                                                     ✓
 
-    File "shop.py", line 1, in worker
-      raise ValueError(error)
-  ValueError: boom
+  ⋯ ValueError: boom
 
 1 incident in 17 spans: 1 healthy again
 """)
@@ -101,9 +97,7 @@ def test_what_follows_restarted_at_the_second_attempt() -> None:
     3.900    ▸ api#2 started in 700 ms                                      ███
     4.600  ✓ healthy again                                                     ✓
 
-    File "shop.py", line 1, in worker
-      raise ValueError("boom")
-  ValueError: boom
+  ⋯ ValueError: boom
 
 1 incident in 22 spans: 1 healthy again
 """)
@@ -137,9 +131,7 @@ def test_a_child_of_a_dynamic_supervisor() -> None:
     2.500    ▸ pool#2 started                                                 █
     2.500  ✓ healthy again                                                     ✓
 
-    File "shop.py", line 1, in worker
-      raise ValueError(error)
-  ValueError: boom
+  ⋯ ValueError: boom
 
 1 incident in 17 spans: 1 healthy again
 """)
@@ -171,9 +163,7 @@ def test_a_child_that_keeps_failing_and_waits_longer_each_time() -> None:
     6.600    ▸ api#4 started in 300 ms                                        █
     6.900  ✓ healthy again                                                     ✓
 
-    File "shop.py", line 1, in worker
-      raise ValueError(error)
-  ValueError: boom
+  ⋯ ValueError: boom
 
 1 incident in 13 spans: 1 healthy again
 """)
@@ -201,9 +191,7 @@ def test_starts_that_fail_and_are_refused_in_the_end() -> None:
     0.200    ■ log stopped in 200 ms                                 ▒▒▒▒▒▒▒▒▒▒
     0.400  ■ the whole tree ended                                              ■
 
-    File "shop.py", line 1, in worker
-      raise ValueError("boom")
-  ValueError: boom
+  ⋯ ValueError: boom
 
 1 incident in 11 spans: 1 ended the tree
 """)
@@ -234,9 +222,7 @@ def test_of_many_failures_the_first_and_the_last_are_shown() -> None:
    21.450    ▸ api#41 started in 50 ms                                        █
    21.500  ✓ healthy again                                                     ✓
 
-    File "shop.py", line 1, in worker
-      raise ValueError(error)
-  ValueError: boom
+  ⋯ ValueError: boom
 
 1 incident in 124 spans: 1 healthy again
 """)
@@ -267,9 +253,7 @@ def test_of_many_children_the_first_and_the_last_are_shown() -> None:
     3.900    ▸ w19#2 started in 100 ms                                        █
     4.000  ✓ healthy again                                                     ✓
 
-    File "shop.py", line 1, in worker
-      raise ValueError(error)
-  ValueError: boom
+  ⋯ ValueError: boom
 
 1 incident in 89 spans: 1 healthy again
 """)

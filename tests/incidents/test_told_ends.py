@@ -66,9 +66,7 @@ def test_an_escalation_that_the_root_cures() -> None:
     3.650        ▸ leaf#2 started in 50 ms                                    █
     3.700  ✓ healthy again                                                     ✓
 
-    File "shop.py", line 1, in worker
-      raise ValueError(error)
-  ValueError: boom
+  ⋯ ValueError: boom
 
 1 incident in 44 spans: 1 healthy again
 """)
@@ -101,9 +99,7 @@ def test_an_escalation_that_ends_the_tree() -> None:
     1.400    ■ db stopped in 200 ms                                         ▒▒▒
     1.600  ■ the whole tree ended                                              ■
 
-    File "shop.py", line 1, in worker
-      raise ValueError(error)
-  ValueError: boom
+  ⋯ ValueError: boom
 
 1 incident in 23 spans: 1 ended the tree
 """)
@@ -127,9 +123,7 @@ def test_a_failure_that_no_restart_would_cure() -> None:
     0.000    ■ db stopped in 500 ms                         ▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒
     0.500  ■ the whole tree ended                                              ■
 
-    File "shop.py", line 1, in worker
-      raise ValueError(error)
-  ValueError: boom
+  ⋯ ValueError: boom
 
 1 incident in 6 spans: 1 ended the tree
 """)
@@ -171,9 +165,7 @@ def test_a_child_that_is_discarded_and_one_that_is_temporary() -> None:
     0.000    ✗ job failed: ValueError: boom                 ✗
     0.000  ■ not restarted: temporary                       ■
 
-    File "shop.py", line 1, in worker
-      raise ValueError(error)
-  ValueError: boom
+  ⋯ ValueError: boom
 
 2 incidents in 8 spans: 2 not restarted
 """)
@@ -192,9 +184,7 @@ def test_a_tree_that_is_stopped_while_a_child_waits() -> None:
     0.000    … api waits 16 min 40 s before its restart     ···················
    29.000  ■ stopped before it was restarted                                   ■
 
-    File "shop.py", line 1, in worker
-      raise ValueError(error)
-  ValueError: boom
+  ⋯ ValueError: boom
 
 1 incident in 7 spans: 1 stopped meanwhile
 """)
@@ -214,9 +204,7 @@ def test_a_tree_that_is_stopped_while_siblings_are_being_stopped() -> None:
     0.000    ■ api stopped in 3 s                           ▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒
     3.000  ■ stopped before it was restarted                                   ■
 
-    File "shop.py", line 1, in worker
-      raise ValueError(error)
-  ValueError: boom
+  ⋯ ValueError: boom
 
 1 incident in 8 spans: 1 stopped meanwhile
 """)
@@ -241,9 +229,7 @@ def test_a_restart_that_a_caller_calls_off() -> None:
     0.000    … api waits 16 min 40 s before its restart     ···················
     4.000  ■ restart called off                                                ■
 
-    File "shop.py", line 1, in worker
-      raise ValueError(error)
-  ValueError: boom
+  ⋯ ValueError: boom
 
 1 incident in 7 spans: 1 stopped meanwhile
 """)
@@ -268,9 +254,7 @@ def test_a_subsystem_that_gives_up_while_it_is_being_stopped() -> None:
     0.000      ■ files stopped in 3 s                       ▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒
     3.000  ■ stopped before it was restarted                                   ■
 
-    File "shop.py", line 1, in worker
-      raise ValueError(error)
-  ValueError: boom
+  ⋯ ValueError: boom
 
 1 incident in 11 spans: 1 stopped meanwhile
 """)
@@ -336,9 +320,7 @@ def test_a_system_function_that_is_not_run_again_is_named_for_what_it_failed_wit
     0.000  ▲ shop gives up: its system function keeps fai…  ▲
     0.000  ■ the whole tree ended                           ■
 
-    File "shop.py", line 1, in worker
-      raise ValueError(error)
-  ValueError: boom
+  ⋯ ValueError: boom
 
 1 incident in 9 spans: 1 ended the tree
 """)
@@ -368,9 +350,7 @@ def test_one_that_comes_to_itself_is_told_as_well() -> None:
     1.000  ▲ shop gives up: too many restarts of db                           ▲─
     1.000  ■ the whole tree ended                                              ■
 
-    File "shop.py", line 1, in worker
-      raise ValueError(error)
-  ValueError: boom
+  ⋯ ValueError: boom
 
 1 incident in 14 spans: 1 ended the tree
 """)
@@ -402,9 +382,7 @@ def test_one_below_that_fails_again_and_again_is_a_failed_start_there() -> None:
     0.000    ■ mail stopped                                 ▒
     0.000  ■ the whole tree ended                           ■
 
-    File "shop.py", line 1, in worker
-      raise ValueError(error)
-  ValueError: boom
+  ⋯ ValueError: boom
 
 1 incident in 26 spans: 1 ended the tree
 """)

@@ -48,7 +48,8 @@ def starts(*errors: str | None, takes: float = 0.0) -> Callable[..., Awaitable[N
             raise OSError(error)
         task_status.started()
         await trio.sleep(1.0 if error is None else 1e9)
-        raise ValueError("boom")
+        error = "boom"
+        raise ValueError(error)
 
     return worker
 
@@ -138,9 +139,18 @@ def told(lines: Iterable[str], width: int = 80, whole: bool = False) -> str:
     reading = read_spans(lines)
     text = "\n".join(page(stories_of(reading.spans), reading.count, width, whole))
     text = re.sub(r'(File ")[^"]*(", line )\d+', r"\1shop.py\g<2>1", text)
-    return re.sub(r"\(\w+\.py, line \d+\)", "(shop.py, line 1)", text)
+    return re.sub(r"\(\w+\.py,(\s+)line \d+\)", r"(shop.py,\1line 1)", text)
+
+
+WHERE_WORKERS_RAISE = """\
+    File "shop.py", line 1, in worker
+      raise ValueError(error)
+"""
 
 
 def sheet(text: str) -> str:
-    """A page as it is written in a test, between empty first and last lines."""
-    return text.strip("\n")
+    """A page as it is written in a test, between empty first and last lines.
+
+    `⋯` before an error stands for the traceback that all workers of these files share.
+    """
+    return text.strip("\n").replace("  ⋯ ", f"{WHERE_WORKERS_RAISE}  ")
