@@ -83,12 +83,8 @@ STOP = rows(
 STRATEGIES = rows(
     "peers/test_strategies.py",
     """
-    A30 test_a30_one_for_one
-    A31 test_a31_one_for_one_escalation
-    A32 test_a32_one_for_all
-    A33 test_a33_one_for_all_escalation
-    A41 test_a41_rest_for_one
-    A42 test_a42_rest_for_one_escalation
+    A30 A32 A41 test_a30_a32_a41_what_each_strategy_restarts
+    A31 A33 A38 A42 test_a31_a33_a38_a42_starts_that_fail_are_counted_until_it_escalates
     A79 test_a79_every_path_leads_to_the_new_incarnation
     """,
 )
@@ -141,7 +137,6 @@ DYNAMIC = rows(
     A24 test_a24_child_adm_simple
     A35 A37 test_a35_a37_simple_one_for_one
     A36 test_a36_simple_one_for_one_shutdown
-    A38 test_a38_simple_one_for_one_escalation
     A39 test_a39_simple_one_for_one_corruption
     A40 test_a40_simple_one_for_one_restart_ignore
     A71 test_a71_count_children

@@ -189,28 +189,6 @@ async def test_a36_simple_one_for_one_shutdown() -> None:
     )
 
 
-@story
-async def test_a38_simple_one_for_one_escalation() -> None:
-    crew = Crew()
-    with pytest.raises(TooManyRestarts) as caught:
-        async with open_pool(breaker=RateLimited(4, 3600.0)) as pool:
-            await pool.start_child(crew.fail2("child1"))
-            await pool.start_child(crew.worker("child2"))
-            crew.news()
-            await crew.tell_soon("child1", die)
-            await trio.sleep_forever()
-    assert crew.news() == [
-        "child1 raised Crash",
-        "child1 raised Refusal",
-        "child1 raised Refusal",
-        "child1 raised Refusal",
-        "child1 raised Refusal",
-        "child2 returned",
-    ]
-    assert (caught.value.path, caught.value.restarts) == ("pool/child1", 4)
-    assert isinstance(caught.value.root_cause, Refusal)
-
-
 @pytest.mark.parametrize("way", ["stop", "die", "terminate_child"])
 @story
 async def test_a39_simple_one_for_one_corruption(

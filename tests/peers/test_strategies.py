@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import trio
 
 from spry_py import (
     Child,
+    DynamicSupervisor,
     Normal,
+    RateLimited,
+    Strategy,
     SystemSupervisor,
     TooManyRestarts,
     open_system,
@@ -20,151 +25,116 @@ def told(error: TooManyRestarts) -> tuple[str, int, str]:
     return (error.path, error.restarts, str(error.root_cause))
 
 
+# By strategy: each child and the incarnation it is in after the first crash; who crashes and what
+# follows, twice; who crashes once too often and what follows; and the restarts it had before.
+SWEPT_BY: dict[Strategy, tuple[dict[str, int], dict[str, str], tuple[str, str], int]] = {
+    "one_for_one": (
+        {"child1": 2, "child2": 1},
+        {"child1": "child1 start #2", "child2": "child2 start #2"},
+        ("child1", "child2 returned"),
+        1,
+    ),
+    "one_for_all": (
+        {"child1": 2, "child2": 2},
+        {
+            "child1": "child2 returned, child1 start #2, child2 start #2",
+            "child2": "child1 returned, child1 start #3, child2 start #3",
+        },
+        ("child1", "child2 returned"),
+        2,
+    ),
+    "rest_for_one": (
+        {"child1": 1, "child2": 2, "child3": 2},
+        {
+            "child2": "child3 returned, child2 start #2, child3 start #2",
+            "child3": "child3 start #3",
+        },
+        ("child2", "child3 returned, child1 returned"),
+        1,
+    ),
+}
+
+
+@pytest.mark.parametrize("strategy", SWEPT_BY)
 @story
-async def test_a30_one_for_one() -> None:
+async def test_a30_a32_a41_what_each_strategy_restarts(strategy: Strategy) -> None:
     crew = Crew()
-    children = [crew.worker("child1"), crew.worker("child2")]
+    incarnations, crashes, (last, down), restarts = SWEPT_BY[strategy]
+    children = [crew.worker(key) for key in incarnations]
     with pytest.raises(TooManyRestarts) as caught:
-        async with open_system(supervise(children, "one_for_one")) as handle:
-            assert crew.news() == ["child1 start", "child2 start"]
-            assert await crew.tell("child1", die) == ["child1 raised Crash", "child1 start #2"]
-            assert listing(handle) == [("child1", "running", 2), ("child2", "running", 1)]
-            assert counts(handle) == (2, 2, 0, 2)
-            assert await crew.tell("child2", die) == ["child2 raised Crash", "child2 start #2"]
-            await crew.tell_soon("child1", die)
+        async with open_system(supervise(children, strategy)) as handle:
+            assert crew.news() == [f"{key} start" for key in incarnations]
+            first, second = crashes
+            news = await crew.tell(first, die)
+            assert news == [f"{first} raised Crash", *crashes[first].split(", ")]
+            assert listing(handle) == [(key, "running", n) for key, n in incarnations.items()]
+            assert counts(handle) == (len(children), len(children), 0, len(children))
+            news = await crew.tell(second, die)
+            assert news == [f"{second} raised Crash", *crashes[second].split(", ")]
+            await crew.tell_soon(last, die)
             await trio.sleep_forever()
-    assert crew.news() == ["child1 raised Crash", "child2 returned"]
-    assert told(caught.value) == ("system/child1", 1, "child1#2")
+    assert crew.news() == [f"{last} raised Crash", *down.split(", ")]
+    assert told(caught.value) == (f"system/{last}", restarts, f"{last}#{restarts + 1}")
     assert [type(error) for error in causes(caught.value)] == [TooManyRestarts, Crash]
+    times = "1 time" if restarts == 1 else f"{restarts} times"
     assert str(caught.value) == (
-        "too many restarts: 'system/child1' was restarted 1 time and may not be again; "
-        "root cause: Crash: child1#2"
+        f"too many restarts: 'system/{last}' was restarted {times} and may not be again; "
+        f"root cause: Crash: {last}#{restarts + 1}"
     )
 
 
+# Who cannot start again, and what follows its crash or that of its sibling.
+REFUSED_UNDER = {
+    "one_for_one": ("child1", [*4 * ["child1 raised Refusal"], "child2 returned"]),
+    "simple_one_for_one": ("child1", [*4 * ["child1 raised Refusal"], "child2 returned"]),
+    "one_for_all": (
+        "child2",
+        [
+            "child2 returned",
+            *(
+                news
+                for n in range(2, 6)
+                for news in (f"child1 start #{n}", "child2 raised Refusal", "child1 returned")
+            ),
+        ],
+    ),
+    "rest_for_one": (
+        "child2",
+        [
+            "child2 returned",
+            "child1 start #2",
+            *4 * ["child2 raised Refusal"],
+            "child1 returned",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("strategy", REFUSED_UNDER)
 @story
-async def test_a31_one_for_one_escalation() -> None:
+async def test_a31_a33_a38_a42_starts_that_fail_are_counted_until_it_escalates(
+    strategy: Any,
+) -> None:
     crew = Crew()
-    children = [crew.fail2("child1"), crew.worker("child2")]
+    refused, news = REFUSED_UNDER[strategy]
+    keys = ("child1", "child2")
+    children = [crew.fail2(key) if key == refused else crew.worker(key) for key in keys]
+    tree: SystemSupervisor | DynamicSupervisor
+    if strategy == "simple_one_for_one":
+        tree, added = DynamicSupervisor(name="system", breaker=RateLimited(4, 3600.0)), children
+    else:
+        tree, added = supervise(children, strategy, restarts=4), []
     with pytest.raises(TooManyRestarts) as caught:
-        async with open_system(supervise(children, "one_for_one", restarts=4)):
+        async with open_system(tree) as handle:
+            for child in added:
+                await handle.start_child(child)
             crew.news()
             await crew.tell_soon("child1", die)
             await trio.sleep_forever()
-    assert crew.news() == [
-        "child1 raised Crash",
-        "child1 raised Refusal",
-        "child1 raised Refusal",
-        "child1 raised Refusal",
-        "child1 raised Refusal",
-        "child2 returned",
-    ]
-    assert told(caught.value) == ("system/child1", 4, "child1#5")
+    assert crew.news() == ["child1 raised Crash", *news]
+    assert told(caught.value) == (f"system/{refused}", 4, f"{refused}#5")
     assert isinstance(caught.value.root_cause, Refusal)
     assert causes(caught.value)[-1] is caught.value.root_cause
-
-
-@story
-async def test_a32_one_for_all() -> None:
-    crew = Crew()
-    children = [crew.worker("child1"), crew.worker("child2")]
-    with pytest.raises(TooManyRestarts) as caught:
-        async with open_system(supervise(children, "one_for_all")) as handle:
-            assert crew.news() == ["child1 start", "child2 start"]
-            assert await crew.tell("child1", die) == [
-                "child1 raised Crash",
-                "child2 returned",
-                "child1 start #2",
-                "child2 start #2",
-            ]
-            assert listing(handle) == [("child1", "running", 2), ("child2", "running", 2)]
-            assert counts(handle) == (2, 2, 0, 2)
-            assert await crew.tell("child2", die) == [
-                "child2 raised Crash",
-                "child1 returned",
-                "child1 start #3",
-                "child2 start #3",
-            ]
-            await crew.tell_soon("child1", die)
-            await trio.sleep_forever()
-    assert crew.news() == ["child1 raised Crash", "child2 returned"]
-    assert told(caught.value) == ("system/child1", 2, "child1#3")
-
-
-@story
-async def test_a33_one_for_all_escalation() -> None:
-    crew = Crew()
-    children = [crew.worker("child1"), crew.fail2("child2")]
-    with pytest.raises(TooManyRestarts) as caught:
-        async with open_system(supervise(children, "one_for_all", restarts=4)):
-            crew.news()
-            await crew.tell_soon("child1", die)
-            await trio.sleep_forever()
-    assert crew.news() == [
-        "child1 raised Crash",
-        "child2 returned",
-        "child1 start #2",
-        "child2 raised Refusal",
-        "child1 returned",
-        "child1 start #3",
-        "child2 raised Refusal",
-        "child1 returned",
-        "child1 start #4",
-        "child2 raised Refusal",
-        "child1 returned",
-        "child1 start #5",
-        "child2 raised Refusal",
-        "child1 returned",
-    ]
-    assert told(caught.value) == ("system/child2", 4, "child2#5")
-
-
-@story
-async def test_a41_rest_for_one() -> None:
-    crew = Crew()
-    children = [crew.worker("child1"), crew.worker("child2"), crew.worker("child3")]
-    with pytest.raises(TooManyRestarts) as caught:
-        async with open_system(supervise(children, "rest_for_one")) as handle:
-            assert crew.news() == ["child1 start", "child2 start", "child3 start"]
-            assert await crew.tell("child2", die) == [
-                "child2 raised Crash",
-                "child3 returned",
-                "child2 start #2",
-                "child3 start #2",
-            ]
-            assert listing(handle) == [
-                ("child1", "running", 1),
-                ("child2", "running", 2),
-                ("child3", "running", 2),
-            ]
-            assert counts(handle) == (3, 3, 0, 3)
-            assert await crew.tell("child3", die) == ["child3 raised Crash", "child3 start #3"]
-            await crew.tell_soon("child2", die)
-            await trio.sleep_forever()
-    assert crew.news() == ["child2 raised Crash", "child3 returned", "child1 returned"]
-    assert told(caught.value) == ("system/child2", 1, "child2#2")
-
-
-@story
-async def test_a42_rest_for_one_escalation() -> None:
-    crew = Crew()
-    children = [crew.worker("child1"), crew.fail2("child2")]
-    with pytest.raises(TooManyRestarts) as caught:
-        async with open_system(supervise(children, "rest_for_one", restarts=4)):
-            crew.news()
-            await crew.tell_soon("child1", die)
-            await trio.sleep_forever()
-    assert crew.news() == [
-        "child1 raised Crash",
-        "child2 returned",
-        "child1 start #2",
-        "child2 raised Refusal",
-        "child2 raised Refusal",
-        "child2 raised Refusal",
-        "child2 raised Refusal",
-        "child1 returned",
-    ]
-    assert told(caught.value) == ("system/child2", 4, "child2#5")
 
 
 @story
