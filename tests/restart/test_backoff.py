@@ -178,50 +178,26 @@ async def test_siblings_go_down_at_once_then_comes_the_wait_then_the_replay(
         assert facts == [(1, "-b1"), (2, "-c1"), (3, "-a1"), (5, "+a2"), (5, "+b2"), (5, "+c2")]
 
 
+@pytest.mark.parametrize(("later", "first", "end"), [(4, 2, 5), (2, 8, 8)])
 @story
-async def test_an_end_during_the_wait_of_a_group_asks_for_itself_and_joins() -> None:
+async def test_an_end_during_the_wait_of_a_group_asks_for_itself_and_the_later_end_counts(
+    later: float, first: float, end: float
+) -> None:
     record = Record()
     a, b, c = cast(record, "abc")
-    children = [a.child(backoff=tenacity.wait_fixed(4)), b.child(), c.child(backoff=TWO)]
-    async with open_system(children, strategy="rest_for_one", breaker=Ledger(record)):
-        record.take()
-        c.die()
-        await trio.sleep(1)
-        a.die()
-        await trio.sleep(9)
-        assert record.take() == [
-            (0, "-c1"),
-            (0, "?c"),
-            (1, "-a1"),
-            (1, "?a"),
-            (1, "-b1"),
-            (5, "+a2"),
-            (5, "+b2"),
-            (5, "+c2"),
-        ]
-
-
-@story
-async def test_the_later_end_of_the_wait_counts_when_another_joins() -> None:
-    record = Record()
-    a, b, c = cast(record, "abc")
-    children = [a.child(backoff=TWO), b.child(), c.child(backoff=tenacity.wait_fixed(8))]
+    children = [
+        a.child(backoff=tenacity.wait_fixed(later)),
+        b.child(),
+        c.child(backoff=tenacity.wait_fixed(first)),
+    ]
     async with open_system(children, strategy="rest_for_one", breaker=Ledger(record)):
         record.take()
         c.die()
         await trio.sleep(1)
         a.die()
         await trio.sleep(19)
-        assert record.take() == [
-            (0, "-c1"),
-            (0, "?c"),
-            (1, "-a1"),
-            (1, "?a"),
-            (1, "-b1"),
-            (8, "+a2"),
-            (8, "+b2"),
-            (8, "+c2"),
-        ]
+        asked = [(0, "-c1"), (0, "?c"), (1, "-a1"), (1, "?a"), (1, "-b1")]
+        assert record.take() == [*asked, (end, "+a2"), (end, "+b2"), (end, "+c2")]
 
 
 @story

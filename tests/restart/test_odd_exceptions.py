@@ -14,10 +14,10 @@ import pytest
 import trio
 
 import odd
+from deciders import asking, everywhere, raising
 from logged import kept
 from spans import recording
 from spry_py import (
-    AlwaysRestart,
     Child,
     ChildFailure,
     DynamicSupervisor,
@@ -336,30 +336,12 @@ async def test_a_system_function_that_raises_it_is_a_non_child_failure(make: Mak
 
 
 @every_kind
-@pytest.mark.parametrize("where", ["on_termination", "recoverable", "own", "backoff", "breaker"])
+@everywhere
 @told
 @story
 async def test_raised_by_what_is_asked_about_a_child_it_escalates(make: Make, where: str) -> None:
     error = make()
-
-    def ask(*_: object) -> Any:
-        raise error
-
-    async def hook(report: object) -> None:
-        raise error
-
-    class Breaks:
-        may_restart = ask
-
-    ways: dict[str, dict[str, Any]] = {
-        "on_termination": {"on_termination": hook},
-        "recoverable": {"recoverable": ask},
-        "own": {"breaker": Breaks},
-        "backoff": {"backoff": ask},
-        "breaker": {},
-    }
-    options = ways[where]
-    breaker: Any = Breaks if where == "breaker" else AlwaysRestart
+    options, breaker = asking(where, raising(error))
     child = Child("child", failing(Boom(), Record()), **options)
     with all_told(), pytest.raises(UnrecoverableFailure) as caught:
         async with open_system([child], breaker=breaker, name="top"):

@@ -9,9 +9,8 @@ import outcome
 import pytest
 import trio
 
+from deciders import asking, everywhere, raising
 from spry_py import (
-    AlwaysRestart,
-    Backoff,
     Child,
     ChildFailure,
     DynamicSupervisor,
@@ -137,29 +136,12 @@ async def test_a_system_function_that_raises_it_has_failed(shape: Shape) -> None
 
 
 @shapes
-@pytest.mark.parametrize("where", ["on_termination", "recoverable", "own", "backoff", "breaker"])
+@everywhere
 @story
 async def test_what_is_asked_about_a_child_has_failed(where: str, shape: Shape) -> None:
     error = shape(await stray())
-
-    def ask(*_: object) -> Any:
-        raise error
-
-    async def hook(report: object) -> None:
-        raise error
-
-    class Breaks:
-        may_restart = ask
-
-    options: dict[str, dict[str, Any]] = {
-        "on_termination": {"on_termination": hook},
-        "recoverable": {"recoverable": ask},
-        "own": {"breaker": Breaks},
-        "backoff": {"backoff": Backoff(ask)},
-        "breaker": {},
-    }
-    child = Child("child", runs(Boom()), **options[where])
-    breaker: Any = Breaks if where == "breaker" else AlwaysRestart
+    options, breaker = asking(where, raising(error))
+    child = Child("child", runs(Boom()), **options)
     with pytest.raises(UnrecoverableFailure) as caught:
         async with open_system([child], breaker=breaker, name="top"):
             await trio.sleep_forever()

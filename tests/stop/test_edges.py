@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import pytest
@@ -31,6 +31,7 @@ from spry_py import (
 from spry_py._program.run import run_tree
 from spry_py._program.signals import Signals
 from spry_py._spec.errors import sole_leaf_of
+from spry_py.testing import Step
 from stories import Boom, Record, story, warnings_of
 
 
@@ -96,50 +97,36 @@ async def test_terminating_a_child_whose_hook_is_under_way_waits_for_the_hook() 
         assert status_of(tree, "a") == "stopped"
 
 
+# What comes due while the supervisor is busy, and so lies in its mailbox with the call: the end of
+# a wait, and another attempt when the first has failed. When it is busy, and when the call comes.
+DUE: list[tuple[Sequence[Sequence[Step]], float, float]] = [
+    ([STAYS], 1, 1.5),
+    ([STAYS, [1, no_start]], 2.5, 3.5),
+]
+
+
+@pytest.mark.parametrize(("runs", "busy", "called"), DUE, ids=["wait", "attempt"])
 @story
-async def test_a_wait_that_ends_behind_a_termination_restarts_nothing() -> None:
+async def test_a_termination_prevents_what_has_come_due_while_the_supervisor_was_busy(
+    runs: Sequence[Sequence[Step]], busy: float, called: float
+) -> None:
     record = Record()
-    a, b = cast(record, "ab")
-    children = [
-        a.child(backoff=tenacity.wait_fixed(2)),
-        b.child(on_termination=Hook(record, shields=3)),
-    ]
+    a, b = Actor(record, "a", *runs, STAYS), Actor(record, "b")
+    backoff = tenacity.wait_chain(tenacity.wait_fixed(2), tenacity.wait_fixed(0))
+    children = [a.child(backoff=backoff), b.child(on_termination=Hook(record, shields=3))]
     async with open_system(children, strategy="one_for_one") as tree:
         async with trio.open_nursery() as nursery:
             desk = Desk(record, nursery)
             a.die()
             b.die()
-            await trio.sleep(1)
+            await trio.sleep(busy)
             desk.call("end b", tree.terminate_child, "b")
-            await trio.sleep(0.5)
+            await trio.sleep(called - busy)
             desk.call("end a", tree.terminate_child, "a")
-        assert sorted(record.facts[-2:]) == [(4, "end a:ok"), (4, "end b:ok")]
+        assert sorted(record.facts[-2:]) == [(busy + 3, "end a:ok"), (busy + 3, "end b:ok")]
         await trio.sleep(9)
         assert [child.status for child in tree.which_children()] == ["stopped", "stopped"]
-        assert (a.runs, b.runs) == (1, 1)
-
-
-@story
-async def test_a_termination_that_comes_before_the_next_attempt_prevents_it() -> None:
-    record = Record()
-    a = Actor(record, "a", STAYS, [1, no_start], STAYS)
-    b = Actor(record, "b")
-    children = [
-        a.child(backoff=tenacity.wait_chain(tenacity.wait_fixed(2), tenacity.wait_fixed(0))),
-        b.child(on_termination=Hook(record, shields=3)),
-    ]
-    async with open_system(children, strategy="one_for_one") as tree:
-        async with trio.open_nursery() as nursery:
-            desk = Desk(record, nursery)
-            a.die()
-            b.die()
-            await trio.sleep(2.5)
-            desk.call("end b", tree.terminate_child, "b")
-            await trio.sleep(1)
-            desk.call("end a", tree.terminate_child, "a")
-        await trio.sleep(9)
-        assert a.runs == 2
-        assert status_of(tree, "a") == "stopped"
+        assert (a.runs, b.runs) == (len(runs), 1)
 
 
 @story
