@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from spry_py._kernel.context import current_incarnation, incarnation_of
+from spry_py._kernel.context import current_incarnation, deciding, incarnation_of
 from spry_py._kernel.guard import guarded
 from spry_py._kernel.here import in_own_run, refuse_elsewhere
 from spry_py._spec.check import check_exception
@@ -18,7 +18,7 @@ from .system import SystemHandle, handle_of
 if TYPE_CHECKING:
     from spry_py._kernel.incarnation import Incarnation
     from spry_py._kernel.kept import Kept
-    from spry_py._kernel.member import Member
+    from spry_py._kernel.loop import Loop
     from spry_py._spec.termination import Occasion
 
 
@@ -67,30 +67,34 @@ class Context:
 
         A child's supervisor; in a system function, the supervisor that runs it. May be read from
         any thread. Raises `RuntimeError` after the end of the incarnation, which then leads to no
-        tree any more.
+        tree any more; in its ``on_termination`` it still does.
         """
-        member = self._living_member("system")
-        if member.kind != "supervisor" and member.loop.path:
-            above = member.loop.own.member
-            assert above is not None, "a supervisor outlives its children"
-            member = above
+        loop, member = self._loop("system"), self._incarnation.member
+        if member is None or (member.kind != "supervisor" and loop.path):
+            member = loop.own.member
+            assert member is not None, "a supervisor outlives its children"
         return handle_of(member, SystemHandle)
 
     @property
     def root(self) -> SystemHandle:
         """The handle of the whole tree; otherwise as `system`."""
-        root = self._living_member("root").loop.tree.root
+        root = self._loop("root").tree.root
         assert root is not None
         return handle_of(root, SystemHandle)
 
-    def _living_member(self, name: str) -> Member:
+    def _loop(self, name: str) -> Loop:
+        """The supervisor that decides about its end."""
         member = self._incarnation.member
-        if member is None:
-            raise RuntimeError(
-                f"context.{name}: incarnation {self.incarnation} of {self.path!r} has ended, and "
-                "its context leads to no tree any more; take the handle while it runs"
-            )
-        return member
+        if member is not None:
+            return member.loop
+        if self._incarnation is current_incarnation():
+            waits = cast("Loop | None", deciding.get())
+            if waits is not None and not waits.has_ended:
+                return waits
+        raise RuntimeError(
+            f"context.{name}: incarnation {self.incarnation} of {self.path!r} has ended, and "
+            "its context leads to no tree any more; take the handle while it runs"
+        )
 
     @property
     def is_settling(self) -> bool:

@@ -7,7 +7,18 @@ import trio
 
 from actors import STAYS, Actor, cast, no_start
 from callers import Desk, listed
-from spry_py import Strategy, TerminationReport, UnrecoverableFailure, open_system
+from spry_py import (
+    Child,
+    Context,
+    NeverRestart,
+    Strategy,
+    SystemSupervisor,
+    TerminationReport,
+    UnrecoverableFailure,
+    WouldDeadlock,
+    current_context,
+    open_system,
+)
 from stories import Boom, Ledger, Record, story, told_by
 
 
@@ -35,6 +46,40 @@ async def test_on_termination_is_told_of_an_end_before_the_decision() -> None:
         (3, "+a2"),
         (6, "-a2"),
     ]
+
+
+@pytest.mark.parametrize("is_system", [False, True], ids=["worker", "supervisor"])
+@story
+async def test_the_context_of_on_termination_is_that_of_the_end_and_leads_to_the_tree(
+    is_system: bool,
+) -> None:
+    record = Record()
+    (a,) = cast(record, "a")
+    others: list[Context] = []
+
+    async def look(report: TerminationReport) -> None:
+        own = current_context()
+        record(f"{own.path}#{own.incarnation} in {own.system.path} in {own.root.path}")
+        with pytest.raises(WouldDeadlock):
+            await own.system.terminate_child("z")
+        with pytest.raises(RuntimeError, match="has ended"):
+            _ = others[0].root
+
+    async def short() -> None:
+        others.append(current_context())
+
+    start = SystemSupervisor([a.child()], breaker=NeverRestart()) if is_system else a
+    child = Child("sub" if is_system else "a", start, on_termination=look)
+    inner = child if is_system else Child("sub", SystemSupervisor([child]))
+    async with open_system([Child("z", short, restart="temporary"), inner], name="top"):
+        await trio.sleep(1)
+        a.die()
+        await trio.sleep(1)
+    assert record.order.startswith(
+        "+a1 -a1 top/sub#1 in top in top +a2"
+        if is_system
+        else "+a1 -a1 top/sub/a#1 in top/sub in top +a2"
+    )
 
 
 @story
