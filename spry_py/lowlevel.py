@@ -18,6 +18,7 @@ from spry_py._handles.context import (
     add_stack,
     carrier,
     context_of,
+    incident_elsewhere,
     kept_for,
     supervisor_of,
 )
@@ -52,7 +53,7 @@ from spry_py._spec.frozen import are_same
 from spry_py._spec.options import Kind, StageOptions, Start0, Start1, Start2, Start3, Start4
 from spry_py._telemetry.attributes import SCOPE, error_type, library_version
 from spry_py._telemetry.logs import write
-from spry_py._telemetry.providers import meter_provider, tracer_provider
+from spry_py._telemetry.providers import meter_provider, traced_through, tracer_provider
 from spry_py._telemetry.spans import record
 
 __all__ = [
@@ -93,6 +94,7 @@ __all__ = [
     "error_type",
     "guarded",
     "hear",
+    "incident_elsewhere",
     "is_own",
     "kept_for",
     "library_version",
@@ -112,6 +114,7 @@ __all__ = [
     "supervisor_of",
     "tell",
     "token_of",
+    "traced_through",
     "tracer_provider",
 ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import trio
@@ -237,6 +237,17 @@ def carrier(context: Context | None = None) -> dict[str, str]:
     elif incarnation.where is not None:
         guarded(incarnation.where[2], headers)
     return headers
+
+
+def incident_elsewhere(headers: Mapping[str, str], context: Context | None = None) -> None:
+    """The child is about to end with an incident that another program has told.
+
+    So that both are one trace: the span of its termination will stand below the one that the
+    headers name, which are as of `carrier`. ``context`` as for `add_stack`.
+    """
+    incarnation = (context or current_context())._incarnation  # pyright: ignore[reportPrivateUsage] - a friend
+    if incarnation.member is not None:
+        incarnation.member.loop.teller.incident_elsewhere(incarnation.member, headers)
 
 
 def cancel_on_settle() -> trio.CancelScope:

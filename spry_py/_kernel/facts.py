@@ -8,7 +8,7 @@ an operation in tables of its own, with these objects as keys.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import field
 from time import time
@@ -413,6 +413,9 @@ class Listener(Protocol):
 
     def inject(self, child: AboutChild, headers: dict[str, str]) -> None:
         """Write what makes whatever another process does a part of the child's last start."""
+
+    def incident_elsewhere(self, child: AboutChild, headers: Mapping[str, str]) -> None:
+        """It is about to end with an incident of another program, which such headers name."""
 
     @property
     def inject_here(self) -> Callable[[dict[str, str]], object]:

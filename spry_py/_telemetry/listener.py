@@ -7,7 +7,7 @@ a look at `None` is all they cost.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -165,6 +165,11 @@ class Teller:
         """Write what makes whatever another process does a part of the child's last start."""
         context = self.spans.last_start(child) if self.spans is not None else None
         self.guard(inject, headers, context)
+
+    def incident_elsewhere(self, child: AboutChild, headers: Mapping[str, str]) -> None:
+        """A child is about to end with an incident that another program has told."""
+        if self.spans is not None:
+            self.guard(self.spans.incident_elsewhere, child, headers)
 
     # A system comes up
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from opentelemetry import trace
 
@@ -33,6 +35,9 @@ class Capture:
 
 capturing: Final[ContextVar[Capture | None]] = ContextVar("spry_py capture", default=None)
 
+Around: TypeAlias = Callable[[trace.TracerProvider], trace.TracerProvider]
+_around: Final[ContextVar[Around | None]] = ContextVar("spry_py tracers", default=None)
+
 
 def tracer_provider() -> trace.TracerProvider | None:
     """The tracer provider for a tree that is opened here; ``None`` if nothing is recorded."""
@@ -42,6 +47,29 @@ def tracer_provider() -> trace.TracerProvider | None:
     provider = trace.get_tracer_provider()
     idle = (trace.ProxyTracerProvider, trace.NoOpTracerProvider)
     return None if isinstance(provider, idle) else provider
+
+
+def provider_of_tree() -> trace.TracerProvider | None:
+    """The same, behind what is to stand around it for this one tree."""
+    provider, around = tracer_provider(), _around.get()
+    if provider is None or around is None:
+        return provider
+    # not for trees that code of this one opens
+    _around.set(None)
+    return around(provider)
+
+
+@contextmanager
+def traced_through(around: Around) -> Generator[None, None, None]:
+    """The next tree that is opened inside has its spans from what ``around`` makes of a provider.
+
+    For a tree that stands for a part of another one, elsewhere.
+    """
+    token = _around.set(around)
+    try:
+        yield
+    finally:
+        _around.reset(token)
 
 
 def meter_provider() -> metrics.MeterProvider | None:

@@ -7,7 +7,7 @@ never exported.
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
@@ -40,7 +40,7 @@ from .attributes import (
     type_name,
 )
 from .logs import why_no_start
-from .providers import tracer_provider
+from .providers import provider_of_tree
 from .tracebacks import traceback_of
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ REFUSED: Final = f"{SCOPE}.{TooManyRestarts.__name__}"
 
 def spans_of_application() -> Spans | None:
     """Spans for the tracer provider that the application has set, if it has."""
-    provider = tracer_provider()
+    provider = provider_of_tree()
     return None if provider is None else Spans(provider)
 
 
@@ -82,6 +82,7 @@ class Spans:
     """The tracer of one tree, and the spans of what is under way in it."""
 
     __slots__ = (
+        "_belows",
         "_births",
         "_callers",
         "_cures",
@@ -110,6 +111,8 @@ class Spans:
         self._births: WeakKeyDictionary[AboutChild, _Births] = WeakKeyDictionary()
         self._cures: WeakKeyDictionary[Incident, _Cure] = WeakKeyDictionary()
         self._callers: WeakKeyDictionary[Origin, Span] = WeakKeyDictionary()
+        # of children that are about to end, the incident elsewhere that they end with
+        self._belows: WeakKeyDictionary[AboutChild, Span] = WeakKeyDictionary()
 
     # What there is
 
@@ -204,6 +207,8 @@ class Spans:
         parent = self._parent((*part_of, child.incident))
         births = self._births_of(child)
         links = _links("restart_of", births.start)
+        if self._belows:
+            self._belows.pop(child, None)
         span = self._start("spry.child.start", parent, child_attributes(child), links)
         self._starts[run] = span
         births.start = span.get_span_context()
@@ -226,6 +231,12 @@ class Spans:
             span.add_event("spry.child.slow", where | {"spry.child.seconds": seconds})
 
     # A child ends
+
+    def incident_elsewhere(self, child: AboutChild, headers: Mapping[str, str]) -> None:
+        """A child is about to end with an incident of another program, which the headers name."""
+        span = extracted(headers)
+        if span.get_span_context().is_valid:
+            self._belows[child] = span
 
     def child_ended(self, run: AboutRun) -> tuple[Span | None, Span | None]:
         """Return the spans of its start, if it was never up, and of the wait for its end."""
@@ -251,7 +262,9 @@ class Spans:
         self, child: AboutChild, report: TerminationReport, incident: Incident, wanted: bool
     ) -> str | None:
         """A child has ended by itself: ``incident`` begins; returns what `_record` returns."""
-        below = self.term_of(child.inner.incident) if child.inner is not None else None
+        below = self._belows.pop(child, None) if self._belows else None
+        if child.inner is not None:
+            below = self.term_of(child.inner.incident)
         attributes = child_attributes(child) | report_attributes(report)
         attributes["spry.restart.wanted"] = wanted
         links = _links("terminates", self.last_start(child))
@@ -396,6 +409,13 @@ def inject(headers: dict[str, str], context: SpanContext | None = None) -> None:
     if context is not None:
         around = trace.set_span_in_context(trace.NonRecordingSpan(context))
     propagate.inject(headers, around)
+
+
+def extracted(headers: Mapping[str, str]) -> Span:
+    """The span that headers name; an invalid one if they name none."""
+    from opentelemetry import propagate  # noqa: PLC0415 - see above
+
+    return trace.get_current_span(propagate.extract(headers, EMPTY))
 
 
 # The context that children are born in

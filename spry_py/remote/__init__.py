@@ -100,7 +100,24 @@ class RemoteStart(Generic[T_co]):
 
         Cancelling it ends the incarnation there, and waits until it is dead or its lease is over.
         """
-        run = Run(self.engine, repr(self), self.host)
+        return await self._run(task_status, is_child=True)
+
+    async def call(self) -> Any:
+        """Run it as a part of the calling child, and return its value.
+
+        For one step of a child's work, as an item of a pipeline's `Stage`. What it raises is raised
+        here, `RemoteLost` as well, so that a lost step is a failure of the child that took it, and
+        one incident. A child that is asked to finish may still wait for the value. Log records are
+        those of that child; spans stand below the current one, else below the start of that child.
+        What it calls ``task_status.started`` with is of no use.
+
+        Cancelling it ends it there, and waits until it is dead or its lease is over. Raises
+        `RuntimeError` outside a tree.
+        """
+        return await self._run(trio.TASK_STATUS_IGNORED, is_child=False)
+
+    async def _run(self, task_status: trio.TaskStatus[T_co], *, is_child: bool) -> Any:
+        run = Run(self.engine, repr(self), self.host, is_child=is_child)
         return await run.live(run.order(self.work, dict(self.resources), self.lease), task_status)
 
     def __repr__(self) -> str:

@@ -7,6 +7,7 @@ that any of them may come late, twice, out of order, or never.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
@@ -52,12 +53,14 @@ class Beat:
 class Done:
     """The end, as the other side reports it.
 
-    ``value`` is the pickle of what was returned, or of the exception with its texts.
+    ``value`` is the pickle of what was returned, or of the exception with its texts. ``incident``
+    names, as a trace context, what a subtree there has ended with.
     """
 
     outcome: Outcome
     value: bytes = field(default=b"", repr=False)
     node: str = ""
+    incident: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
 
 
 @dataclass(frozen=True, slots=True)

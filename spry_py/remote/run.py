@@ -8,10 +8,11 @@ import time
 from typing import Any, Final
 
 import trio
+from opentelemetry import propagate, trace
 from trio.lowlevel import enable_ki_protection
 
 from spry_py import Context, Unresponsive, current_context
-from spry_py.lowlevel import add_stack, carrier, log, out_of_group
+from spry_py.lowlevel import add_stack, carrier, guarded, incident_elsewhere, log, out_of_group
 
 from .engine import Engine, Running
 from .lost import RemoteLost
@@ -36,10 +37,14 @@ _fences: Final = Fences()
 
 
 class Run:
-    """Stands for the child: does what its supervisor wants of it, and ends as it has ended."""
+    """Stands for the child: does what its supervisor wants of it, and ends as it has ended.
 
-    def __init__(self, engine: Engine, start: str, host: Host) -> None:
+    Unless ``is_child`` it is but a step of the child that it runs in.
+    """
+
+    def __init__(self, engine: Engine, start: str, host: Host, *, is_child: bool) -> None:
         self._context: Context = current_context()
+        self._is_child = is_child
         self._engine = engine
         self._start = start
         self._host: Host = host
@@ -67,8 +72,15 @@ class Run:
             shutdown=child.shutdown,
             heartbeat=child.heartbeat,
             log_level=_level_of(context.path),
-            carrier=carrier(context),
+            carrier=self._carrier(),
         )
+
+    def _carrier(self) -> dict[str, str]:
+        if not self._is_child and trace.get_current_span().get_span_context().is_valid:
+            headers: dict[str, str] = {}
+            guarded(propagate.inject, headers)
+            return headers
+        return carrier(self._context)
 
     @enable_ki_protection
     async def live(self, order: Order, status: trio.TaskStatus[Any]) -> Any:
@@ -94,7 +106,8 @@ class Run:
         """Stay with it to its end, whatever that is; returns what has come between."""
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._ask, running)
+                if self._is_child:
+                    nursery.start_soon(self._ask, running)
                 await self._follow(running, status)
                 nursery.cancel_scope.cancel()
         except BaseException as exception:
@@ -104,6 +117,8 @@ class Run:
         return None
 
     async def _begin(self, order: Order) -> Running | None:
+        if not self._is_child:
+            return await self._engine.start(order)
         with self._context.cancel_on_settle():
             return await self._engine.start(order)
         return None
@@ -134,7 +149,11 @@ class Run:
             self._log(message)
         elif isinstance(message, Beat):
             self._note(message)
-        elif isinstance(message, Done | Lost):
+        elif isinstance(message, Done):
+            self._end = message
+            if self._is_child:
+                incident_elsewhere(message.incident, self._context)
+        elif isinstance(message, Lost):
             self._end = message
 
     def _note(self, beat: Beat) -> None:

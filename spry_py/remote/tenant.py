@@ -26,9 +26,10 @@ from spry_py import (
     TerminationReport,
     open_system,
 )
-from spry_py.lowlevel import clock_of
+from spry_py.lowlevel import clock_of, traced_through
 
 from .fence import FENCE
+from .guest import Guest
 from .messages import Done, Log, News, Report, Started, Word
 from .order import Order
 from .outcome import pickled, raised
@@ -199,8 +200,10 @@ class Tenant:
             if self.is_forgotten():
                 return
             await self._changed.park()
-        done = await self._result()
-        self._add(done)
+        guest = Guest(self.order)
+        with traced_through(guest):
+            done = await self._result()
+        self._add(replace(done, incident=guest.incident))
         self.is_done = True
         self._on_news()
 

@@ -181,6 +181,11 @@ async def shelves(scope: Scope) -> None:
     await scope.start(Child("bread", serve, "bread"))
 
 
+async def fragile_shelves(scope: Scope) -> None:
+    await scope.start(Child("milk", serve, "milk"))
+    await scope.start(Child("glass", break_after, 7))
+
+
 def subtree() -> SystemSupervisor:
     return SystemSupervisor(shelves)
 
@@ -225,6 +230,11 @@ async def in_asyncio(a: int) -> int:
 async def with_a_span(*, task_status: trio.TaskStatus[str]) -> None:
     task_status.started(str(trace.get_current_span().get_span_context().trace_id))
     await trio.sleep_forever()
+
+
+async def in_a_span(name: str) -> None:
+    with trace.get_tracer("there").start_as_current_span(name):
+        await trio.sleep(1)
 
 
 def refuse_to_be_read() -> NoReturn:

@@ -79,7 +79,9 @@ class Recorder(SpanProcessor):
         self.late: list[tuple[str, str]] = []
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        parent = self.find(span.parent.span_id) if span.parent is not None else None
+        above = span.parent
+        # one in another program ends in its own time
+        parent = self.find(above.span_id) if above is not None and not above.is_remote else None
         if parent is not None and is_ours(parent) and id_of(parent) in self.ended:
             self.late.append((label(parent), label(span)))
         self.begun.append(span)
