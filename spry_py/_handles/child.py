@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 import trio
-from trio.lowlevel import TrioToken, enable_ki_protection
+from trio.lowlevel import enable_ki_protection
 
 from spry_py._kernel.callers import caller_below, calls_of, listening_not
 from spry_py._kernel.here import in_own_run
@@ -139,10 +139,6 @@ class Handle:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.path!r}, {self.status}>"
-
-    @property
-    def _token(self) -> TrioToken:
-        return self._tree.token
 
     def _chain(self) -> list[Member]:
         """The members on the way from the root to this path, as far as they are known."""

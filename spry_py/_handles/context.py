@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from spry_py._kernel.incarnation import Incarnation
     from spry_py._kernel.kept import Kept
     from spry_py._kernel.loop import Loop
+    from spry_py._kernel.tree import Tree
     from spry_py._spec.termination import Occasion
 
 
@@ -42,9 +43,9 @@ class Context:
         return hash(self._incarnation)
 
     @property
-    def _token(self) -> trio.lowlevel.TrioToken | None:
+    def _tree(self) -> Tree | None:
         member = self._incarnation.member
-        return member.loop.tree.token if member is not None else None
+        return member.loop.tree if member is not None else None
 
     @property
     def key(self) -> str:
@@ -213,8 +214,9 @@ def add_stack(tell: Callable[[], str], context: Context | None = None) -> Callab
     child, the current one unless given; `RuntimeError` outside a tree.
     """
     context = context or current_context()
-    refuse_elsewhere(context._token, "add_stack", is_async=False)  # pyright: ignore[reportPrivateUsage] - a friend
     incarnation = context._incarnation  # pyright: ignore[reportPrivateUsage] - a friend
+    if incarnation.member is not None:
+        refuse_elsewhere(incarnation.member.loop.tree.token, "add_stack", is_async=False)
     incarnation.more_stacks += (tell,)
 
     def take_back() -> None:

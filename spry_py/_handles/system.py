@@ -126,7 +126,7 @@ class SystemHandle(Handle):
         oldest are lost, and an `EventsLost` in their place has their number. The tree never waits
         for a subscriber. Raises `TypeError` or `ValueError` for a bad ``capacity``.
         """
-        return subscribe(self._tree.stream, self.path, capacity, self._token)
+        return subscribe(self._tree.stream, self.path, capacity, self._tree.token)
 
     @in_own_run
     def follow(
@@ -285,7 +285,7 @@ class SystemHandle(Handle):
         tree, the caller counts as not listening while it waits, and is aborted in its turn.
         Cancelling this stops the waiting, not the stop.
         """
-        refuse_elsewhere(self._token, "SystemHandle.stop")
+        refuse_elsewhere(self._tree.token, "SystemHandle.stop")
         member = self._member()
         loop = member.inner
         if loop is None or loop.has_ended:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from threading import get_ident
 from typing import TYPE_CHECKING
 
 from spry_py._spec.errors import SupervisorStopped, WouldDeadlock
 
 from .context import current_incarnation, deciding
-from .here import is_here, refuse_elsewhere
+from .here import refuse_elsewhere
 
 if TYPE_CHECKING:
     from .calls import Calls
@@ -98,9 +99,9 @@ def calls_of(member: Member, key: str | None = None) -> Calls:
 
     Raises if it serves none now or could not.
     """
-    token = member.loop.tree.token
-    if not is_here(token):
-        refuse_elsewhere(token, f"a call to the supervisor for {_place(member, key)!r}")
+    tree = member.loop.tree
+    if get_ident() != tree.thread:
+        refuse_elsewhere(tree.token, f"a call to the supervisor for {_place(member, key)!r}")
     loop = member.inner
     incarnation = member.incarnation
     if loop is None or incarnation is None or loop.own is not incarnation or loop.is_stopping:

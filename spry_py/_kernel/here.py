@@ -9,18 +9,29 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from threading import get_ident
 from typing import Any, Protocol, TypeVar, cast
 
 import trio
 from trio.lowlevel import TrioToken, enable_ki_protection
 
 
+class _Home(Protocol):
+    """A tree, as far as this is about where it lives."""
+
+    @property
+    def token(self) -> TrioToken: ...
+
+    @property
+    def thread(self) -> int: ...
+
+
 class _Owned(Protocol):
     """What belongs to a tree."""
 
     @property
-    def _token(self) -> TrioToken | None:
-        """The run of that tree; ``None`` if nothing of it can be changed any more."""
+    def _tree(self) -> _Home | None:
+        """That tree; ``None`` if nothing of it can be changed any more."""
 
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -50,9 +61,9 @@ def in_own_run(method: F) -> F:
 
     @enable_ki_protection
     def checked(self: _Owned, /, *args: Any, **kwargs: Any) -> Any:
-        token = self._token  # pyright: ignore[reportPrivateUsage] - that of its own class
-        if token is not None and not is_here(token):
-            refuse_elsewhere(token, method.__qualname__, is_async)
+        tree = self._tree  # pyright: ignore[reportPrivateUsage] - that of its own class
+        if tree is not None and get_ident() != tree.thread:
+            refuse_elsewhere(tree.token, method.__qualname__, is_async)
         return method(self, *args, **kwargs)
 
     return cast(F, functools.wraps(method)(checked))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -156,7 +157,7 @@ class Incarnation:
         Raises `RuntimeError` if the child has called it before, or after its start was cancelled.
         """
         member = self.member
-        if member is not None and not is_here(member.loop.tree.token):
+        if member is not None and get_ident() != member.loop.tree.thread:
             refuse_elsewhere(member.loop.tree.token, "task_status.started", is_async=False)
         if self.started_at is not None:
             raise RuntimeError(f"child {self.path!r} called task_status.started() twice")

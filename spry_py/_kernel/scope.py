@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from trio.lowlevel import TrioToken, enable_ki_protection
@@ -25,13 +26,14 @@ T5 = TypeVar("T5")
 class Declaring:
     """The calls of one scope: which run of a system function they belong to, and what is left."""
 
-    __slots__ = ("_busy", "_path", "_startup", "_token", "unawaited")
+    __slots__ = ("_busy", "_path", "_startup", "_thread", "_token", "unawaited")
 
     def __init__(self, startup: Startup) -> None:
         self._startup: Startup | None = startup
         loop = startup.loop
         self._path = loop.path
         self._token: TrioToken = loop.tree.token
+        self._thread = loop.tree.thread
         self._busy = False
         # the calls whose coroutines have not taken their first step: at most one, if all is well;
         # written by `Scope` as well
@@ -92,7 +94,8 @@ class Declaring:
 
     def refuse_late(self, name: str) -> None:
         """Raise `RuntimeError` for a call from elsewhere, or after the system function."""
-        refuse_elsewhere(self._token, f"Scope.{name}")
+        if get_ident() != self._thread:
+            refuse_elsewhere(self._token, f"Scope.{name}")
         if self._startup is None:
             raise self._closed()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, cast
 
 import trio
@@ -39,6 +40,7 @@ class Tree:
         "slow",
         "stream",
         "teller",
+        "thread",
         "token",
     )
 
@@ -48,6 +50,9 @@ class Tree:
         self.stream = Stream()
         self.teller = listen(self.stream, self.guard)
         self.token = trio.lowlevel.current_trio_token()
+        # that of the run, while the root lives: a thread has one run at a time. So where it calls,
+        # the run itself need not be asked; later, which would be another one, it has to be
+        self.thread = get_ident()
         # readable from every thread, and after the run
         self.clock = trio.lowlevel.current_clock()
         # what `trio.current_time` returns, without the detour through the run
@@ -123,6 +128,7 @@ class Ground:
     def on_ended(self, member: Member, incarnation: Incarnation, report: TerminationReport) -> bool:
         self.shutdowns.forget(incarnation)
         self.has_ended = True
+        self.tree.thread = 0
         self.tree.kept.let_go(with_tree=True)
         self.teller.tree_ended()
         member.move(Phase.STOPPED)
