@@ -74,7 +74,8 @@ class Startup:
         self._problems: dict[Member, Exception] = {}
         # what a system function is given; a list needs none
         self._declaring: Declaring | None = None
-        # the children of a list that are still to be begun, and the one whose start begins the next
+        # the children of a list that are still to be begun, and the last one that was: its start
+        # begins the next
         self._rest: deque[Child[Any]] = deque()
         self._turn: Member | None = None
         # in the order of declaration
@@ -180,13 +181,14 @@ class Startup:
         if member is None or not member.phase.is_replayed:
             await trio.lowlevel.checkpoint()
             return self._present_value(member)
-        return await self._until_started(self._spawn(member, child))
-
-    async def _until_started(self, member: Member) -> Any:
-        self._turn = member
+        self._spawn(member, child)
         await self._until_over((member,))
-        # of a list, the one that has come last
+        return self._started_value()
+
+    def _started_value(self) -> Any:
+        """Of the child that was begun; of a list, of the one that has come last."""
         member, self._turn = self._turn, None
+        assert member is not None
         incarnation = member.incarnation  # the last of its tries
         assert incarnation is not None
         if incarnation.started_at is not None:
@@ -215,7 +217,7 @@ class Startup:
         self._rest.popleft()
         following = self._declare(child)
         assert following is not None, "what is left out cannot begin"
-        self._turn = self._spawn(following, child)
+        self._spawn(following, child)
         self._loop.waiting_for = (following,)
         return True
 
@@ -311,7 +313,9 @@ class Startup:
         if self._loop.is_leaving:
             raise Interrupted(f"the restart of {member.path!r} was interrupted by a stop")
         try:
-            await self._until_started(self._spawn(member, member.child))
+            self._spawn(member, member.child)
+            await self._until_over((member,))
+            self._started_value()
         except ChildFailure:
             member.move(Phase.RESTARTING)  # it stays known, for the next attempt
             raise
@@ -332,7 +336,8 @@ class Startup:
         except BaseException:
             self._never_begin(members)
             raise
-        await self._until_over(begun)
+        if begun:
+            await self._until_over(begun)
         failed = [member for member in begun if _has_failed(member)]
         if failed and not self._loop.is_leaving:
             await self._take_back(begun)
@@ -362,23 +367,33 @@ class Startup:
 
     def _declare(self, child: Child[Any]) -> Member | None:
         """The member of that key, known or new; ``None`` for one that a replay leaves out."""
+        loop, key = self._loop, child.key
+        members = loop.members
+        member = members.declared.get(key)
+        if member is None and key not in members.gone:
+            # before a first startup is over there are no others, and calls are not served
+            member = self._among_others(key) if loop.is_ready else None
+            if member is None:
+                member = members.declared[key] = Member(loop, child)
+                loop.recall(member)
+        self.declared[key] = None
+        return member
+
+    def _among_others(self, key: str) -> Member | None:
+        """Where a key stands that a replay declares for the first time, and who has it already."""
         members = self._loop.members
-        before = next(reversed(self.declared), None)
-        self.declared[child.key] = None
-        member = members.declared.get(child.key)
-        if member is None and child.key in members.added:
+        if key in members.added:
             # in one of the groups at any time, for those that read in other threads
-            member = members.declared[child.key] = members.added[child.key]
-            del members.added[child.key]
+            member = members.declared[key] = members.added[key]
+            del members.added[key]
             self._has_moved = True
             self._loop.calls.keep(member)
-        if member is None and child.key not in members.gone:
-            if members.declared and before != next(reversed(members.declared)):
-                self._inserted.add(child.key)
-            self._has_moved |= bool(self._inserted or members.added)
-            member = members.declared[child.key] = Member(self._loop, child)
-            self._loop.recall(member)
-        return member
+            return member
+        before = next(reversed(self.declared), None)
+        if members.declared and before != next(reversed(members.declared)):
+            self._inserted.add(key)
+        self._has_moved |= bool(self._inserted or members.added)
+        return None
 
     def _present_value(self, member: Member | None) -> Any:
         """The value of a child that is not started now.
@@ -391,7 +406,7 @@ class Startup:
         assert member.incarnation is not None, "what has never run is started"
         return member.incarnation.value
 
-    def _spawn(self, member: Member, child: Child[Any]) -> Member:
+    def _spawn(self, member: Member, child: Child[Any]) -> None:
         loop = self._loop
         if loop.is_leaving:  # the stop may have come while it was made ready
             raise self._is_stopped()
@@ -403,8 +418,8 @@ class Startup:
             elif member in loop.waits:
                 loop.waits.pop(member).cancel()
         member.child = child
-        self._loop.spawn(member, Then.AWAITED, self._loop.part_of)
-        return member
+        self._turn = member
+        loop.spawn(member, Then.AWAITED, loop.part_of)
 
     def _spawn_all(
         self, members: list[Member | None], children: Sequence[Child[Any]]
@@ -428,13 +443,16 @@ class Startup:
     async def _until_over(self, members: Collection[Member]) -> None:
         """Wait until all of them are started, or one has failed, or a stop has come.
 
-        Those of a list take turns meanwhile: what is waited for then is another one.
+        They are starting, so there is nothing to see before something has happened. Those of a list
+        take turns meanwhile: what is waited for then is another one.
         """
         loop = self._loop
         loop.waiting_for = members
+        is_over = False
         try:
-            while not loop.is_leaving and self._are_starting(loop.waiting_for):
+            while not (is_over or loop.is_leaving):
                 await loop.pause()
+                is_over = not self._are_starting(loop.waiting_for)
         except trio.Cancelled:
             await self._cancelled(loop.waiting_for)
         if loop.is_leaving:
