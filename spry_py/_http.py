@@ -79,8 +79,8 @@ async def accept(
     """Serve each who comes in a task of ``nursery``, until cancelled; the listener stays open.
 
     Trouble with the listener (no file left, something about the network of this machine) is tried
-    again after a pause that grows from a second to eight. ``complain`` is told of it at first, and
-    then more and more rarely.
+    again after a pause that grows from a second to eight. ``complain`` is called with it at first,
+    and then more and more rarely.
     """
     failures = 0
     while True:

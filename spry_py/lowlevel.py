@@ -48,7 +48,7 @@ from spry_py._spec.check import (
     check_type,
 )
 from spry_py._spec.child import Supervisor
-from spry_py._spec.errors import out_of_group, repr_of_fields, sole_leaf_of, tell
+from spry_py._spec.errors import out_of_group, repr_of_fields, sole_leaf_of, summary_of
 from spry_py._spec.frozen import are_same
 from spry_py._spec.options import Kind, StageOptions, Start0, Start1, Start2, Start3, Start4
 from spry_py._telemetry.attributes import SCOPE, error_type, library_version
@@ -111,8 +111,8 @@ __all__ = [
     "sentence_of",
     "sole_leaf_of",
     "story_as_json",
+    "summary_of",
     "supervisor_of",
-    "tell",
     "token_of",
     "traced_through",
     "tracer_provider",

@@ -99,7 +99,7 @@ def log_filter() -> LogFilter:
 
 
 def capture() -> Captured:
-    """Keep what trees tell in memory, for tests::
+    """Keep what trees emit in memory, for tests::
 
         with telemetry.capture() as captured:
             trio.run(main)

@@ -135,7 +135,7 @@ class Watcher:
         self.steps = steps
         self._stack_of = stack_of
         # the step last reported, where it stood, and when to report it again
-        self._told: _Step | None = None
+        self._reported: _Step | None = None
         self._stack = ""
         self._due = steps.bound
 
@@ -148,8 +148,8 @@ class Watcher:
         while long:
             step, seconds = long.popleft()
             stack = ""
-            if step is self._told:
-                stack, self._told, self._stack = self._stack, None, ""
+            if step is self._reported:
+                stack, self._reported, self._stack = self._stack, None, ""
             yield _blocked(step, seconds, stack, True)
 
     def _lasting(self) -> Iterator[Blocked]:
@@ -157,11 +157,11 @@ class Watcher:
         if step is None:
             return
         seconds = self.steps.clock() - step[1]
-        if seconds < (self._due if step is self._told else self.steps.bound):
+        if seconds < (self._due if step is self._reported else self.steps.bound):
             return
         stack = self._stack_of(step[0])
         if self.steps.present is step:  # else it may be the stack of the next task
-            self._told, self._stack = step, stack
+            self._reported, self._stack = step, stack
             self._due = 2 * seconds
             yield _blocked(step, seconds, stack, False)
 

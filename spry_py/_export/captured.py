@@ -1,4 +1,4 @@
-"""`Captured`: what the trees of a block tell, kept in memory."""
+"""`Captured`: what the trees of a block emit, kept in memory."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Captured(AbstractContextManager["Captured"]):
     """
 
     def __init__(self, now: Callable[[], float]) -> None:
-        self._told = _Spans(_Moments(now))
+        self._spans = _Spans(_Moments(now))
         self._reader = InMemoryMetricReader()
         self._front = _Front()
         self._before: Capture | None = None
@@ -41,7 +41,7 @@ class Captured(AbstractContextManager["Captured"]):
         self._before = capturing.get()
         resource = Resource.get_empty()
         tracers = TracerProvider(ALWAYS_ON, resource, shutdown_on_exit=False)
-        tracers.add_span_processor(self._told)
+        tracers.add_span_processor(self._spans)
         meters = MeterProvider([self._reader], resource, shutdown_on_exit=False)
         capturing.set(Capture(tracers, meters, self._front))
         return self
@@ -52,11 +52,11 @@ class Captured(AbstractContextManager["Captured"]):
     @property
     def spans(self) -> list[ReadableSpan]:
         """The spans that have ended, in the order of their ends, with times by trio's clock."""
-        return list(self._told.ended)
+        return list(self._spans.ended)
 
     @property
     def metrics(self) -> list[Metric]:
-        """Each instrument with all that was told it up to now, summed up."""
+        """Each instrument with all its points up to now, summed up."""
         data = self._reader.get_metrics_data()
         if data is None:
             return []
@@ -70,11 +70,11 @@ class Captured(AbstractContextManager["Captured"]):
 
     @property
     def incidents(self) -> list[str]:
-        """What ``spry-py incidents`` tells of each, as one line of sentences.
+        """What ``spry-py incidents`` prints of each, as one line of sentences.
 
         Durations are those of trio's clock, and so the same each time on virtual time.
         """
-        lines = (span.to_json(indent=None) for span in self._told.ended)
+        lines = (span.to_json(indent=None) for span in self._spans.ended)
         stories = stories_of(read_spans(lines).spans)
         return [" ".join(sentences(story)) for story in stories]
 

@@ -65,7 +65,7 @@ def _of_child(incarnation: object) -> dict[str, object]:
         "spry.child.key": context.key,
         "spry.child.incarnation": context.incarnation,
     }
-    # the span of its start, in whose trace all else is told of it
+    # the span of its start, in whose trace all else about it stands
     start = trace.get_current_span(_propagator.extract(carrier(context))).get_span_context()
     if start.is_valid:
         fields |= _of_span(start)

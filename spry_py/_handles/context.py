@@ -205,10 +205,10 @@ def kept_for(context: Context) -> Kept:
 
 
 @enable_ki_protection
-def add_stack(tell: Callable[[], str], context: Context | None = None) -> Callable[[], None]:
+def add_stack(stack: Callable[[], str], context: Context | None = None) -> Callable[[], None]:
     """Add where else a child stands to its stack, in reports and in `ChildHandle.stack`.
 
-    For what trio cannot see, such as a thread: ``tell`` returns the lines of a traceback, and is
+    For what trio cannot see, such as a thread: ``stack`` returns the lines of a traceback, and is
     called in trio's thread each time the stack is wanted. What it raises is dropped. Returns a
     function that takes it back, for what ends before the child does. ``context`` is that of the
     child, the current one unless given; `RuntimeError` outside a tree.
@@ -217,10 +217,10 @@ def add_stack(tell: Callable[[], str], context: Context | None = None) -> Callab
     incarnation = context._incarnation  # pyright: ignore[reportPrivateUsage] - a friend
     if incarnation.member is not None:
         refuse_elsewhere(incarnation.member.loop.tree.token, "add_stack", is_async=False)
-    incarnation.more_stacks += (tell,)
+    incarnation.more_stacks += (stack,)
 
     def take_back() -> None:
-        others = (other for other in incarnation.more_stacks if other is not tell)
+        others = (other for other in incarnation.more_stacks if other is not stack)
         incarnation.more_stacks = tuple(others)
 
     return take_back

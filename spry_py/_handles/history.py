@@ -1,7 +1,7 @@
 """`Handle.history`: what has happened in a tree, as text, from the first who asked for it on.
 
 Text alone is kept: an exception, an argument or a started value would keep alive what is over.
-Events that have none of these are kept as they are, until somebody wants to read of them.
+Events that have none of these are kept as they are, until they are asked for.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from spry_py._kernel.facts import (
     SystemStopped,
     SystemTeardown,
 )
-from spry_py._spec.errors import tell
+from spry_py._spec.errors import summary_of
 from spry_py._telemetry.logs import when_restarted
 from spry_py._telemetry.tracebacks import traceback_of
 
@@ -130,7 +130,7 @@ def _end(what: str, report: TerminationReport) -> str:
     if report.burden != "none":
         first = f"{first} while {report.burden}"
     exception = report.exception
-    return first if exception is None else f"{first}: {tell(exception)}"
+    return first if exception is None else f"{first}: {summary_of(exception)}"
 
 
 def _terminated(event: ChildTerminated) -> str:
@@ -158,7 +158,7 @@ _TEXTS: Final[dict[type[Event], Callable[[Any], str]]] = {
     SystemOrdered: lambda event: f"has its children in this order now: {', '.join(event.keys)}",
     SystemTeardown: lambda _: "begins to stop its children",
     SystemStopped: lambda _: "has stopped",
-    Escalated: lambda event: f"gives up: {tell(event.error)}",
+    Escalated: lambda event: f"gives up: {summary_of(event.error)}",
     IncidentOpened: lambda event: f"incident {event.incident} begins",
     IncidentClosed: lambda event: f"incident {event.incident} is over: {event.outcome}",
 }

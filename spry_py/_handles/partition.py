@@ -40,7 +40,7 @@ class PartitionHandle(SystemHandle):
         number = number_of(key)
         size = self.partitions
         if size == 0:
-            raise ChildNotFound(f"{self.path!r} has zero partitions: nobody serves {key!r}")
+            raise ChildNotFound(f"{self.path!r} has zero partitions: none serves {key!r}")
         return self.child(str(number % size))
 
     @in_own_run

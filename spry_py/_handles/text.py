@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from spry_py._kernel.root import host_of, living_trees
-from spry_py._spec.errors import tell
+from spry_py._spec.errors import summary_of
 
 from .snapshot import Snapshot, snapshot_of
 
@@ -60,7 +60,7 @@ def _details(node: Snapshot, now: float) -> Iterator[str]:
         yield f"{budget.left} of {budget.of} restarts left"
     report = node.last_report
     if report is not None and report.failed and node.status != "ignored":
-        yield f"last error: {tell(report.exception)}"
+        yield f"last error: {summary_of(report.exception)}"
 
 
 # from which number of seconds on, and how many one of them is

@@ -62,7 +62,7 @@ def retell(source: str, whole: bool, for_programs: bool) -> int:
 
 def _json(stories: Iterable[Story], whole: bool) -> str:
     """The latest first, as from a running program."""
-    told = [
+    shown = [
         story_as_json(
             story,
             list(sentences(story)),
@@ -70,7 +70,7 @@ def _json(stories: Iterable[Story], whole: bool) -> str:
         )
         for story in stories
     ]
-    return json.dumps({"incidents": told[::-1]}, indent=2)
+    return json.dumps({"incidents": shown[::-1]}, indent=2)
 
 
 def _complain(text: str) -> None:

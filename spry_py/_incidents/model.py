@@ -78,7 +78,7 @@ class Attempt:
 class Failure:
     """An end that something had to be done about. ``lifetime`` is in seconds.
 
-    ``path`` is empty, and ``is_told`` false, for one whose own span is not there. What its span
+    ``path`` is empty, and ``is_known`` false, for one whose own span is not there. What its span
     lacks is empty or ``None``.
     """
 
@@ -100,7 +100,7 @@ class Failure:
     start: SpanId | None
     was_ending: bool = False
     """Whether its supervisor was being stopped before anything else was done about it."""
-    is_told: bool = True
+    is_known: bool = True
     is_reload: bool = False
     """Whether no child had ended: a reload by call had failed, after it had changed something."""
 
@@ -138,7 +138,7 @@ class Incident:
     def is_ordinary(self) -> bool:
         """Whether nothing went wrong: a child that needed no restart was through with its work."""
         leaf = self.leaf
-        return leaf.is_told and leaf.is_wanted is False and leaf.reason in ("normal", "aborted")
+        return leaf.is_known and leaf.is_wanted is False and leaf.reason in ("normal", "aborted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +193,7 @@ def _chain(index: SpanIndex, trace: str) -> Iterator[Failure]:
     loose = [span for span in spans if is_step(span) and index.is_loose(span)]
     is_alone = all(span.name != "spry.term" for span in spans)
     if tried or (is_alone and any("restart_of" in span.links for span in loose)):
-        yield _untold(index, tried, loose, below)
+        yield _unknown(index, tried, loose, below)
 
 
 def _is_first(index: SpanIndex, tried: Span) -> bool:
@@ -250,7 +250,7 @@ def _raised(term: Span) -> Raised | None:
     return Raised(term.text("error.type") or name, text)
 
 
-def _untold(index: SpanIndex, tried: list[Span], loose: list[Span], below: str) -> Failure:
+def _unknown(index: SpanIndex, tried: list[Span], loose: list[Span], below: str) -> Failure:
     """A failure whose own span has not ended yet, or was lost."""
     attempts = [_attempt(index, span, span.system) for span in tried]
     teardowns = [span for span in loose if span.name == "spry.teardown"]
@@ -277,7 +277,7 @@ def _untold(index: SpanIndex, tried: list[Span], loose: list[Span], below: str) 
         gave_up=gave_up,
         stops=_steps(index, teardowns) if gave_up else (),
         start=None,
-        is_told=False,
+        is_known=False,
         is_reload=not below and any(span.parent is None for span in tried),
     )
 
@@ -392,7 +392,7 @@ def _outcome(index: SpanIndex, last: Failure) -> Outcome:
         return "stopped" if index.is_awaited(last.system, last.began, last.ended) else "open"
     if last.attempts and last.attempts[-1].outcome == "cured":
         return "cured"
-    if not last.is_told:
+    if not last.is_known:
         return "open"
     if last.is_exit:
         return "ended"

@@ -106,7 +106,7 @@ def _traceback(raised: Raised, whole: bool) -> list[str]:
 # What failed
 
 
-def story_as_json(story: Story, told: list[str], drawn: list[str]) -> dict[str, object]:
+def story_as_json(story: Story, sentences: list[str], drawn: list[str]) -> dict[str, object]:
     """The story for programs, with its sentences and its picture; times in epoch seconds."""
     last = story.last
     return {
@@ -115,7 +115,7 @@ def story_as_json(story: Story, told: list[str], drawn: list[str]) -> dict[str, 
         "outcome": last.outcome,
         "began": story.began / 1e6,
         "ended": last.ended / 1e6,
-        "sentences": told,
+        "sentences": sentences,
         "picture": drawn,
     }
 
@@ -158,15 +158,15 @@ class Tale:
 class _Failures:
     """How often a child has failed, and why."""
 
-    def __init__(self, untold: Failure) -> None:
-        self._untold = untold
+    def __init__(self, unknown: Failure) -> None:
+        self._unknown = unknown
         self._first: Failure | None = None
-        self._last = untold
+        self._last = unknown
         self._count = 0
         self._reasons: Counter[str] = Counter()
 
     def add(self, failure: Failure) -> None:
-        if not failure.is_told:
+        if not failure.is_known:
             return
         self._first = self._first or failure
         self._last = failure
@@ -177,7 +177,7 @@ class _Failures:
     def sentence(self) -> str:
         first = self._first
         if first is None:
-            return _untold(self._untold)
+            return _unknown(self._unknown)
         what = " ".join(filter(None, [first.restart, first.kind or "child"]))
         verb = _VERBS.get(first.reason, "ended")
         who = f"{printable(first.path)}, a {printable(what)}, {verb}"
@@ -199,7 +199,7 @@ class _Failures:
 _VERBS: Final = {"failed": "failed", "normal": "ended by itself", "aborted": "ended by itself"}
 
 
-def _untold(failure: Failure) -> str:
+def _unknown(failure: Failure) -> str:
     if failure.is_reload:
         return f"A reload of {printable(failure.system)} failed when it had begun to change it."
     who = printable(failure.path) or f"A child of {printable(failure.system)}"
@@ -261,7 +261,7 @@ class _Deeds:
 
     def _add_to_run(self, deed: _Deed) -> None:
         if len(self._runs) > _MOST_DEEDS:
-            return  # they are told together
+            return  # they share one sentence
         if not self._runs or self._runs[-1].text != deed.text:
             self._runs.append(_Run(deed.text))
         self._runs[-1].add(deed)
@@ -388,7 +388,7 @@ def _ended(story: Story) -> str:
     if last.outcome == "ended":
         return f"That was the end of the whole tree{after}."
     if last.outcome == "open" and top.is_wanted is None:
-        return "What was done about it is not told in these spans."
+        return "What was done about it is not in these spans."
     if last.outcome == "open":
         return "Still open when the spans end."
     return f"Healthy again{after or ' at once'}."

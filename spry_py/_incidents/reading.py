@@ -159,7 +159,7 @@ def _span(name: str, fields: Mapping[str, Any]) -> Span:
     context = as_mapping(fields.get("context"))
     own = _id(context)
     if own is None:
-        raise ValueError("a span that cannot be told from others")
+        raise ValueError("a span that has no identity of its own")
     above = as_text(fields.get("parent_id"))
     began, ended = _times(fields)
     events = [as_mapping(event) for event in as_sequence(fields.get("events"))]

@@ -97,7 +97,7 @@ def named(path: str, incarnation: int) -> str:
 def what_raised(raised: Raised | None, most: int = 60) -> str:
     """An exception in one line."""
     if raised is None:
-        return "an exception that is not told"
+        return "an exception that is not known"
     text = f": {raised.message}" if raised.message else ""
     return brief(f"{kind_of(raised.type)}{text}", most)
 
@@ -137,13 +137,13 @@ def ending(last: Incident) -> str:
     if last.outcome == "stopped":
         return "stopped before it was restarted" if top.was_ending else "restart called off"
     if last.outcome == "ended":
-        return "the program was told to end" if top.is_exit else "the whole tree ended"
+        return "the program was asked to end" if top.is_exit else "the whole tree ended"
     if last.outcome == "open":
         return _OPEN[top.is_wanted is None]
     return "healthy again"
 
 
-_OPEN: Final = {True: "what was done then is not told", False: "still open when the spans end"}
+_OPEN: Final = {True: "what was done then is not known", False: "still open when the spans end"}
 
 
 def _all_rows(story: Story, whole: bool) -> Iterator[Row]:
@@ -179,7 +179,7 @@ def _failure_row(story: Story, failure: Failure, last: dict[str, Raised | None])
     if failure.is_reload:
         text = f"a reload of {key_of(failure.system)} failed before this"
         return _row(failure.began, failure.began, failure.system, "failed", text)
-    if not failure.is_told:
+    if not failure.is_known:
         path = failure.path or failure.system
         who = key_of(path) if failure.path else f"a child of {key_of(path)}"
         return _row(failure.began, failure.began, path, "failed", f"{who} failed before this")

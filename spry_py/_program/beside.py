@@ -68,7 +68,7 @@ def _raise(error: BaseException) -> NoReturn:
 async def beside(
     observer: Beside | None, on_place: Callable[[Place], object], body: Callable[[], Awaitable[T]]
 ) -> T:
-    """What ``body`` returns or raises, with an observer around it; its place is told before.
+    """What ``body`` returns or raises, with an observer around it; its place is emitted before.
 
     Raises what the observer raises before it has started; it is cancelled when ``body`` is over.
     """

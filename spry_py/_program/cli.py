@@ -1,6 +1,6 @@
-"""The command line: ``spry-py run MODULE:SYSTEM`` runs a tree and tells its story.
+"""The command line: ``spry-py run MODULE:SYSTEM`` runs a tree and prints what happens in it.
 
-``spry-py incidents FILE`` tells it again, from the spans that it left.
+``spry-py incidents FILE`` prints what went wrong, from the spans that it left.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_run(commands: Any) -> None:
     run = commands.add_parser(
         "run",
-        help="run a tree and tell what happens in it",
+        help="run a tree and print what happens in it",
         description=(
             "Run a tree until it ends, fails, or is stopped by Ctrl-C, SIGTERM or SIGHUP (a second "
             "Ctrl-C or SIGTERM aborts it, a third leaves at once)."
@@ -176,10 +176,10 @@ def _add_service(run: argparse.ArgumentParser) -> None:
 def _add_incidents(commands: Any) -> None:
     incidents = commands.add_parser(
         "incidents",
-        help="tell what went wrong, from the spans of a tree, or in a running one",
+        help="print what went wrong, from the spans of a tree, or in a running one",
         description=(
-            "Tell each incident in a file of spans, or of a process that runs with --observe: what "
-            "failed, and what was done then."
+            "Print each incident in a file of spans, or of a process that runs with --observe: "
+            "what failed, and what was done then."
         ),
     )
     incidents.add_argument(
@@ -243,9 +243,9 @@ def _run(
         place.is_found = True
         printer.print(f"observer: {found.url or found.socket}")
 
-    told = on_started, seconds, signals, story, name
+    around = on_started, seconds, signals, story, name
     try:
-        report = run_tree(supervisor, exporting, *told, observer, on_place, service)
+        report = run_tree(supervisor, exporting, *around, observer, on_place, service)
     except KeyboardInterrupt:
         return 130
     except Exception as error:

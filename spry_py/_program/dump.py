@@ -22,7 +22,7 @@ from spry_py._kernel.shutdown import stack_of
 from spry_py._kernel.tree import Tree
 
 WITHIN: Final = 2.0
-# so much a pipe takes at once where it says that it takes anything
+# so much a pipe takes at once when it is ready to take anything
 _AT_ONCE: Final = 512
 
 

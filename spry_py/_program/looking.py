@@ -15,7 +15,7 @@ _COMMANDS: Final[dict[str, tuple[str, str | None]]] = {
     "events": ("print what happens in running trees, until Ctrl-C", None),
     "restart": ("restart a child, or start one that is down", "1"),
     "terminate": ("stop a child; it stays down", "1"),
-    "replay": ("run a system function again: make the children what it now says", "?"),
+    "replay": ("run a system function again: make the children what it declares now", "?"),
     "stop": ("stop a tree in order", "?"),
 }
 
@@ -38,7 +38,7 @@ def add_looking(commands: Any) -> None:
 
 
 def add_target(command: argparse.ArgumentParser) -> None:
-    """Add the options that say which process is meant."""
+    """Add the options that name the process that is meant."""
     command.add_argument("--pid", type=int, metavar="PID", help="the process that is meant")
     command.add_argument("--socket", metavar="PATH", help="the socket that is meant")
 

@@ -201,7 +201,7 @@ class _OpenSystem(Block[Any]):
     async def _leave(self, block: BaseException | None) -> bool:
         """Wait for the end of the tree; raise what comes out, unless that is ``block`` itself.
 
-        Says whether there is nothing left of ``block``, as an ``__aexit__`` does.
+        Returns whether there is nothing left of ``block``, as an ``__aexit__`` does.
         """
         own = block
         try:
@@ -258,14 +258,14 @@ def run(
     reload: bool = False,
     **options: Any,
 ) -> TerminationReport:
-    """Run a tree as the whole program, until it ends or is told to.
+    """Run a tree as the whole program, until it ends or is asked to.
 
     SIGINT, SIGTERM and SIGHUP stop it in reverse order. A second SIGINT or SIGTERM aborts it, a
     third prints who is stuck and leaves the process with status 128 + signal. A signal that was
     ignored before stays ignored, but for SIGTERM. Returns the root's report after an orderly end,
     by signal too; raises what the root raises. Options as for `open_system`.
 
-    ``traces`` says where the telemetry goes, as for `spry_py.telemetry.configure`, under the root's
+    ``traces`` is where the telemetry goes, as for `spry_py.telemetry.configure`, under the root's
     name. What is left of it at the end, however that comes, is sent within 2 seconds.
 
     ``observe`` lets people look into the tree while it runs, from before its boot to after its end:
@@ -276,7 +276,7 @@ def run(
     ``health`` serves the probes of `spry_py.health.serve_health`, from before the boot to the very
     end: at a port of this machine alone (``8081``), or at ``"0.0.0.0:8081"``. Raises `OSError`
     before the boot if it cannot listen there, `RuntimeError` without the extra ``health``. Where
-    ``NOTIFY_SOCKET`` is set, systemd is told as by `spry_py.health.notify_systemd`.
+    ``NOTIFY_SOCKET`` is set, systemd is notified as by `spry_py.health.notify_systemd`.
 
     ``drain``: at the first SIGTERM a tree that is up is not ready any more, but goes on serving for
     so many seconds before it stops; a further signal ends that pause, and counts as the first.

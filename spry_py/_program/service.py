@@ -1,4 +1,4 @@
-"""A program as a service: what its surroundings are told of its tree, and may ask of it.
+"""A program as a service: what its surroundings hear of its tree, and may ask of it.
 
 The health of a tree, over HTTP and to systemd, is an extension; this is the one place of the house
 that knows of it, and only where a program is run as a service.
@@ -19,7 +19,7 @@ import trio
 from spry_py._handles.supervisors import SystemSupervisor
 from spry_py._handles.system import SystemHandle
 from spry_py._spec.check import check_seconds
-from spry_py._spec.errors import Interrupted, SupervisorStopped, root_cause_of, tell
+from spry_py._spec.errors import Interrupted, SupervisorStopped, root_cause_of, summary_of
 from spry_py._telemetry.logs import write
 from spry_py._telemetry.tracebacks import traceback_of
 
@@ -111,7 +111,7 @@ class Service:
             self._notifier.leave(until)
 
     def stops(self) -> None:
-        """The tree has been told to stop."""
+        """The tree has been asked to stop."""
         if self._notifier is not None:
             self._notifier.leave(-math.inf)
 
@@ -145,7 +145,7 @@ class Service:
         try:
             await function()
         except SupervisorStopped:
-            pass  # there was never anything to be told of
+            pass  # there was never anything to report
         except Exception as error:
             self._complain("goes on without what has failed beside it", error)
 
@@ -156,7 +156,7 @@ class Service:
             self._complain("ends without what has failed beside it", error)
 
     def _complain(self, text: str, error: BaseException) -> None:
-        said = f"{self._name} {text}: {tell(error)}\n{traceback_of(error).rstrip()}"
+        said = f"{self._name} {text}: {summary_of(error)}\n{traceback_of(error).rstrip()}"
         write(self._name, logging.ERROR, said, {})
 
 

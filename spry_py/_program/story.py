@@ -56,7 +56,7 @@ class Story(logging.Handler):
         text = sentence(event) if sentence is not None else None
         if text is None and isinstance(event, ChildAborted):
             text = self._overdue(event)
-        if isinstance(event, SystemStarted | SystemStopped) and not self._is_told(event):
+        if isinstance(event, SystemStarted | SystemStopped) and not self._is_printed(event):
             return
         if text is not None:
             self._print(_level(event), f"{event.path} {text}")
@@ -91,7 +91,7 @@ class Story(logging.Handler):
             # what was stopped until now was not stopped for the end of the program
             self.stopped.clear()
 
-    def _is_told(self, event: Event) -> bool:
+    def _is_printed(self, event: Event) -> bool:
         """Of a system only if it is the root, since any other is a child as well."""
         is_root = "/" not in event.path
         return is_root and not (isinstance(event, SystemStopped) and self._has_failed)

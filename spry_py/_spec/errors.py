@@ -154,14 +154,14 @@ def repr_of_fields(instance: Any) -> str:
 _LONGEST = 200
 
 
-def tell(exception: BaseException | None) -> str:
+def summary_of(exception: BaseException | None) -> str:
     """One readable line about an exception, whatever it is."""
     if exception is None:
         return "it ended normally"
     if is_group(exception):
         leaves = leaves_of(exception)
         more = f" (and {len(leaves) - 1} more)" if len(leaves) > 1 else ""
-        return tell(leaves[0]) + more
+        return summary_of(leaves[0]) + more
     text = words(str, exception).strip().partition("\n")[0]
     line = f"{name_of(exception)}: {text}" if text else name_of(exception)
     return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
@@ -210,7 +210,7 @@ class ChildFailure(StartupFailure):
         innermost: ChildFailure = self
         while isinstance(cause := cause_of(innermost), ChildFailure):
             innermost = cause
-        why = tell(cause) if cause is not None else "no reason given"
+        why = summary_of(cause) if cause is not None else "no reason given"
         below = "" if innermost is self else f" because its child {innermost.path!r} failed"
         return f"child {self.path!r} failed to start{below}: {why}"
 
@@ -224,7 +224,7 @@ class NonChildFailure(StartupFailure):
 
     def __str__(self) -> str:
         cause = cause_of(self)
-        why = tell(cause) if cause is not None else "no reason given"
+        why = summary_of(cause) if cause is not None else "no reason given"
         return f"the system function of {self.path!r} failed: {why}"
 
 
@@ -279,7 +279,7 @@ class TooManyRestarts(Escalation):
         else:
             what = f"{self.path!r} was restarted {_times(self.restarts)} and may not be again"
         hint = "" if self.root_cause is not None else _MAY_END
-        return f"too many restarts: {what}; root cause: {tell(self.root_cause)}{hint}"
+        return f"too many restarts: {what}; root cause: {summary_of(self.root_cause)}{hint}"
 
 
 class UnrecoverableFailure(Escalation):
@@ -303,7 +303,7 @@ class UnrecoverableFailure(Escalation):
             times = _times(self.restarts)
             what = f"was restarted {times} and its own breaker refuses to have that done again"
         hint = "" if self.root_cause is not None else _MAY_END
-        return f"{self.path!r} {what}; root cause: {tell(self.root_cause)}{hint}"
+        return f"{self.path!r} {what}; root cause: {summary_of(self.root_cause)}{hint}"
 
 
 class ChildNotFound(SpryError):

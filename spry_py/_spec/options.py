@@ -131,7 +131,7 @@ class Options:
         check_count(owner, "start_attempts", attempts, infinite=True, least=1)
         if attempts == math.inf and self.backoff is None:
             raise ValueError(
-                f"{owner}: start_attempts may be inf only with a backoff, which says how long to "
+                f"{owner}: start_attempts may be inf only with a backoff, which sets how long to "
                 "wait between two of them"
             )
 

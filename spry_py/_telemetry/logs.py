@@ -25,7 +25,7 @@ from spry_py._kernel.facts import (
     SystemStopped,
     guarded,
 )
-from spry_py._spec.errors import Escalation, StartupFailure, place_of, tell
+from spry_py._spec.errors import Escalation, StartupFailure, place_of, summary_of
 
 from .attributes import child_attributes, report_attributes, system_attributes
 from .providers import capturing
@@ -146,20 +146,20 @@ def log_hook(child: AboutChild, error: Exception) -> None:
     """Emit the record about an ``on_termination`` that has failed where that changes nothing."""
     path = child.path
     if _is_on(path, logging.ERROR):
-        text = f"failed in its on_termination: {tell(error)}"
+        text = f"failed in its on_termination: {summary_of(error)}"
         _emit(logging.ERROR, path, text, child_attributes(child), None, error)
 
 
 def why_no_start(exception: BaseException | None) -> str:
     """Why a start has failed, for its log record and its span."""
-    return tell(exception) if exception is not None else "it was cancelled"
+    return summary_of(exception) if exception is not None else "it was cancelled"
 
 
 def end_of(report: TerminationReport) -> str:
     exception = report.exception
     if exception is not None and report.failed:
         under = {"none": "", "settling": " while settling", "aborted": " while being aborted"}
-        return f"failed{under[report.burden]}: {tell(exception)}"
+        return f"failed{under[report.burden]}: {summary_of(exception)}"
     if report.burden != "none":
         return f"stopped ({report.burden})"
     return "was aborted" if type(report.reason).__name__ == "Aborted" else "ended normally"

@@ -24,7 +24,7 @@ from spry_py._spec.errors import (
     StartupFailure,
     TooManyRestarts,
     sole_leaf_of,
-    tell,
+    summary_of,
     words,
 )
 
@@ -348,7 +348,7 @@ class Spans:
         if exception is None or not report.failed:
             return None
         # its type is among the attributes of the report
-        span.set_status(Status(StatusCode.ERROR, tell(exception)))
+        span.set_status(Status(StatusCode.ERROR, summary_of(exception)))
         return self._record(span, exception)
 
     def _record(self, span: Span, exception: BaseException | None) -> str | None:
@@ -392,7 +392,7 @@ def _end_marked(span: Span, text: str, kind: str) -> None:
 
 def _end_failed(span: Span | None, error: BaseException | None) -> None:
     if span is not None:
-        _end_marked(span, tell(error), error_type(error))
+        _end_marked(span, summary_of(error), error_type(error))
 
 
 def _links(kind: str, context: SpanContext | None) -> Sequence[Link]:

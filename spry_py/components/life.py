@@ -70,7 +70,7 @@ class Life:
         self._is_granted = False
         # whether that has been decided, and whether `handle_irrecoverable` has been called
         self._is_judged = False
-        self._is_told = False
+        self._is_reported = False
         self._has_been_up = False
         self._running: Context | None = None
         # whether it is cleaned up or about to be, and when that is done
@@ -100,14 +100,14 @@ class Life:
             raise
         task_status.started(self.value)
         self._has_been_up = True
-        self.news.tell("running")
+        self.news.put("running")
         return await self.instance.run()
 
     async def _begin(self, former: BaseException | None) -> object:
         if former is not None:
-            self.news.tell("recovering", former)
+            self.news.put("recovering", former)
             await self._call("recover", former)
-        self.news.tell("starting")
+        self.news.put("starting")
         return await self._call("start")
 
     async def _call(self, name: str, *args: object) -> object:
@@ -156,7 +156,7 @@ class Life:
             return
         self._is_granted = self._wants_another() and allows(self._breaker, key, now)
         if self._is_granted:
-            self.news.tell("restarting", self._error)
+            self.news.put("restarting", self._error)
 
     def _wants_another(self) -> bool:
         if self._error is None:
@@ -170,8 +170,8 @@ class Life:
         return self._error is not None and not self._is_granted
 
     async def _tell_irrecoverable(self) -> None:
-        self._is_told = True
-        self.news.tell("stopping", self._error)
+        self._is_reported = True
+        self.news.put("stopping", self._error)
         await self._call("handle_irrecoverable", self._error)
 
     # Its end
@@ -188,15 +188,15 @@ class Life:
         with trio.CancelScope(shield=True):
             async with self._turn:
                 given_up_on = self._error if self._is_given_up else None
-                self.news.tell("stopping", given_up_on)
+                self.news.put("stopping", given_up_on)
                 try:
-                    if given_up_on is not None and self._has_been_up and not self._is_told:
+                    if given_up_on is not None and self._has_been_up and not self._is_reported:
                         await self._bounded(HANDLER_SECONDS, self._tell_irrecoverable)
                 finally:
                     try:
                         await self._bounded(self._cleanup_timeout, self._call, "cleanup")
                     finally:
-                        self.news.tell("stopped", given_up_on)
+                        self.news.put("stopped", given_up_on)
                         self._ended.set()
 
     def _stopped_alone(self) -> SpryError:

@@ -45,7 +45,7 @@ class News:
         self._last = _Link(self.present)
         self._readers = trio.lowlevel.ParkingLot()
 
-    def tell(self, status: ComponentStatus, error: BaseException | None = None) -> None:
+    def put(self, status: ComponentStatus, error: BaseException | None = None) -> None:
         """Add a change, unless it is the present status."""
         if self.present.status == status and self.present.error is error:
             return

@@ -1,8 +1,8 @@
 """How a tree is, for those outside that start, stop and call the program.
 
 `Health` gives a verdict on a running tree; `serve_health` serves verdicts over HTTP, as the probes
-of Kubernetes ask for them, and `notify_systemd` tells systemd. For a whole program `run` does both:
-``run(..., health=8081)``, and by itself where systemd asks for it.
+of Kubernetes ask for them, and `notify_systemd` reports to systemd. For a whole program `run` does
+both: ``run(..., health=8081)``, and by itself where systemd asks for it.
 """
 
 from .health import Health, Verdict

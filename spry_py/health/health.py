@@ -14,7 +14,7 @@ from spry_py.lowlevel import (
     check_seconds,
     check_type,
     clock_of,
-    tell,
+    summary_of,
     token_of,
 )
 
@@ -43,12 +43,12 @@ class Health:
     costs nothing, unless ``counts`` is given. In between, two short calls for each turn of the
     event loop.
 
-    ``counts`` says of a `ChildInfo` whether the program is of no use without that child; by default
-    all children count but temporary ones and those of a `DynamicSupervisor`, with all below them.
-    ``steady``: so many seconds a child must have been running after a restart to be fine again; one
-    that fails every 0.1 s is running whenever it is looked at. ``grace``: for so many seconds a
-    ready tree stays ready whatever is wrong. Both are seconds on trio's clock. ``loop``: within so
-    many seconds of real time the event loop must have turned.
+    ``counts`` returns of a `ChildInfo` whether the program is of no use without that child; by
+    default all children count but temporary ones and those of a `DynamicSupervisor`, with all
+    below them. ``steady``: so many seconds a child must have been running after a restart to be
+    fine again; one that fails every 0.1 s is running whenever it is looked at. ``grace``: for so
+    many seconds a ready tree stays ready whatever is wrong. Both are seconds on trio's clock.
+    ``loop``: within so many seconds of real time the event loop must have turned.
 
     ``root`` is a root or any other supervisor. Raises `TypeError` or `ValueError` for bad values.
     After the probes of Kubernetes.
@@ -217,7 +217,7 @@ def _degraded(child: ChildInfo) -> Iterator[str]:
     if child.status == "done" and _was_discarded(child):
         report = child.last_report
         why = report.exception if report is not None else None
-        yield f"{child.path} was discarded" + (f": {tell(why)}" if why is not None else "")
+        yield f"{child.path} was discarded" + (f": {summary_of(why)}" if why is not None else "")
 
 
 def _was_discarded(child: ChildInfo) -> bool:

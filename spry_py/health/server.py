@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 import trio
 
 from spry_py._http import Limits, Reply, Request, accept, converse
-from spry_py.lowlevel import log, tell
+from spry_py.lowlevel import log, summary_of
 
 from .health import Health, Verdict
 
@@ -43,7 +43,7 @@ class Probes:
     ) -> None:
         self.listeners = listeners
         self._source = source
-        # whose logger is told of trouble
+        # whose logger takes trouble
         self._path = path
         # the clients that are served now, in the order in which they came
         self._clients: dict[trio.CancelScope, None] = {}
@@ -94,14 +94,14 @@ class Probes:
             verdict = ask(health)
             degraded = health.degraded() if path == "/readyz" else Verdict(True)
         except Exception as error:
-            # the function that says who counts
+            # the function that decides who counts
             self._complain(error)
-            return 503, (no, tell(error))
+            return 503, (no, summary_of(error))
         word = ("ok" if degraded.ok else "degraded") if verdict.ok else no
         return 200 if verdict.ok else 503, (word, *verdict.reasons, *degraded.reasons)
 
     def _complain(self, error: Exception) -> None:
-        text = f"the probes over HTTP go on after: {tell(error)}"
+        text = f"the probes over HTTP go on after: {summary_of(error)}"
         log(self._path, logging.WARNING, text)
 
 

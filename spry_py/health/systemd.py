@@ -1,4 +1,4 @@
-"""What a service manager is told of a tree: systemd's protocol ``sd_notify``, from its manual page.
+"""What a service manager hears of a tree: systemd's protocol ``sd_notify``, from its manual page.
 
 A datagram of lines ``NAME=value`` to the socket that ``NOTIFY_SOCKET`` names. Nothing is ever
 waited for: what the other side does not take now is sent again with the next news.
@@ -73,7 +73,7 @@ class Manager:
     def _complain(self, why: str) -> None:
         if not self._has_complained:
             self._has_complained = True
-            text = f"the service manager at NOTIFY_SOCKET={self._where} cannot be told: {why}"
+            text = f"the service manager at NOTIFY_SOCKET={self._where} cannot be notified: {why}"
             log(self._path, logging.WARNING, text)
 
 
@@ -87,7 +87,7 @@ def _watchdog_of(variables: Mapping[str, str]) -> float:
 
 
 class Notifier:
-    """Tells a manager how a tree is, from its boot to its end."""
+    """Reports to a manager how a tree is, from its boot to its end."""
 
     def __init__(self, health: Health, manager: Manager) -> None:
         self._health = health
@@ -107,7 +107,7 @@ class Notifier:
         self._is_nudged = False
 
     async def run(self) -> None:
-        """Tell until the root has ended; `close` sends what is left."""
+        """Report until the root has ended; `close` sends what is left."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._bark)
             nursery.start_soon(self._await_start)
@@ -118,11 +118,11 @@ class Notifier:
     async def _follow(self) -> None:
         async with self._root.events(1) as events:
             while True:
-                await self._wait(events, self.tell())
+                await self._wait(events, self.report())
 
     def close(self) -> None:
         """Send how it is at last."""
-        self.tell()
+        self.report()
         self._manager.close()
 
     def leave(self, until: float) -> None:
@@ -140,14 +140,14 @@ class Notifier:
     def reloaded(self) -> None:
         """It is what it is now, whether that went well or not."""
         self._reloads = False
-        self.tell()
+        self.report()
 
     def nudge(self) -> None:
         """Something has happened that does not wait for the next look."""
         self._is_nudged = True
         self._rest.cancel()
 
-    def tell(self) -> float:
+    def report(self) -> float:
         """Send what has changed; returns after how many seconds it is to be looked at again."""
         began = time.perf_counter()
         info, now = self._root.info(), trio.current_time()
@@ -166,7 +166,7 @@ class Notifier:
         self._knows, self._status = knows or self._knows, status
         return max(pause, (time.perf_counter() - began) / SHARE)
 
-    # What there is to tell
+    # What there is to report
 
     def _state_of(self, info: ChildInfo) -> str:
         if self._leaves or info.status in ("stopping", "stopped", "done"):
@@ -196,7 +196,7 @@ class Notifier:
                 left = max(left, since + child.child.start_timeout - now)
         return left
 
-    # When to tell it
+    # When to report it
 
     async def _wait(self, events: AsyncIterator[Event], pause: float) -> None:
         """Wait for something new, but not less than a moment, and not longer than ``pause``."""
@@ -243,7 +243,7 @@ def _one_line(reasons: tuple[str, ...]) -> str:
 
 
 def notifier_of(health: Health) -> Notifier | None:
-    """What tells the manager of this process; ``None`` if there is none that can be told."""
+    """What reports to the manager of this process; ``None`` if there is none to report to."""
     if not hasattr(socket, "AF_UNIX"):
         return None
     manager = Manager(os.environ, health.root.path)
@@ -255,11 +255,11 @@ async def notify_systemd(
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Tell systemd how a tree is, until its root has ended or this is cancelled.
+    """Report to systemd how a tree is, until its root has ended or this is cancelled.
 
     ``READY=1`` once the whole tree is up, ``STATUS=`` with what is wrong or how many run,
-    ``STOPPING=1``; ``WATCHDOG=1`` at half the interval that the unit says, from the event loop, so
-    that a blocked loop says nothing; ``EXTEND_TIMEOUT_USEC=`` while a start or a stop that has a
+    ``STOPPING=1``; ``WATCHDOG=1`` at half the interval that the unit sets, from the event loop, so
+    that a blocked loop sends nothing; ``EXTEND_TIMEOUT_USEC=`` while a start or a stop that has a
     limit of its own (``start_timeout``, ``shutdown``) has time left. ``run`` does it by itself.
 
     Does nothing but wait where ``NOTIFY_SOCKET`` is not set. Trouble with the socket is logged

@@ -48,7 +48,7 @@ class Actions:
         outcome: list[tuple[int, Json]] = []
         is_over = trio.Event()
         self._under_way += 1
-        # of a stop of the whole program the asker is still to be told
+        # of a stop of the whole program the caller still waits for the reply
         deed = partial(self._carry_out, action, path, asker, outcome, is_over)
         self._nursery.start_soon(Linger(LINGERS).run, deed)
         with trio.move_on_after(PATIENCE):

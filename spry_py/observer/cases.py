@@ -1,4 +1,4 @@
-"""An incident as far as it has come, to be written on with each event; told as a frozen one."""
+"""An incident as far as it has come, to be written on with each event; read as a frozen one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class CaseAttempt:
     is_of_system: bool
     steps: list[Step] = field(default_factory=list[Step])
 
-    def told(self) -> Attempt:
+    def as_frozen(self) -> Attempt:
         """As it stands now."""
         return Attempt(
             system=self.system,
@@ -82,7 +82,7 @@ class CaseFailure:
         self.attempts.append(attempt)
         self.ended = attempt.began
 
-    def told(self) -> Failure:
+    def as_frozen(self) -> Failure:
         """As it stands now."""
         return Failure(
             path=self.path,
@@ -96,7 +96,7 @@ class CaseFailure:
             ended=self.ended,
             is_wanted=self.is_wanted,
             raised=self.raised,
-            attempts=tuple(attempt.told() for attempt in self.attempts),
+            attempts=tuple(attempt.as_frozen() for attempt in self.attempts),
             gave_up=self.gave_up,
             stops=tuple(self.stops),
             start=None,
@@ -132,7 +132,7 @@ class Case:
     def latest(self) -> CaseFailure:
         return self.failures[-1]
 
-    def told(self) -> Incident:
+    def as_frozen(self) -> Incident:
         """As it stands now."""
-        failures = tuple(failure.told() for failure in self.failures)
+        failures = tuple(failure.as_frozen() for failure in self.failures)
         return Incident(str(self.number), failures, self.outcome)

@@ -1,8 +1,8 @@
 """What changes in the trees, for all who look at them at the same time.
 
-The work for each change is done once, however many look. Events say which children to look at
+The work for each change is done once, however many look. Events show which children to look at
 again, and each is looked at once in a quarter of a second, however much happens to it meanwhile.
-Now and then the whole is looked through, for what no event tells, such as a budget that time has
+Now and then the whole is looked through, for what no event shows, such as a budget that time has
 freed, and for trees of other runs of trio, whose events are not heard here. Nothing of it is done
 while no one looks, but for what is to be known later.
 """
@@ -94,7 +94,7 @@ class Viewer:
 
 
 class Changes:
-    """The trees as those who look have been told, and what has happened to them since."""
+    """The trees as those who look have seen them, and what has happened to them since."""
 
     def __init__(
         self, trees: Trees, history: int, timer: Callable[[], float] = time.perf_counter
@@ -165,7 +165,7 @@ class Changes:
     # Listening
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Listen to all trees, and tell those who look, until cancelled."""
+        """Listen to all trees, and send that to those who look, until cancelled."""
         token = trio.lowlevel.current_trio_token()
         undo = on_root(lambda: self._hear_all(token))
         try:
@@ -335,7 +335,7 @@ class Changes:
             news.nodes |= {path: text for path, text in pairs if before.get(path) != text}
             await self._pause(began)
             began = self._timer()
-        # where they stand in another order, nothing but the whole tells that
+        # where they stand in another order, nothing but the whole shows that
         self._is_disordered |= exchange.is_disordered(before)
         # they were forgotten if the last one who looked has left meanwhile
         if self._known is before:
@@ -436,9 +436,9 @@ class _News:
         # one that has gone may have come again
         gone = json.dumps([path for path in self.gone if path not in self.nodes])
         nodes = ",".join(self.nodes[path] for path in sorted(self.nodes, key=_depth))
-        told = ",".join(map(as_json, facts))
+        events = ",".join(map(as_json, facts))
         return (
-            f'{{{moment()},"nodes":[{nodes}],"gone":{gone},"facts":[{told}],"facts_lost":{lost}}}'
+            f'{{{moment()},"nodes":[{nodes}],"gone":{gone},"facts":[{events}],"facts_lost":{lost}}}'
         ).encode()
 
 

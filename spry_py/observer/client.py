@@ -206,5 +206,5 @@ def choose(pid: int | None, path: str | None) -> Client:
         raise Trouble(f"no observer{of} is running: start one by spry-py run --observe ...")
     if len(found) > 1:
         paths = "\n".join(f"  --socket {client.path}" for client in found)
-        raise Trouble(f"there are several observers; say which one:\n{paths}")
+        raise Trouble(f"there are several observers; name one of them:\n{paths}")
     return found[0]

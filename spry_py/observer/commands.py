@@ -136,8 +136,8 @@ def _incidents(options: Namespace) -> Lines:
     if options.json:
         return [_as_json(reply)]
     # the latest is the last to be read
-    told = [line for story in reversed(reply["incidents"]) for line in _story_lines(story)]
-    return told or ["no incidents"]
+    lines = [line for story in reversed(reply["incidents"]) for line in _story_lines(story)]
+    return lines or ["no incidents"]
 
 
 def _story_lines(story: dict[str, Any]) -> Iterator[str]:

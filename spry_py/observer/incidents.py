@@ -1,4 +1,4 @@
-"""What went wrong in the trees, told as `spry-py incidents` tells it, from events instead of spans.
+"""What went wrong in the trees, in the words of `spry-py incidents`, from events instead of spans.
 
 Kept as text and numbers alone: no exception, and so no frame of anybody's code, outlives its end.
 """
@@ -22,7 +22,7 @@ from spry_py.lowlevel import (
     error_type,
     picture,
     story_as_json,
-    tell,
+    summary_of,
 )
 
 from .cases import Case, CaseAttempt, CaseFailure
@@ -34,7 +34,7 @@ _SOON: Final = 60 * 1_000_000
 _MOST_SEEN: Final = 1_000
 _WIDTH: Final = 96
 # stories in one reply
-_MOST_TOLD: Final = 50
+_MOST_SHOWN: Final = 50
 # incidents between two checkpoints: some 50 microseconds each, and more where much was done
 _TOLD_AT_ONCE: Final = 16
 
@@ -105,7 +105,7 @@ class Incidents:
                 del self._open[key]
         self._cases.append(case)
 
-    # What each event says
+    # What each event means
 
     def _terminated(self, case: Case, event: Any, path: str, at: int) -> None:
         report: TerminationReport = event.report
@@ -162,7 +162,7 @@ class Incidents:
             began=case.under_way.pop(path, at),
             ended=at,
             burden=report.burden,
-            error=tell(report.exception) if report.failed else None,
+            error=summary_of(report.exception) if report.failed else None,
             late="not finished in its time" if is_late else "",
             stacks=((path, stack),) if stack is not None else (),
         )
@@ -220,9 +220,9 @@ class Incidents:
     async def stories(self) -> list[Json]:
         """The last, newest first, as they are sent; made in slices, however many there are.
 
-        A child that keeps failing is one, as a person would tell it.
+        A child that keeps failing is one, as a person would count it.
         """
-        return [await _told(cases) for cases in (await self._together())[:_MOST_TOLD]]
+        return [await _story_of(cases) for cases in (await self._together())[:_MOST_SHOWN]]
 
     async def _together(self) -> list[list[Case]]:
         found: list[list[Case]] = []
@@ -246,14 +246,14 @@ async def _in_slices(cases: list[Case], size: int) -> AsyncIterator[Case]:
             await trio.lowlevel.checkpoint()
 
 
-async def _told(cases: list[Case]) -> Json:
+async def _story_of(cases: list[Case]) -> Json:
     """The story of one child in sentences and as a picture, all of it plain text."""
     tale = Tale(is_alone=True)
     async for case in _in_slices(cases, _TOLD_AT_ONCE):
-        tale.add(case.told())
+        tale.add(case.as_frozen())
     await trio.lowlevel.checkpoint()
     ends = cases if len(cases) <= 2 * STORY_ENDS else [*cases[:STORY_ENDS], *cases[-STORY_ENDS:]]
-    incidents = tuple(case.told() for case in ends)
+    incidents = tuple(case.as_frozen() for case in ends)
     return _described(Story(incidents, len(cases) - len(ends)), tale)
 
 
@@ -264,11 +264,13 @@ def _goes_on(before: Case, case: Case) -> bool:
 def _raised(exception: BaseException | None) -> Raised | None:
     if exception is None:
         return None
-    # without the type, which `tell` puts before it
-    name, _, text = tell(exception).partition(": ")
+    # without the type, which `summary_of` puts before it
+    name, _, text = summary_of(exception).partition(": ")
     return Raised(error_type(exception) or name, shown(text))
 
 
 def _described(story: Story, tale: Tale) -> Json:
-    told = [_live(shown(sentence, 2_000)) for sentence in tale.sentences(story)]
-    return story_as_json(story, told, [_live(line.rstrip()) for line in picture(story, _WIDTH)])
+    sentences = [_live(shown(sentence, 2_000)) for sentence in tale.sentences(story)]
+    return story_as_json(
+        story, sentences, [_live(line.rstrip()) for line in picture(story, _WIDTH)]
+    )

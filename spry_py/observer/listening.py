@@ -17,7 +17,7 @@ import trio
 
 from spry_py import SystemHandle, roots
 from spry_py._http import Limits, accept
-from spry_py.lowlevel import log, tell
+from spry_py.lowlevel import log, summary_of
 from spry_py.watchdog import Blocked, watch
 
 from .actions import Actions
@@ -89,7 +89,7 @@ async def _guarded(
             await task(task_status=status)
             return
         except Exception as error:
-            log("", logging.ERROR, f"a part of the observer has failed: {tell(error)}")
+            log("", logging.ERROR, f"a part of the observer has failed: {summary_of(error)}")
         with suppress(RuntimeError):  # it had started
             task_status.started()
         # which may be done once
@@ -128,7 +128,7 @@ class Door:
 
 
 def _complain(error: Exception) -> None:
-    log("", logging.WARNING, f"the observer goes on listening after: {tell(error)}")
+    log("", logging.WARNING, f"the observer goes on listening after: {summary_of(error)}")
 
 
 class OwnDoor(Door):
@@ -200,7 +200,7 @@ _CREDENTIALS: Final = struct.Struct("3i")
 
 
 def _asker_of(socket: trio.socket.SocketType) -> str:
-    """Who has connected, as far as the system tells."""
+    """Who has connected, as far as the system knows."""
     if socket.family == sockets.AF_INET:
         host, port = socket.getpeername()[:2]
         return f"{host}:{port}"
@@ -213,7 +213,7 @@ def _asker_of(socket: trio.socket.SocketType) -> str:
 
 
 class Report:
-    """The file beside the socket that says who blocks the loop; written in the watchdog's thread.
+    """The file beside the socket that names who blocks the loop; written in the watchdog's thread.
 
     Who asks while the loop is blocked gets no reply, and finds the reason here.
     """

@@ -17,7 +17,7 @@ import trio
 
 from spry_py import SpryError
 from spry_py._http import Limits, Reply, Request, Send, converse
-from spry_py.lowlevel import library_version, log, tell
+from spry_py.lowlevel import library_version, log, summary_of
 
 from .actions import LINGERS, Actions, error_of
 from .changes import Changes, Viewer, moment
@@ -70,7 +70,7 @@ class Server:
         try:
             await linger.run(partial(converse, stream, reply_to, _refused, limits))
         except Exception as error:
-            log("", logging.WARNING, f"the observer could not serve {asker}: {tell(error)}")
+            log("", logging.WARNING, f"the observer could not serve {asker}: {summary_of(error)}")
 
     async def reply_to(self, request: Request, rights: Rights, asker: str) -> Reply:
         """The reply to one request."""
@@ -87,7 +87,9 @@ class Server:
         except SpryError as error:
             return _json(HTTPStatus.CONFLICT, error_of(error))
         except Exception as error:
-            log("", logging.ERROR, f"{request.path} of the observer has failed: {tell(error)}")
+            log(
+                "", logging.ERROR, f"{request.path} of the observer has failed: {summary_of(error)}"
+            )
             sentence = "the observer has failed: see the log"
             return _refused(HTTPStatus.INTERNAL_SERVER_ERROR, sentence)
 
@@ -136,9 +138,9 @@ class Server:
     async def _child(self, request: Request, rights: Rights) -> Reply:
         path = _path_of(request)
         handle = self._trees.find(path)
-        told = {"history": self._history_of(path)}
+        history = {"history": self._history_of(path)}
         about = self._changes.node(handle, path) | detail_of(handle.info())
-        return _json(HTTPStatus.OK, about | told)
+        return _json(HTTPStatus.OK, about | history)
 
     def _history_of(self, path: str) -> list[Json]:
         handle = self._trees.find(path)
@@ -149,11 +151,11 @@ class Server:
         ]
 
     async def _incidents(self, request: Request, rights: Rights) -> Reply:
-        told: list[str] = []
+        stories: list[str] = []
         for story in await self._changes.incidents.stories():
-            told.append(as_json(story))
+            stories.append(as_json(story))
             await trio.lowlevel.checkpoint()
-        body = f'{{{moment()},"incidents":[{",".join(told)}]}}'
+        body = f'{{{moment()},"incidents":[{",".join(stories)}]}}'
         return Reply(HTTPStatus.OK, body.encode(), headers=_SAFE)
 
     async def _stack(self, request: Request, rights: Rights) -> Reply:
@@ -203,7 +205,7 @@ class _BadRequest(Exception):
 def _path_of(request: Request) -> str:
     path = request.query.get("path", "")
     if not path:
-        raise _BadRequest(f"say which child: {request.path}?path=...")
+        raise _BadRequest(f"name a child: {request.path}?path=...")
     return path
 
 

@@ -1,4 +1,4 @@
-"""`Observer` and `serve`: what an observer is told, checked where it is written."""
+"""`Observer` and `serve`: the options of an observer, checked where they are written."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _HIGHEST_PORT: Final = 65_535
 
 @dataclass(frozen=True, slots=True)
 class Observer:
-    """What `serve` is told, as a value: ``run(shop, observe=Observer(port=8099))``.
+    """The options of `serve`, as a value: ``run(shop, observe=Observer(port=8099))``.
 
     - ``socket``: listen on a unix socket of the user's own, for ``spry-py ps`` and its like. Who
       may open it may do everything.

@@ -24,7 +24,7 @@ from spry_py import (
     SystemSupervisor,
     TerminationReport,
 )
-from spry_py.lowlevel import tell, token_of
+from spry_py.lowlevel import summary_of, token_of
 
 # nodes between two checkpoints: some 30 to 60 microseconds each
 SLICE: Final = 128
@@ -102,7 +102,7 @@ def _report(report: TerminationReport, ended_at: float | None) -> Json:
         "incarnation": report.incarnation,
         "reason": "failed" if failed else type(report.reason).__name__.lower(),
         "burden": report.burden,
-        "error": shown(tell(report.exception)) if failed else None,
+        "error": shown(summary_of(report.exception)) if failed else None,
         "ended_at": ended_at,
         "time": number(report.time),
         "lifetime": number(report.lifetime),

@@ -86,7 +86,7 @@ class Trees:
         names = [name for name, _ in self]
         if len(names) == 1:
             return names[0]
-        raise ChildNotFound(f"say which tree: path is one of {', '.join(names) or 'none'}")
+        raise ChildNotFound(f"name a tree: path is one of {', '.join(names) or 'none'}")
 
 
 def _below(root: SystemHandle, path: str) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import trio
 
 from spry_py import Unrecoverable
-from spry_py.lowlevel import log, repr_of_fields, tell
+from spry_py.lowlevel import log, repr_of_fields, summary_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def tell_of(letter: DeadLetter) -> None:
     """Log that an item was given up."""
     times = "1 delivery" if letter.deliveries == 1 else f"{letter.deliveries} deliveries"
     why = letter.exception
-    reason = "" if why is None else f"; the last one failed with {tell(why)}"
+    reason = "" if why is None else f"; the last one failed with {summary_of(why)}"
     item = reprlib.repr(letter.item)
     _write(letter, f"stage {letter.stage!r} gave up {item} after {times}{reason}")
 

@@ -232,7 +232,9 @@ class Pipe(Generic[T, U]):
         `RuntimeError` without downstream.
         """
         if self._downstream is None:
-            raise RuntimeError(f"stage {self.stage!r} has no downstream: nobody takes what it puts")
+            raise RuntimeError(
+                f"stage {self.stage!r} has no downstream: nothing takes what it puts"
+            )
         await self._send(value, self._downstream)
 
     async def _send(self, value: Any, downstream: trio.MemorySendChannel[Any]) -> None:

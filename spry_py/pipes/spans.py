@@ -19,7 +19,7 @@ from spry_py.lowlevel import (
     guarded,
     library_version,
     record,
-    tell,
+    summary_of,
     tracer_provider,
 )
 
@@ -71,7 +71,7 @@ def _attributes(stage: str, held: InHand, outcome: Outcome) -> dict[str, Any]:
 
 def _mark_failed(span: Span, held: InHand) -> None:
     error = held.exception
-    why = "its worker ended" if error is None else tell(error)
+    why = "its worker ended" if error is None else summary_of(error)
     span.set_status(Status(StatusCode.ERROR, why))
     span.set_attribute("error.type", error_type(error))
     if error is not None:

@@ -314,7 +314,7 @@ def _takes_channel(fn: Callable[..., object]) -> bool:
     try:
         parameters = inspect.signature(fn).parameters.values()
     except (TypeError, ValueError):
-        # some builtins do not say
+        # some builtins do not have it
         return False
     return any(it.name == "channel" or it.kind is it.VAR_KEYWORD for it in parameters)
 

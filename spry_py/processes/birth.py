@@ -21,8 +21,8 @@ import trio
 # it reads text.
 LAUNCHER: Final = """\
 import os, signal, sys
-told, parent, locale = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
-os.set_inheritable(told, False)
+report, parent, locale = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+os.set_inheritable(report, False)
 for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
     signal.signal(number, signal.SIG_DFL)
 signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -37,7 +37,7 @@ try:
             os._exit(1)
     os.execvp(sys.argv[4], sys.argv[4:])
 except OSError as error:
-    os.write(told, str(error.errno).encode())
+    os.write(report, str(error.errno).encode())
     os._exit(127)
 """
 
@@ -64,7 +64,7 @@ class Birth:
         self,
         argv: Sequence[str],
         *,
-        told: int,
+        report: int,
         pass_fds: Sequence[int],
         env: Mapping[str, str],
         cwd: str | None,
@@ -72,12 +72,12 @@ class Birth:
         stdout: int,
         stderr: int,
     ) -> None:
-        given = [str(told), str(os.getpid()), env.get("LC_CTYPE", "")]
+        given = [str(report), str(os.getpid()), env.get("LC_CTYPE", "")]
         # Here and not in a worker thread, as trio would do it: for Linux the parent is the thread
         # that forked, and a process that is to die with its parent would die with that thread.
         self._popen = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", LAUNCHER, *given, *argv],
-            pass_fds=(told, *pass_fds),
+            pass_fds=(report, *pass_fds),
             env=env,
             cwd=cwd,
             stdin=stdin,

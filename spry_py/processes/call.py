@@ -30,7 +30,7 @@ IMPORTING = "SPRY_PY_IMPORTING_MAIN"
 
 
 class Control:
-    """What parent and process say of the work: pickles, each after its length."""
+    """What parent and process write about the work: pickles, each after its length."""
 
     def __init__(self, sock: socket.socket) -> None:
         sock.set_inheritable(False)

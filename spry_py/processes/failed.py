@@ -7,7 +7,7 @@ import signal
 from spry_py import SpryError
 
 PREVIEW = 120
-UNKNOWN = "exit status unknown (SIGCHLD is ignored, or somebody else reaped it)"
+UNKNOWN = "exit status unknown (SIGCHLD is ignored, or other code reaped it)"
 
 
 class ProcessFailed(SpryError):

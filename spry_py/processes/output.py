@@ -135,11 +135,11 @@ class Lines:
 
     def __init__(
         self,
-        tell: Callable[[str], object],
+        emit: Callable[[str], object],
         look: Callable[[str], object],
         lost: Callable[[int], object],
     ) -> None:
-        self._tell = tell
+        self._emit = emit
         self._look = look
         self._lost = lost
         # what has not been handed on, with the number of line ends in it
@@ -257,7 +257,7 @@ class Lines:
         self._look(text_of(raw.removesuffix(b"\r")))
         line = printable(text_of(raw[:LONGEST_LINE].rstrip())) + ("…" if is_cut else "")
         if line:
-            self._tell(line)
+            self._emit(line)
 
 
 def text_of(raw: bytes | bytearray) -> str:

@@ -100,5 +100,5 @@ def bind(messages: socket.socket, path: str) -> None:
     try:
         messages.bind(path)
     except OSError as error:
-        why = f"{error.strerror or error}: notify() cannot receive here (TMPDIR says where)"
+        why = f"{error.strerror or error}: notify() cannot receive here (TMPDIR sets the directory)"
         raise OSError(error.errno or errno.ENAMETOOLONG, why, path) from error

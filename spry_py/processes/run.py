@@ -89,7 +89,7 @@ class Process(Generic[T_co]):
         """The numbers of the messages that were sent, and not received by the function (yet).
 
         The first message has the number 1. When the process has ended, these are lost; a WARNING
-        says so.
+        shows so.
         """
         return self._channel().unreceived
 
@@ -326,7 +326,7 @@ class Run:
                 stdin.seek(0)
             self._birth = Birth(
                 self.argv,
-                told=self._pipe(self._on_told),
+                report=self._pipe(self._on_report),
                 pass_fds=self.pass_fds,
                 env=self._environment(),
                 cwd=self._plan.cwd,
@@ -353,7 +353,7 @@ class Run:
 
     # What it writes
 
-    def _on_told(self, data: bytes) -> None:
+    def _on_report(self, data: bytes) -> None:
         """From between fork and exec: why it came to nothing, or an end without a word."""
         self._errno += data
         if data:

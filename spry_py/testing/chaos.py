@@ -20,7 +20,7 @@ from spry_py import (
     SystemHandle,
 )
 from spry_py.events import Event
-from spry_py.lowlevel import check_callable, check_count, check_seconds, tell
+from spry_py.lowlevel import check_callable, check_count, check_seconds, summary_of
 
 from .blows import ChildCrashed, ChildRestarted
 from .crashes import child_at
@@ -116,7 +116,9 @@ class _Chaos:
             failure = self._failure()
             if failure is None:
                 raise
-            raise self._failed(f"{self._handle.path!r} has failed: {tell(failure)}") from failure
+            raise self._failed(
+                f"{self._handle.path!r} has failed: {summary_of(failure)}"
+            ) from failure
         return Record(self._deeds, self._since)
 
     # One round

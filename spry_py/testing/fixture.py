@@ -134,7 +134,7 @@ class _Tree:
             self._has_ended.set()
 
     def _capture(self) -> AbstractContextManager[object]:
-        """Keep what it tells, unless that goes somewhere already."""
+        """Keep what it emits, unless that goes somewhere already."""
         if tracer_provider() is not None or meter_provider() is not None:
             return nullcontext()
         self._captured = telemetry.capture()
@@ -165,8 +165,8 @@ class _Tree:
         if record.handle is not None:
             sections.insert(0, ("spry tree", record.handle.render()))
         if self._captured is not None:
-            told = self._captured.incidents or ["no incidents"]
-            sections.append(("spry incidents", "\n\n".join(told)))
+            stories = self._captured.incidents or ["no incidents"]
+            sections.append(("spry incidents", "\n\n".join(stories)))
         return sections
 
 

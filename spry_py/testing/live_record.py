@@ -18,7 +18,7 @@ from spry_py.events import (
     Event,
     IncidentClosed,
 )
-from spry_py.lowlevel import check_count, check_seconds, tell
+from spry_py.lowlevel import check_count, check_seconds, summary_of
 
 from .chaos import ChaosCrash
 from .record import Record, check_kind, is_about
@@ -84,7 +84,7 @@ class LiveRecord(Record):
         found = [event for event in self._events if is_about(event, kind, path)][:count]
         if len(found) < count:
             when = "before the tree ended" if self._has_ended else f"within {within:g} s"
-            raise AssertionError(self.told(_missing(kind, path, len(found), count, when)))
+            raise AssertionError(self.with_record(_missing(kind, path, len(found), count, when)))
         self._expected.update(event.seq for event in found)
         last = found[-1]
         assert isinstance(last, kind)
@@ -125,10 +125,10 @@ class LiveRecord(Record):
         __tracebackhide__ = True
         if type(event) is not IncidentClosed:
             line = self.line(event)
-            raise AssertionError(self.told(f"not {seconds:g} s of silence, but {line}"))
+            raise AssertionError(self.with_record(f"not {seconds:g} s of silence, but {line}"))
 
     async def _is_longer_than(self, count: int) -> bool:
-        """Wait until there are more events than that; says if no more can come."""
+        """Wait until there are more events than that; fails if no more can come."""
         while len(self._events) <= count and not self._has_ended:
             await self._waiting.park()
         return len(self._events) > count
@@ -152,7 +152,7 @@ class LiveRecord(Record):
 
     # What has gone wrong
 
-    def told(self, what: str) -> str:
+    def with_record(self, what: str) -> str:
         """What is wrong, with the tree and the record drawn below it."""
         return "\n".join([what, *self.drawn_tree(), self.drawn()])
 
@@ -176,7 +176,9 @@ class LiveRecord(Record):
         ]
         if faults:
             raise AssertionError(
-                self.told("\n".join(["children were not stopped as they should be:", *faults]))
+                self.with_record(
+                    "\n".join(["children were not stopped as they should be:", *faults])
+                )
             )
 
     def _faults(self) -> Iterator[tuple[Event, str]]:
@@ -192,7 +194,7 @@ class LiveRecord(Record):
                 asked.discard(event.path)
                 report = event.report
                 if report.burden != "none" and not isinstance(report.cause, ChaosCrash | None):
-                    yield event, f"it raised while it was being stopped: {tell(report.cause)}"
+                    yield event, f"it raised while it was being stopped: {summary_of(report.cause)}"
 
 
 def _missing(kind: type[Event], path: str | None, found: int, count: int, when: str) -> str:

@@ -124,7 +124,7 @@ def _named(landmark: Landmark) -> str:
     return landmark.__name__
 
 
-# What is told of an event
+# What a line has of an event
 
 
 def _nothing(event: Any) -> str:

@@ -53,7 +53,7 @@ def _prepared(item: Any, test: Test) -> Callable[..., object]:
     if other is None:
         return _on_virtual_time(function)
     if other.kwargs.get("run", trio.run) is trio.run:
-        # pytest-trio runs it, but as our marker says
+        # pytest-trio runs it, but as our marker has it
         item.add_marker(pytest.mark.trio(run=run), append=False)
     return function
 

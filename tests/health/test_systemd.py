@@ -360,7 +360,10 @@ async def test_news_that_do_not_get_out_are_sent_again(
                 await trio.sleep(2)
                 assert receiver.take() == ["READY=1\nSTATUS=1 child is running"]
                 nursery.cancel_scope.cancel()
-    said = f"the service manager at NOTIFY_SOCKET={where} cannot be told: No such file or directory"
+    said = (
+        f"the service manager at NOTIFY_SOCKET={where} cannot be notified: "
+        "No such file or directory"
+    )
     assert [record.message for record in caplog.records if record.levelno > logging.INFO] == [said]
 
 
@@ -389,8 +392,8 @@ async def test_a_name_that_is_no_socket_is_logged_and_nothing_else(
         await nursery.start(notify_systemd, root)
         await trio.sleep(10)
     said = (
-        "the service manager at NOTIFY_SOCKET=vsock:2:1234 cannot be told: it is neither a path "
-        "nor begins with @"
+        "the service manager at NOTIFY_SOCKET=vsock:2:1234 cannot be notified: "
+        "it is neither a path nor begins with @"
     )
     assert [record.message for record in caplog.records if record.levelno > logging.INFO] == [said]
 

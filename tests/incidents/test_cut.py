@@ -80,7 +80,7 @@ def test_whether_a_restart_was_wanted_is_not_guessed() -> None:
         for line in DROPPED
         if json.loads(line)["name"] == "spry.term"
     ]
-    assert sentences(lines).endswith("What was done about it is not told in these spans.")
+    assert sentences(lines).endswith("What was done about it is not in these spans.")
 
 
 @pytest.mark.parametrize("most", range(4, 20))

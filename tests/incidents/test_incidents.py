@@ -169,7 +169,7 @@ def test_waits_that_are_many_are_told_by_the_shortest_and_the_longest() -> None:
 def test_a_failure_without_its_exception_is_a_failure_all_the_same() -> None:
     lines = life_of(shop(Child("a", lasts(1.0))))
     said = told(changed(line, events=[], status={}) for line in lines)
-    assert "✗ a failed: an exception that is not told" in said
+    assert "✗ a failed: an exception that is not known" in said
     assert "shop/a, a permanent worker, failed after 1 s. shop restarted it alone" in said
 
 

@@ -273,7 +273,7 @@ def test_an_exit_exception_ends_the_program() -> None:
 
   seconds    shop                                           0 s     under 0.1 ms
     0.000    ✗ api failed: KeyboardInterrupt                ✗
-    0.000  ■ the program was told to end                    ■
+    0.000  ■ the program was asked to end                   ■
 
     File "shop.py", line 1, in leaves
       raise KeyboardInterrupt

@@ -175,7 +175,7 @@ async def test_all_roots_are_shown_and_none_twice_under_one_name() -> None:
     assert roots() == ()
     async with observed() as outside:
         assert (await outside.get("/tree")).json["nodes"] == []
-        assert (await outside.post("/do/stop")).told == (409, "say which tree: path is one of none")
+        assert (await outside.post("/do/stop")).told == (409, "name a tree: path is one of none")
         async with open_system([Child("a", idle)], name="top") as one:
             async with open_system([Child("b", idle)], name="top") as other:
                 nodes = (await outside.get("/tree")).json["nodes"]

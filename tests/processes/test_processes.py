@@ -119,7 +119,7 @@ def ignored(number: signal.Signals) -> Iterator[None]:
         signal.signal(number, before)
 
 
-UNKNOWN = "exit status unknown (SIGCHLD is ignored, or somebody else reaped it)"
+UNKNOWN = "exit status unknown (SIGCHLD is ignored, or other code reaped it)"
 
 
 @pytest.mark.parametrize("has_pidfd", [True, False])

@@ -454,7 +454,7 @@ def test_a_manager_that_is_not_there_is_nobodys_trouble(
     assert run([Child("a", ends)], name="shop").burden == "settling"
     warnings = [record.message for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warnings) == 1
-    assert "NOTIFY_SOCKET=/nowhere/at/all cannot be told: No such file" in warnings[0]
+    assert "NOTIFY_SOCKET=/nowhere/at/all cannot be notified: No such file" in warnings[0]
 
 
 def test_a_manager_hears_until_when_a_tree_drains(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -427,6 +427,6 @@ def test_an_empty_record_says_so() -> None:
 
 @story
 async def test_a_record_without_a_tree_draws_none() -> None:
-    assert LiveRecord().told("nothing yet") == "nothing yet\nthe record:\n  (nothing)"
+    assert LiveRecord().with_record("nothing yet") == "nothing yet\nthe record:\n  (nothing)"
     with pytest.raises(AssertionError, match="never came"):
         await LiveRecord().wait_for(ChildStarted, "anything")
