@@ -90,7 +90,8 @@ def _has_others(name: str) -> bool:
     """Whether a record of this name reaches any other handler, as `logging` hands it up."""
     logger: logging.Logger | None = logger_of(name)
     while logger is not None:
-        if not all(isinstance(handler, LogBridge) for handler in logger.handlers):
-            return True
+        for handler in logger.handlers:
+            if not isinstance(handler, LogBridge):
+                return True
         logger = logger.parent if logger.propagate else None
     return False

@@ -36,9 +36,10 @@ def system_attributes(system: AboutSystem) -> Attributes:
 
 def child_attributes(child: AboutChild) -> Attributes:
     """What all spans and records about the last incarnation of a child carry."""
+    system = child.loop
     return {
-        "spry.system.path": child.loop.path,
-        "spry.system.incarnation": child.loop.own.number,
+        "spry.system.path": system.path,
+        "spry.system.incarnation": system.own.number,
         "spry.child.key": child.key,
         "spry.child.path": child.path,
         "spry.child.incarnation": child.number,
@@ -54,8 +55,9 @@ def report_attributes(report: TerminationReport) -> Attributes:
         "spry.termination.burden": report.burden,
         "spry.child.lifetime": report.lifetime or 0.0,
     }
-    if report.failed and report.exception is not None:
-        attributes["error.type"] = type_name(report.exception)
+    exception = report.exception
+    if exception is not None:
+        attributes["error.type"] = type_name(exception)
     return attributes
 
 
@@ -84,11 +86,12 @@ def type_name(exception: BaseException) -> str:
 
 def full_name(kind: type) -> str:
     """The full name of a type; without the module for a builtin one."""
-    module = vars(type)["__module__"].__get__(kind)
+    module = _module_of(kind)
     if module == "builtins":
         return _qualname_of(kind)
     return f"{module if isinstance(module, str) else '<unknown>'}.{_qualname_of(kind)}"
 
 
-# of the type itself: a class may define an attribute of this name
+# of the type itself: a class may define attributes of these names
+_module_of: Final[Callable[[type], object]] = vars(type)["__module__"].__get__
 _qualname_of: Final[Callable[[type], str]] = vars(type)["__qualname__"].__get__

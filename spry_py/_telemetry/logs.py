@@ -68,7 +68,10 @@ def log(
     span: Span | None,
 ) -> None:
     """Emit one record about ``path``."""
-    _emit(LEVELS[fact], path, text, fields, span)
+    level = LEVELS[fact]
+    logger = _taker(path, level)
+    if logger is not None:
+        _emit(logger, level, path, text, fields, span)
 
 
 def log_child(
@@ -82,8 +85,9 @@ def log_child(
     """Emit one record about a child; ``trace`` is the exception's traceback if there is a text."""
     path = child.path
     level = LEVELS[fact]
-    if _is_on(path, level):
-        _emit(level, path, text, child_attributes(child), span, exception, trace)
+    logger = _taker(path, level)
+    if logger is not None:
+        _emit(logger, level, path, text, child_attributes(child), span, exception, trace)
 
 
 def log_started(child: AboutChild, number: int, span: Span | None) -> None:
@@ -136,18 +140,19 @@ def log_end(
     """Emit the record about the end of a child."""
     level = logging.ERROR if report.failed else LEVELS[ChildTerminated]
     path = child.path
-    if _is_on(path, level):
+    logger = _taker(path, level)
+    if logger is not None:
         fields = child_attributes(child) | report_attributes(report)
-        error = report.exception if report.failed else None
-        _emit(level, path, end_of(report), fields, span, error, trace)
+        _emit(logger, level, path, end_of(report), fields, span, report.exception, trace)
 
 
 def log_hook(child: AboutChild, error: Exception) -> None:
     """Emit the record about an ``on_termination`` that has failed where that changes nothing."""
     path = child.path
-    if _is_on(path, logging.ERROR):
+    logger = _taker(path, logging.ERROR)
+    if logger is not None:
         text = f"failed in its on_termination: {summary_of(error)}"
-        _emit(logging.ERROR, path, text, child_attributes(child), None, error)
+        _emit(logger, logging.ERROR, path, text, child_attributes(child), None, error)
 
 
 def why_no_start(exception: BaseException | None) -> str:
@@ -157,7 +162,7 @@ def why_no_start(exception: BaseException | None) -> str:
 
 def end_of(report: TerminationReport) -> str:
     exception = report.exception
-    if exception is not None and report.failed:
+    if exception is not None:
         under = {"none": "", "settling": " while settling", "aborted": " while being aborted"}
         return f"failed{under[report.burden]}: {summary_of(exception)}"
     if report.burden != "none":
@@ -166,6 +171,7 @@ def end_of(report: TerminationReport) -> str:
 
 
 def _emit(
+    logger: logging.Logger,
     level: int,
     path: str,
     text: str,
@@ -174,14 +180,7 @@ def _emit(
     exception: BaseException | None = None,
     trace: str | None = None,
 ) -> None:
-    """Hand a record to the logger of ``path``.
-
-    No logger is made for it unless the application has: `logging` keeps loggers for ever, and a
-    supervisor may see millions of keys.
-    """
-    logger = _nearest(path)
-    if not _is_taken(logger, level):
-        return
+    """Hand a record about ``path`` to the logger that takes it."""
     extra = dict(fields)
     if span is not None:
         context = span.get_span_context()
@@ -211,8 +210,8 @@ def write(path: str, level: int, message: str, fields: Mapping[str, object]) -> 
 
 
 def _write(path: str, level: int, message: str, fields: Mapping[str, object]) -> None:
-    logger = _nearest(path)
-    if _is_taken(logger, level):
+    logger = _taker(path, level)
+    if logger is not None:
         logger.handle(_record(logger, level, path, message, fields, None))
 
 
@@ -238,10 +237,13 @@ def _caller() -> tuple[CodeType, int]:
     """Where the library was called from; for a thread of ours, a place in its own code."""
     here = sys._getframe(1)  # pyright: ignore[reportPrivateUsage] - as `logging` does
     frame: FrameType | None = here
+    looked_at: object = None
     while frame is not None:
-        if not _is_between(str(frame.f_globals.get("__name__"))):
+        names = frame.f_globals
+        # a module calls its own functions more often than those of others
+        if names is not looked_at and not _is_between(str(names.get("__name__"))):
             return frame.f_code, frame.f_lineno
-        frame = frame.f_back
+        looked_at, frame = names, frame.f_back
     return here.f_code, here.f_lineno
 
 
@@ -257,14 +259,17 @@ def is_logged(fact: type[Event], failed: bool = False) -> bool:
     """
     if capturing.get() is not None:
         return True
-    if _Seen.count != len(_LOGGERS):
-        _look_again()
-    return _Seen.below or _is_taken(_ROOT, logging.ERROR if failed else LEVELS[fact])
+    return _has_any_below() or _is_taken(_ROOT, logging.ERROR if failed else LEVELS[fact])
 
 
-def _is_on(path: str, level: int) -> bool:
-    """Whether a record about ``path`` would go anywhere."""
-    return _is_taken(_nearest(path), level)
+def _taker(path: str, level: int) -> logging.Logger | None:
+    """The logger for a record about ``path``, if it would go anywhere.
+
+    None is made for it unless the application has: `logging` keeps loggers for ever, and a
+    supervisor may see millions of keys.
+    """
+    logger = _nearest(path)
+    return logger if _is_taken(logger, level) else None
 
 
 def _is_taken(logger: logging.Logger, level: int) -> bool:
@@ -294,9 +299,7 @@ def _nearest(path: str) -> logging.Logger:
     capture = capturing.get()
     if capture is not None:
         return capture.logger
-    if _Seen.count != len(_LOGGERS):
-        _look_again()
-    return logger_of(_name(path)) if _Seen.below else _ROOT
+    return logger_of(_name(path)) if _has_any_below() else _ROOT
 
 
 def logger_of(name: str) -> logging.Logger:
@@ -320,7 +323,9 @@ class _Seen:
     below = False
 
 
-def _look_again() -> None:
-    """Loggers have been added: see whether there are any below ours now."""
-    _Seen.count = len(_LOGGERS)
-    _Seen.below = any(name.startswith(f"{NAME}.") for name in list(_LOGGERS))
+def _has_any_below() -> bool:
+    """Whether there is a logger below ours; looked for again when loggers have been added."""
+    if _Seen.count != len(_LOGGERS):
+        _Seen.count = len(_LOGGERS)
+        _Seen.below = any(name.startswith(f"{NAME}.") for name in list(_LOGGERS))
+    return _Seen.below

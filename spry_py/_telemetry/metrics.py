@@ -72,8 +72,9 @@ class Metrics:
             return
         ended = dict(labels)
         ended["spry.termination.reason"] = reason_name(report)
-        if report.failed and report.exception is not None:
-            ended["error.type"] = type_name(report.exception)
+        exception = report.exception
+        if exception is not None:
+            ended["error.type"] = type_name(exception)
         self._of.terminations.add(1, ended)
         self._of.lifetime.record(report.lifetime, labels)
 

@@ -119,7 +119,7 @@ def _alone(exception: BaseException) -> str:
 
 def _notes_of(exception: BaseException) -> list[object]:
     try:
-        notes: Any = exception.__notes__
+        notes: Any = getattr(exception, "__notes__", None)
     except Exception:
         return []
     return cast("list[object]", notes) if isinstance(notes, list) else []
