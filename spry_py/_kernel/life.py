@@ -66,58 +66,26 @@ class LateStart(RuntimeError):
 
 
 @enable_ki_protection
-def in_own_task(incarnation: Incarnation) -> Coroutine[Any, Any, None]:
-    """`live`, for a task of its own: it stands behind the first step already.
+def in_own_task(first_step: Awaitable[Incarnation | None]) -> Coroutine[Any, Any, None]:
+    """`live`, for a task of its own: it stands in the first step already.
 
     There Ctrl-C would end it before its end could be reported; later it counts as the child's.
     """
-    life = live(incarnation, _first_step)
-    life.send(None)
-    return life
-
-
-@enable_ki_protection
-def in_task_of(successor: Successor) -> Coroutine[Any, Any, None]:
-    """The same for an incarnation that is not there yet, and may never be."""
-    life = live(None, successor.first_step)
+    life = live(None, first_step)
     life.send(None)
     return life
 
 
 @enable_ki_protection
 @types.coroutine
-def _first_step(incarnation: Incarnation) -> Generator[None, None, Incarnation]:
+def begun(incarnation: Incarnation) -> Generator[None, None, Incarnation]:
+    """The first step of a task made for an incarnation; that of a successor is `Loop.succeed`."""
     yield
     return incarnation
 
 
-class Successor:
-    """A task that stands ready when a child has ended, in case that it is started again at once.
-
-    The end is decided about in the pass of trio's scheduler in which this task takes its first
-    step. All that has happened together with the end is known by then, and the next incarnation
-    need not wait for one more pass.
-    """
-
-    __slots__ = ("incarnation", "member")
-
-    def __init__(self, member: Member) -> None:
-        self.member = member
-        # written by the member, when the next incarnation begins
-        self.incarnation: Incarnation | None = None
-
-    @enable_ki_protection
-    @types.coroutine
-    def first_step(self, _: None) -> Generator[None, None, Incarnation | None]:
-        """Have the end decided about, and return the incarnation that this has begun, if any."""
-        yield
-        self.member.loop.succeed(self)
-        return self.incarnation
-
-
 async def live(
-    incarnation: Incarnation | None,
-    first_step: Callable[[Any], Awaitable[Incarnation | None]] | None = None,
+    incarnation: Incarnation | None, first_step: Awaitable[Incarnation | None] | None = None
 ) -> None:
     """Run one incarnation to its end and report that; never raises.
 
@@ -127,7 +95,7 @@ async def live(
     in `_finish`.
     """
     if first_step is not None:
-        incarnation = await first_step(incarnation)
+        incarnation = await first_step
         first_step = None
     if incarnation is None:
         return

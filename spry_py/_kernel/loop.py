@@ -12,7 +12,7 @@ known. So a caller who wants a living child stopped leaves a message, and serves
 of trio's scheduler if the loop has slept on (`Calls._stop`).
 
 The law of the successor: where each child is restarted alone, and one ends that probably comes
-back, the task that is to run it then is begun at once (`Successor`). Its first step comes in the
+back, the task that is to run it then is begun at once. Its first step (`Loop.succeed`) comes in the
 next pass of trio's scheduler, and has the end decided about if the loop is still idle; otherwise
 the loop does so itself. There is one of them at a time, so they never keep the loop from its turn.
 
@@ -30,8 +30,9 @@ busy for long, and it begins nothing by that.
 
 from __future__ import annotations
 
+import types
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Final, Protocol, assert_never, cast
 
 import trio
@@ -42,7 +43,6 @@ from spry_py._policy.restart import (
     WISHES,
     Verdict,
     judge,
-    judge_last,
     pause_before_try,
     unrecoverable,
 )
@@ -68,7 +68,7 @@ from .alone import OneForOne
 from .calls import Calls
 from .facts import ChildStarted, ChildTerminated, Incident, RestartScheduled
 from .incarnation import Incarnation, note_limit_above
-from .life import Successor, drop_own_frames, failure_of, in_own_task, in_task_of
+from .life import begun, drop_own_frames, failure_of, in_own_task
 from .mailbox import MOST_IN_A_ROW, Mailbox
 from .member import Members
 from .messages import (
@@ -133,6 +133,8 @@ class Loop(Mailbox):
 
     nursery: trio.Nursery
     breaker: Breaker
+    # whether the breaker is to hear of each end
+    breaker_hears: bool
     strategy: Strategy
     # whether it ends as soon as nothing is left that runs or comes back; written once
     ends_when_empty = False
@@ -165,8 +167,8 @@ class Loop(Mailbox):
         self._turns_left = MOST_TURNS
         # a successor's task is in the loop's context, which cannot be entered twice
         self._is_in_turn = False
-        # what is going to have the end decided about that is first in the mailbox; at most one
-        self.successor: Successor | None = None
+        # the child for whose next incarnation a task stands ready; its end is first in the mailbox
+        self.successor: Member | None = None
         self.is_ready = False
         self.is_stopping = False
         # nothing is restarted or replayed any more: it stops, or is going to since the program ends
@@ -231,6 +233,7 @@ class Loop(Mailbox):
     async def _boot(self) -> None:
         try:
             self.breaker = live_breaker(self.breaker_factory)
+            self.breaker_hears = hasattr(self.breaker, "ended")
             await self.boot()
         except (StartupFailure, Ignore) as failure:
             set_place(failure, None)
@@ -269,23 +272,29 @@ class Loop(Mailbox):
             return True
         return False
 
-    def succeed(self, successor: Successor) -> None:
-        """The tick is over in which a child has ended: decide, unless the loop is about to."""
+    @enable_ki_protection
+    @types.coroutine
+    def succeed(self, member: Member) -> Generator[None, None, Incarnation | None]:
+        """The first step of a successor: decide about the end, unless the loop is about to.
+
+        All that has happened in the tick of that end is known by now. Returns the incarnation that
+        has been begun since then, if any, for the successor to run.
+        """
+        former = member.incarnation
+        yield
         if self.is_idle and self.messages:
-            self._take_turn(self.messages.popleft())
+            assert self.own.task is not None
+            self._is_in_turn = True
+            try:
+                self.own.task.context.run(self._handle(self.messages.popleft()).send, None)
+            except StopIteration:
+                pass  # handled to its end, as it waits for nothing
+            finally:
+                self._is_in_turn = False
             if self.messages or self.is_stopping:
                 self.ring()
         self.successor = None
-
-    def _take_turn(self, message: Message) -> None:
-        assert self.own.task is not None
-        self._is_in_turn = True
-        try:
-            self.own.task.context.run(self._handle(message).send, None)
-        except StopIteration:
-            pass  # handled to its end, as it waits for nothing
-        finally:
-            self._is_in_turn = False
+        return member.incarnation if member.incarnation is not former else None
 
     def is_asking(self) -> bool:
         """Whether the code that calls this has been called by the loop: a breaker, a predicate."""
@@ -369,14 +378,13 @@ class Loop(Mailbox):
         own = member.past.breaker
         if member.child.breaker is not None and own is None:
             own = member.remember().breaker = live_breaker(member.child.breaker)
-        tell_breaker(self.breaker, "ended", report)
+        if self.breaker_hears:
+            tell_breaker(self.breaker, "ended", report)
         if own is not None:
             tell_breaker(own, "ended", report)
         if member in self.hook_errors:
             return Verdict.ESCALATE
-        if self.is_leaving:
-            return judge_last(member.child, report)
-        verdict = judge(member.child, report)
+        verdict = judge(member.child, report.reason, is_last=self.is_leaving)
         if verdict is Verdict.RESTART and own is not None:
             if allows(own, member.key, trio.current_time()):
                 return verdict
@@ -509,8 +517,10 @@ class Loop(Mailbox):
         is_free = self.is_idle and not self.messages and self.successor is None
         if comes_back and is_free and self.restarting is self.alone:
             self.messages.append(Ended(member))
-            self.successor = Successor(member)
-            self._bear(in_task_of, self.successor, member.key)
+            self.successor = member
+            assert self.own.task is not None
+            bear, spawn = self.own.task.context.run, self.nursery.start_soon
+            bear(self.teller.bear, spawn, in_own_task, self.succeed(member), member.key)
         else:
             self.post(Ended(member))
         return False
@@ -599,21 +609,18 @@ class Loop(Mailbox):
             self.teller.child_starting(member, incarnation, part_of)
         if child.takes_status and not is_system:
             self.tree.slow.begin(incarnation)
-        successor = self.successor
-        if successor is not None and successor.member is member:
-            successor.incarnation = incarnation
-        else:
-            self._bear(in_own_task, incarnation, child.key)
+        if self.successor is not member:
+            self._bear(begun(incarnation), child.key)
 
-    def _bear(self, function: object, of: object, key: str) -> None:
+    def _bear(self, first_step: object, key: str) -> None:
         """Children are born in the context of their supervisor, in whatever task that comes."""
         task, bear, spawn = self.own.task, self.teller.bear, self.nursery.start_soon
         # no task is current in a callback of a loop that trio is the guest of
         here = trio.lowlevel.current_task() if trio.lowlevel.in_trio_task() else None
         if task is None or self._is_in_turn or task is here:
-            bear(spawn, function, of, key)
+            bear(spawn, in_own_task, first_step, key)
         else:
-            task.context.run(bear, spawn, function, of, key)
+            task.context.run(bear, spawn, in_own_task, first_step, key)
 
     # What is kept down
 
@@ -636,7 +643,7 @@ class Loop(Mailbox):
             if member.last_report.started_at is not None:
                 incident = self.terminated(member, Verdict.DOWN)
                 self.teller.incident_closed(incident, _outcome_of(member, Verdict.DOWN))
-            if judge_last(member.child, member.last_report) is Verdict.DONE:
+            if judge(member.child, member.last_report.reason, is_last=True) is Verdict.DONE:
                 phase = Phase.DONE  # it had ended by itself, for good, before it was asked to
         if member in self.hook_errors:
             # it has come while the child was being taken down: no reason to give up later

@@ -51,31 +51,22 @@ WISHES: Final[_Wishes] = {
 }
 
 
-def judge(child: Child[object], report: TerminationReport) -> Verdict:
+def judge(child: Child[object], reason: Reason, is_last: bool = False) -> Verdict:
     """What becomes of a child that has ended by itself, before any breaker is asked.
 
-    Runs the user's ``recoverable``; what it raises comes out.
+    It stays down if this ``is_last``, as nothing is restarted any more. Else runs the user's
+    ``recoverable``; what it raises comes out.
     """
-    reason = report.reason
-    verdict = _wish(child, reason)
-    if verdict is not Verdict.RESTART or not isinstance(reason, Failed):
+    exception = reason.exception if isinstance(reason, Failed) else None
+    is_end_of_all = exception is not None and is_exit(exception)
+    verdict = WISHES[child.restart, "exit" if is_end_of_all else type(reason).__name__]
+    if verdict is not Verdict.RESTART:
         return verdict
-    if may_recover(child.recoverable, reason.exception):
+    if is_last:
+        return Verdict.DOWN
+    if exception is None or may_recover(child.recoverable, exception):
         return verdict
     return unrecoverable(child)
-
-
-def judge_last(child: Child[object], report: TerminationReport) -> Verdict:
-    """The same where nothing is restarted any more; ``recoverable`` is not asked."""
-    verdict = _wish(child, report.reason)
-    return Verdict.DOWN if verdict is Verdict.RESTART else verdict
-
-
-def _wish(child: Child[object], reason: Reason) -> Verdict:
-    """What the table has about it."""
-    if isinstance(reason, Failed) and is_exit(reason.exception):
-        return WISHES[child.restart, "exit"]
-    return WISHES[child.restart, type(reason).__name__]
 
 
 def may_recover(recoverable: Callable[[Any], object] | None, exception: BaseException) -> bool:

@@ -259,7 +259,10 @@ def is_logged(fact: type[Event], failed: bool = False) -> bool:
     """
     if capturing.get() is not None:
         return True
-    return _has_any_below() or _is_taken(_ROOT, logging.ERROR if failed else LEVELS[fact])
+    level = logging.ERROR if failed else LEVELS[fact]
+    if _ROOT.manager.disable >= level:
+        return False  # for all loggers
+    return _has_any_below() or _is_taken(_ROOT, level)
 
 
 def _taker(path: str, level: int) -> logging.Logger | None:

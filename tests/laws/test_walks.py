@@ -121,10 +121,10 @@ def all_walks() -> dict[str, Walk]:
 
 
 BOUNDS: Final = {
-    "one_for_one": (55, 40),
-    "one_for_all": (104, 127),
-    "start_child": (44, 38),
-    "terminate_child": (52, 37),
+    "one_for_one": (48, 39),
+    "one_for_all": (101, 126),
+    "start_child": (43, 38),
+    "terminate_child": (51, 37),
 }
 
 
