@@ -87,5 +87,8 @@ class OneForOne:
             call.give()
 
     def _begin(self, member: Member, part_of: Cause = ()) -> None:
-        member.count_restart()
-        self._loop.begin(member, part_of)
+        loop = self._loop
+        member.remember().restarts += 1
+        if loop.heard_by:
+            loop.teller.child_restarted(member)
+        loop.begin(member, part_of)

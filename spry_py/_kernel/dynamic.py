@@ -126,10 +126,10 @@ class DynamicLoop(Loop):
 
     # Who may run
 
-    def begin(self, member: Member, part_of: Cause = ()) -> None:
+    def begin(self, member: Member, part_of: Cause = (), then: Then = Then.DECIDE) -> None:
         """Begin the next incarnation, or let it wait for its turn."""
         if self._running < self._max_running and not self._line:
-            self._begin_now(member, part_of)
+            self._begin_now(member, part_of, then)
         else:
             member.move(Phase.WAITING)
             self._line[member] = None
@@ -141,9 +141,9 @@ class DynamicLoop(Loop):
     def keep_place(self, member: Member) -> None:
         self._kept.add(member)
 
-    def _begin_now(self, member: Member, part_of: Cause = ()) -> None:
+    def _begin_now(self, member: Member, part_of: Cause = (), then: Then = Then.DECIDE) -> None:
         self._running += 1
-        super().begin(member, part_of)
+        super().begin(member, part_of, then)
 
     def on_ended(self, member: Member, incarnation: Incarnation, report: TerminationReport) -> bool:
         wants_hook = super().on_ended(member, incarnation, report)

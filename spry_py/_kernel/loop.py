@@ -560,14 +560,6 @@ class Loop(Mailbox):
         """Whether a startup waits for this start; a call that does so waits outside the loop."""
         return False
 
-    def begin(self, member: Member, part_of: Cause = ()) -> None:
-        """Begin the next incarnation of a child, without waiting for it."""
-        call = self.calls.starts.get(member)
-        if call is None:
-            self.spawn(member, Then.DECIDE, part_of)
-        else:
-            self.spawn(member, Then.AWAITED, (call,))
-
     def begin_again(self, member: Member) -> None:
         """Begin another try of a first start, in the place that was kept for it."""
         self.begin(member)
@@ -589,12 +581,15 @@ class Loop(Mailbox):
         self.waits[member] = self.tree.alarm.at(trio.current_time() + pause, begin)
         return True
 
-    def spawn(self, member: Member, then: Then, part_of: Cause) -> None:
-        """Begin the next incarnation of a child; the former one must have ended.
+    def begin(self, member: Member, part_of: Cause = (), then: Then = Then.DECIDE) -> None:
+        """Begin the next incarnation of a child, without waiting for it; none may be alive.
 
         ``then`` is what follows its end unless it is started, ``part_of`` what it belongs to.
         """
         assert not member.phase.is_alive, f"two incarnations of {member.path!r} would overlap"
+        call = self.calls.starts.get(member)
+        if call is not None and not then:
+            then, part_of = Then.AWAITED, (call,)
         if member.incarnation is not None:
             member.incarnation.value = None  # a traceback may hold on to it
         child = member.child

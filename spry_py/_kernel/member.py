@@ -79,7 +79,7 @@ class Member:
         self.past = _NO_PAST
         self.last_report: TerminationReport | None = None
         # of the last incarnation that was one of a supervisor, until one of a worker begins: by
-        # what runs in its task, and by `Loop.spawn`
+        # what runs in its task, and by `Loop.begin`
         self.inner: Loop | None = None
         self.watchers: trio.lowlevel.ParkingLot | None = None
         # the restart under way of this child alone
@@ -197,12 +197,6 @@ class Member:
         past = self.remember()
         past.in_a_row, delay = pause_before_restart(self.child, past.in_a_row, report)
         return delay
-
-    def count_restart(self) -> None:
-        """Its supervisor is about to start it again."""
-        self.remember().restarts += 1
-        if self.loop.heard_by:
-            self.loop.teller.child_restarted(self)
 
     def close(self, incarnation: Incarnation, reason: Reason) -> bool:
         """Write down the end of an incarnation and hand it to the supervisor.

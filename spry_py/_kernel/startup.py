@@ -236,9 +236,7 @@ class Startup:
         if self._loop.is_leaving:
             return
         del self._loop.waits[member]
-        self._loop.begin(member, self._loop.part_of)
-        assert member.incarnation is not None
-        member.incarnation.follow(Then.AWAITED)
+        self._loop.begin(member, self._loop.part_of, Then.AWAITED)
 
     def _note_change(self) -> None:
         if self._before is not None:
@@ -411,7 +409,9 @@ class Startup:
         if loop.is_leaving:  # the stop may have come while it was made ready
             raise self._is_stopped()
         if member.incarnation is not None:
-            member.count_restart()
+            member.remember().restarts += 1
+            if loop.heard_by:
+                loop.teller.child_restarted(member)
             if self._before is not None:
                 self._before.keep(member)
                 member.remember().by_hand += 1
@@ -419,7 +419,7 @@ class Startup:
                 loop.waits.pop(member).cancel()
         member.child = child
         self._turn = member
-        loop.spawn(member, Then.AWAITED, loop.part_of)
+        loop.begin(member, loop.part_of, Then.AWAITED)
 
     def _spawn_all(
         self, members: list[Member | None], children: Sequence[Child[Any]]

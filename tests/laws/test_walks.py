@@ -121,9 +121,9 @@ def all_walks() -> dict[str, Walk]:
 
 
 BOUNDS: Final = {
-    "one_for_one": (48, 39),
-    "one_for_all": (101, 126),
-    "start_child": (43, 38),
+    "one_for_one": (46, 39),
+    "one_for_all": (100, 126),
+    "start_child": (42, 38),
     "terminate_child": (51, 37),
 }
 
