@@ -121,10 +121,10 @@ def all_walks() -> dict[str, Walk]:
 
 
 BOUNDS: Final = {
-    "one_for_one": (46, 39),
-    "one_for_all": (100, 126),
-    "start_child": (42, 38),
-    "terminate_child": (51, 37),
+    "one_for_one": (45, 38),
+    "one_for_all": (97, 124),
+    "start_child": (40, 33),
+    "terminate_child": (49, 33),
 }
 
 
