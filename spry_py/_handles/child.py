@@ -33,22 +33,24 @@ Ts = TypeVarTuple("Ts")
 class Handle:
     """A path of a tree. Queries return at once, between incarnations what holds of the last one."""
 
-    __slots__ = ("_keys", "_last", "_tree")
+    __slots__ = ("_keys", "_last", "_root", "_tree")
 
-    def __init__(self, tree: Any, keys: tuple[str, ...], member: Any) -> None:
-        self._tree: Tree = tree
+    def __init__(self, root: Any, keys: tuple[str, ...], member: Any) -> None:
+        # kept here, as what a tree's own books know of it goes with its end
+        self._root: Member = root
+        self._tree: Tree = root.loop.tree
         self._keys = keys
         self._last: Member = member
 
     @property
     def path(self) -> str:
         """The keys from the root on, joined by ``/``."""
-        return "/".join((self._tree.root.key, *self._keys))
+        return "/".join((self._root.key, *self._keys))
 
     @property
     def key(self) -> str:
         """The last part of the path."""
-        return self._keys[-1] if self._keys else self._tree.root.key
+        return self._keys[-1] if self._keys else self._root.key
 
     @property
     def kind(self) -> Kind:
@@ -131,25 +133,25 @@ class Handle:
         """Whether it is a handle of the same kind for the same path of the same tree."""
         if not isinstance(other, Handle):
             return NotImplemented
-        same_place = self._tree is other._tree and self._keys == other._keys
+        same_place = self._root is other._root and self._keys == other._keys
         return same_place and type(self) is type(other)
 
     def __hash__(self) -> int:
-        return hash((id(self._tree), self._keys))
+        return hash((id(self._root), self._keys))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.path!r}, {self.status}>"
 
     def _chain(self) -> list[Member]:
         """The members on the way from the root to this path, as far as they are known."""
-        member = self._tree.root
+        member = self._root
         chain = [member]
         for key in self._keys:
-            inner = member.inner
-            below = inner.members.get(key) if inner is not None else None
-            if below is None:
+            below = member.below
+            found = below.get(key) if below is not None else None
+            if found is None:
                 break
-            member = below
+            member = found
             chain.append(member)
         return chain
 
@@ -174,7 +176,7 @@ class ChildHandle(Handle):
 
         if self.kind != "supervisor":
             return None
-        return SystemHandle(self._tree, self._keys, self._member())
+        return SystemHandle(self._root, self._keys, self._member())
 
     @in_own_run
     @enable_ki_protection

@@ -73,7 +73,7 @@ class _Opened:
         self.slice = number
         self.read: list[Snapshot] = []
         # the keys, the next one last; a dict, since those that listen ask for single ones
-        keys = member.inner.members.keys() if member.inner is not None else []
+        keys = member.below.keys() if member.below is not None else []
         self.below = dict.fromkeys(reversed(keys))
 
 
@@ -121,8 +121,8 @@ class Reader:
         # from now on all about this key is news, also if it was forgotten meanwhile
         key, _ = above.below.popitem()
         member = above.member if above.slice == self._slice else self._present()
-        inner = member.inner if member is not None else None
-        child = inner.members.get(key) if inner is not None else None
+        below = member.below if member is not None else None
+        child = below.get(key) if below is not None else None
         if child is not None:
             self._open(child)
 
@@ -130,11 +130,11 @@ class Reader:
         """Who stands now where a slice before has seen the supervisor that is being read."""
         member = self._find()
         for opened in self._opened[1:]:
-            inner = member.inner
-            below = inner.members.get(opened.member.key) if inner is not None else None
-            if below is None:
+            below = member.below
+            found = below.get(opened.member.key) if below is not None else None
+            if found is None:
                 return None
-            member = below
+            member = found
         return member
 
     def _close(self) -> Snapshot | None:

@@ -165,8 +165,8 @@ def snapshot_of(root: Member) -> Snapshot:
 
 def members_below(member: Member) -> list[Member]:
     """The direct children that are known now, in start order. May be called from any thread."""
-    inner = member.inner
-    return inner.members.seen() if inner is not None else []
+    below = member.below
+    return below.seen() if below is not None else []
 
 
 def counts_of(member: Member) -> ChildCounts:

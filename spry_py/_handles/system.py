@@ -15,7 +15,7 @@ from spry_py._kernel.facts import Event
 from spry_py._kernel.here import in_own_run, refuse_elsewhere
 from spry_py._kernel.member import Member
 from spry_py._kernel.messages import Delete, Reload, Replace, Restart, Start, Terminate
-from spry_py._kernel.root import host_of, living_trees
+from spry_py._kernel.root import host_of, living_roots
 from spry_py._spec.check import check_choice, check_key
 from spry_py._spec.child import Child
 from spry_py._spec.errors import ChildNotFound
@@ -44,7 +44,8 @@ Ts = TypeVarTuple("Ts")
 
 def handle_of(member: Member, kind: type[H]) -> H:
     """The handle of the supervisor that runs as ``member``."""
-    return kind(member.loop.tree, _keys_of(member), member)
+    root, keys = _place_of(member)
+    return kind(root, keys, member)
 
 
 class SystemHandle(Handle):
@@ -58,7 +59,7 @@ class SystemHandle(Handle):
     def host(self) -> ChildHandle | None:
         """The child of another tree in whose code this tree was opened, as long as that runs."""
         host = host_of(self._tree)
-        return ChildHandle(host.loop.tree, _keys_of(host), host) if host is not None else None
+        return ChildHandle(*_place_of(host), host) if host is not None else None
 
     def child(self, key: str) -> ChildHandle:
         """The handle of a direct child. Raises `ChildNotFound`."""
@@ -79,18 +80,18 @@ class SystemHandle(Handle):
                 f"{found.path!r} is no supervisor, but a {found.kind}: find({path!r}) returns its "
                 "handle"
             )
-        return SystemHandle(self._tree, found._keys, found._last)
+        return SystemHandle(self._root, found._keys, found._last)
 
     def _find(self, keys: list[str]) -> ChildHandle:
         member = self._member()
         for key in keys:
-            inner = member.inner
-            found = inner.members.get(key) if inner is not None else None
+            below = member.below
+            found = below.get(key) if below is not None else None
             if found is None:
-                known = inner.members.told() if inner is not None else "none"
+                known = below.told() if below is not None else "none"
                 raise ChildNotFound(f"{member.path!r} has no child {key!r}; it has {known}")
             member = found
-        return ChildHandle(self._tree, (*self._keys, *keys), member)
+        return ChildHandle(self._root, (*self._keys, *keys), member)
 
     def which_children(self) -> list[ChildInfo]:
         """The direct children in start order. Some 15 ms per thousand children."""
@@ -176,7 +177,7 @@ class SystemHandle(Handle):
         member = await calls.ask(
             Replace(child) if on_conflict == "replace" else Start(child, on_conflict)
         )
-        return ChildHandle(self._tree, (*self._keys, member.key), member)
+        return ChildHandle(self._root, (*self._keys, member.key), member)
 
     @in_own_run
     @enable_ki_protection
@@ -199,7 +200,7 @@ class SystemHandle(Handle):
         otherwise as `start_child`.
         """
         calls = calls_of(self._member())
-        return ChildHandle(self._tree, (*self._keys, key), await calls.ask(Restart(key)))
+        return ChildHandle(self._root, (*self._keys, key), await calls.ask(Restart(key)))
 
     @in_own_run
     @enable_ki_protection
@@ -348,13 +349,13 @@ def _is_up_without(member: Member) -> bool:
     return inner is not None and not inner.has_ended and inner.is_ready
 
 
-def _keys_of(member: Any) -> tuple[str, ...]:
+def _place_of(member: Any) -> tuple[Member, tuple[str, ...]]:
+    """The root of a living child, and the keys that lead from there to it."""
     keys: list[str] = []
-    tree = member.loop.tree
-    while member is not tree.root:
+    while member.loop.path:
         keys.append(member.key)
         member = member.loop.own.member
-    return tuple(reversed(keys))
+    return member, tuple(reversed(keys))
 
 
 def roots() -> tuple[SystemHandle, ...]:
@@ -362,4 +363,4 @@ def roots() -> tuple[SystemHandle, ...]:
 
     From the first moment of their boot to their very end. May be called from any thread.
     """
-    return tuple(SystemHandle(tree, (), tree.root) for tree in living_trees())
+    return tuple(SystemHandle(root, (), root) for root in living_roots())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from spry_py._kernel.root import host_of, living_trees
+from spry_py._kernel.root import host_of, living_roots
 from spry_py._spec.errors import summary_of
 
 from .snapshot import Snapshot, snapshot_of
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def render(root: Member) -> str:
     """A subtree, a line for each child; below a child stand the trees opened in its code."""
-    opened = _trees_by_host()
+    opened = _roots_by_host()
     lines: list[str] = []
     tree = root.loop.tree
     pending: list[tuple[int, Snapshot, Tree]] = [(0, snapshot_of(root), tree)]
@@ -26,17 +26,17 @@ def render(root: Member) -> str:
         lines.append(_line(depth, node, tree.clock.current_time()))
         below = [(depth + 1, child, tree) for child in node.children]
         inner = opened.get((tree, node.path), ())
-        below.extend((depth + 1, snapshot_of(other.root), other) for other in inner)
+        below.extend((depth + 1, snapshot_of(other), other.loop.tree) for other in inner)
         pending.extend(reversed(below))
     return "\n".join(lines)
 
 
-def _trees_by_host() -> dict[tuple[Tree, str], list[Tree]]:
-    found: dict[tuple[Tree, str], list[Tree]] = {}
-    for tree in living_trees():
-        host = host_of(tree)
+def _roots_by_host() -> dict[tuple[Tree, str], list[Member]]:
+    found: dict[tuple[Tree, str], list[Member]] = {}
+    for root in living_roots():
+        host = host_of(root.loop.tree)
         if host is not None:
-            found.setdefault((host.loop.tree, host.path), []).append(tree)
+            found.setdefault((host.loop.tree, host.path), []).append(root)
     return found
 
 

@@ -69,7 +69,7 @@ class DynamicSupervisor(Rooted[T_co]):
         member = incarnation.member
         assert member is not None
         loop = DynamicLoop(self, incarnation)
-        member.inner = loop
+        member.supervise(loop)
         return loop.run(lambda: incarnation.started(self.handle_of(member)))
 
     def _fields(self) -> tuple[object, ...]:

@@ -208,6 +208,8 @@ def _until_first_checkpoint(
             except StopIteration as stop:
                 return stop.value
     finally:
+        # it may bear the exception that goes out, whose traceback holds this frame
+        sent = None
         # left half-way it would end whenever it is collected, outside of trio
         steps.close()
 

@@ -595,7 +595,7 @@ class Loop(Mailbox):
         child = member.child
         is_system = isinstance(child.start, Supervisor)
         if not is_system:
-            member.inner = None
+            member.inner = member.below = None
         member.incarnation = incarnation = Incarnation(member, then)
         member.move(Phase.STARTING)
         if incarnation.limits is not None:
@@ -871,6 +871,15 @@ class Loop(Mailbox):
         self.messages.clear()
         self.teller.teardown_ended(self)
         self.teller.system_stopped(self)
+        self.let_go()
+
+    def let_go(self) -> None:
+        """What has ended leads to no child, so that none is left to the cyclic collector.
+
+        Handles see them through `Member.below`.
+        """
+        self.members = Members(self._forgotten)
+        del self.nursery
 
 
 def _outcome_of(member: Member, verdict: Verdict) -> Outcome:

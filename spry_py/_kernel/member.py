@@ -55,6 +55,7 @@ class Member:
 
     __slots__ = (
         "__weakref__",
+        "below",
         "child",
         "incarnation",
         "incident",
@@ -81,6 +82,8 @@ class Member:
         # of the last incarnation that was one of a supervisor, until one of a worker begins: by
         # what runs in its task, and by `Loop.begin`
         self.inner: Loop | None = None
+        # its children; they stay when its loop has ended, which then leads to none of them
+        self.below: Members | None = None
         self.watchers: trio.lowlevel.ParkingLot | None = None
         # the restart under way of this child alone
         self.incident: Incident | None = None
@@ -98,6 +101,10 @@ class Member:
     @property
     def restarts(self) -> int:
         return self.past.restarts
+
+    def supervise(self, inner: Loop) -> None:
+        """An incarnation of a supervisor begins."""
+        self.inner, self.below = inner, inner.members
 
     def remember(self) -> Past:
         """Its past, to write there."""

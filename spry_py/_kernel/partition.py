@@ -60,7 +60,7 @@ class PartitionSupervisor(Rooted[T_co]):
         member = incarnation.member
         assert member is not None
         loop = PartitionLoop(self, incarnation)
-        member.inner = loop
+        member.supervise(loop)
         return loop.run(lambda: incarnation.started(self.handle_of(member)))
 
     def __eq__(self, other: object) -> bool:

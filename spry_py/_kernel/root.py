@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 # In the order of their beginnings; written by `run_root`, read by any thread.
-_living: dict[Tree, None] = {}
+_living: dict[Tree, Member] = {}
 
 
 # What is called when a root begins; written by `on_root`.
@@ -36,7 +36,7 @@ _hearers: dict[object, Callable[[], object]] = {}
 def on_root(call: Callable[[], object]) -> Callable[[], None]:
     """Have ``call`` called when a root begins, in its thread; returns what ends that.
 
-    Just before the boot, when `living_trees` has it already. What it raises is dropped.
+    Just before the boot, when `living_roots` has it already. What it raises is dropped.
     """
     mark = object()
     _hearers[mark] = call
@@ -47,9 +47,9 @@ def on_root(call: Callable[[], object]) -> Callable[[], None]:
     return undo
 
 
-def living_trees() -> list[Tree]:
-    """The trees of this process, from the first moment of their boot to the last of their end."""
-    return list(_living)
+def living_roots() -> list[Member]:
+    """The roots of this process, from the first moment of their boot to the last of their end."""
+    return list(_living.values())
 
 
 def host_of(tree: Tree) -> Member | None:
@@ -108,8 +108,10 @@ async def run_root(
     if on_tree is not None:
         on_tree(tree)
     incarnation = tree.incarnation
+    root = incarnation.member
+    assert root is not None
     _tie(incarnation, host)
-    _living[tree] = None
+    _living[tree] = root
     for hearer in list(_hearers.values()):
         guarded(hearer)
     enter_context(None)  # the two that serve the tree are not the host's own tasks
@@ -128,8 +130,8 @@ async def run_root(
     finally:
         _untie(incarnation, host)
         del _living[tree]
-    report, failure = _outcome_of(tree)
-    del tree, incarnation
+    report, failure = _outcome_of(tree, root.last_report)
+    del tree, incarnation, root
     if failure is not None:
         try:
             raise failure
@@ -139,9 +141,10 @@ async def run_root(
     return report
 
 
-def _outcome_of(tree: Tree) -> tuple[TerminationReport, BaseException | None]:
+def _outcome_of(
+    tree: Tree, report: TerminationReport | None
+) -> tuple[TerminationReport, BaseException | None]:
     """The report of a tree that has ended, and what it fails with."""
-    report = tree.root.last_report
     assert report is not None
     failure = tree.exit_exception
     if failure is None:

@@ -81,7 +81,7 @@ class SystemSupervisor(Rooted[T_co], Generic[T_co, S]):
         member = incarnation.member
         assert member is not None
         loop = SystemLoop(self, incarnation)
-        member.inner = loop
+        member.supervise(loop)
         return loop.run(lambda: incarnation.started(self.handle_of(member)))
 
     def _fields(self) -> tuple[object, ...]:
@@ -207,6 +207,10 @@ class SystemLoop(Loop):
 
     async def replay_now(self) -> None:
         await self._group.replay_now()
+
+    def let_go(self) -> None:
+        super().let_go()
+        self.system, self.failed = (), {}
 
 
 def check_significant(owner: str, child: Child[Any], auto_shutdown: AutoShutdown) -> None:

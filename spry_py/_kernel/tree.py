@@ -33,10 +33,10 @@ class Tree:
         "exit_exception",
         "ground",
         "guard",
+        "incarnation",
         "kept",
         "last_key",
         "now",
-        "root",
         "slow",
         "stream",
         "teller",
@@ -63,15 +63,15 @@ class Tree:
         # the number in the last key that was made up
         self.last_key = 0
         self.ground = Ground(self, host)
-        self.root = Member(cast("Loop", self.ground), child)
-        self.root.incarnation = Incarnation(self.root)
-        self.root.move(Phase.STARTING)
+        root = Member(cast("Loop", self.ground), child)
+        # the only one that a root has
+        self.incarnation = root.incarnation = Incarnation(root)
+        root.move(Phase.STARTING)
 
     @property
-    def incarnation(self) -> Incarnation:
-        """The only incarnation that a root has."""
-        assert self.root.incarnation is not None
-        return self.root.incarnation
+    def root(self) -> Member | None:
+        """The root while it runs. What has ended leads to no child: handles keep their root."""
+        return self.incarnation.member
 
     def exit(self, exception: BaseException, loop: Loop | None = None) -> None:
         """Stop the root in order, since ``exception`` asks the program to end; the first counts.
@@ -90,7 +90,7 @@ class Tree:
 
     def exit_of(self, loop: Loop) -> BaseException | None:
         """The exception that the root leaves with; nothing for the supervisors below it."""
-        return self.exit_exception if loop is self.root.inner else None
+        return self.exit_exception if loop.own is self.incarnation else None
 
 
 class Ground:
@@ -109,7 +109,7 @@ class Ground:
         self.has_ended = False
         self.cancelled = False
         self.shutdowns = Shutdowns(cast("Loop", self))
-        # called with the root's started value
+        # called with the root's started value, of which it may keep a handle; gone with the root
         self.on_value: Callable[[Any], object]
 
     def queued(self, key: str) -> int:
@@ -131,5 +131,7 @@ class Ground:
         self.tree.thread = 0
         self.tree.kept.let_go(with_tree=True)
         self.teller.tree_ended()
+        del self.on_value
+        member.forget_value()
         member.move(Phase.STOPPED)
         return False

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from spry_py._handles.snapshot import info_of, members_below
 from spry_py._kernel.member import Member
-from spry_py._kernel.root import living_trees
+from spry_py._kernel.root import living_roots
 from spry_py._kernel.shutdown import stack_of
 from spry_py._kernel.tree import Tree
 
@@ -29,18 +29,18 @@ _AT_ONCE: Final = 512
 def print_trees(frame: FrameType | None) -> None:
     """Write all living trees to stderr, each child with its stack; and where this thread is."""
     lines = [f"the trees of process {os.getpid()}:\n"]
-    for tree in living_trees():
-        lines.extend(_lines_of(tree))
+    for root in living_roots():
+        lines.extend(_lines_of(root))
     lines.append("the event loop is at\n")
     lines.extend(traceback.format_stack(frame))
     _write(sys.stderr, "".join(lines))
 
 
-def _lines_of(tree: Tree) -> Iterator[str]:
-    pending: list[tuple[int, Member]] = [(0, tree.root)]
+def _lines_of(root: Member) -> Iterator[str]:
+    pending: list[tuple[int, Member]] = [(0, root)]
     while pending:
         depth, member = pending.pop()
-        yield from _lines_about(tree, depth, member)
+        yield from _lines_about(root.loop.tree, depth, member)
         pending.extend((depth + 1, below) for below in reversed(members_below(member)))
 
 

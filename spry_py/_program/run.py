@@ -212,7 +212,8 @@ class _OpenSystem(Block[Any]):
             rest = without_cancelled(group)
             own = out_of_group(rest) if rest is not None else own
         failure = _joined(own, self._failure)
-        self._failure = None
+        # this frame is in the traceback of the failure, which the report of the root holds
+        self._failure = self._handle = None
         try:
             if failure is None:
                 await trio.lowlevel.checkpoint_if_cancelled()
@@ -331,7 +332,7 @@ def run_tree(
             if listener is not None:
                 tree.stream.join(listener)
             tree.alarm.at(trio.current_time() + seconds, taken.stop)
-            own.on_tree(SystemHandle(tree, (), tree.root))
+            own.on_tree(SystemHandle(tree.root, (), tree.root))
             if taken.count:
                 taken.stop()  # a signal came before there was anything to stop
 

@@ -117,7 +117,8 @@ class Signals:
     def _may_drain(self, tree: Tree) -> bool:
         """Whether anybody could be served meanwhile."""
         is_draining = self.service is not None and self.service.drain > 0
-        return is_draining and tree.root.status == "running"
+        root = tree.root
+        return is_draining and root is not None and root.status == "running"
 
     def _drain(self) -> None:
         if self._drains and self.tree is not None and self.service is not None:
