@@ -105,34 +105,25 @@ async def test_the_error_says_who_waits_for_whom() -> None:
         assert "top" in str(error)
 
 
+@pytest.mark.parametrize("way", ["an ancestor replays", "its supervisor boots again"])
 @story
-async def test_nor_can_one_deep_below_in_the_replay_of_an_ancestor() -> None:
+async def test_nor_can_one_that_starts_since(way: str) -> None:
     record = Record()
     a, x = cast(record, "ax", LISTENS)
     nosy = Nosy(record, lambda tree: tree.start_child(x.child()))
-    inner = SystemSupervisor([Child("n", nosy.play)])
-    outer = SystemSupervisor([Child("inner", inner)])
-    async with open_system([a.child(), Child("outer", outer)], strategy="one_for_all") as tree:
+    if way == "an ancestor replays":
+        inner = SystemSupervisor([Child("n", nosy.play)])
+        children = [a.child(), Child("sub", SystemSupervisor([Child("inner", inner)]))]
+    else:
+        both = [a.child(), Child("n", nosy.play)]
+        children = [Child("sub", SystemSupervisor(both, breaker=NeverRestart))]
+    async with open_system(children, strategy="one_for_all") as tree:
         record.take()
-        nosy.handle = tree
+        nosy.handle = tree if way == "an ancestor replays" else tree.child("sub").value
         a.die()
         await trio.sleep(1)
         assert record.take_order() == "-a1 +a2 WouldDeadlock"
-        assert listed(tree) == "a=running outer=running"
-
-
-@story
-async def test_nor_can_one_whose_supervisor_boots_again() -> None:
-    record = Record()
-    a, x = cast(record, "ax", LISTENS)
-    nosy = Nosy(record, lambda tree: tree.start_child(x.child()))
-    sub = SystemSupervisor([a.child(), Child("n", nosy.play)], breaker=NeverRestart)
-    async with open_system([Child("sub", sub)], strategy="one_for_one") as tree:
-        record.take()
-        nosy.handle = tree.child("sub").value
-        a.die()
-        await trio.sleep(1)
-        assert record.take_order() == "-a1 +a2 WouldDeadlock"
+        assert tree.child("sub").status == "running"
 
 
 @story
@@ -195,8 +186,9 @@ async def test_a_running_child_can_call_its_supervisor(strategy: Strategy) -> No
     assert record.order == "+x1 -x1 +x2 -x2"
 
 
+@pytest.mark.parametrize("is_deep", [False, True])
 @story
-async def test_a_running_child_that_calls_during_a_replay_is_served_after_it() -> None:
+async def test_a_running_child_that_calls_during_a_replay_is_served_after_it(is_deep: bool) -> None:
     record = Record()
     b, x = Actor(record, "b", [3, *STAYS]), Actor(record, "x")
     go = trio.Event()
@@ -208,14 +200,16 @@ async def test_a_running_child_that_calls_during_a_replay_is_served_after_it() -
         record(await answer(known[0].start_child(x.child())))
         await trio.sleep_forever()
 
-    children = [Child("boss", boss), b.child()]
-    async with open_system(children, strategy="rest_for_one") as tree:
+    above = Child("boss", boss)
+    if is_deep:
+        above = Child("sub", SystemSupervisor([above]))
+    async with open_system([above, b.child()], strategy="rest_for_one") as tree:
         record.take()
         known.append(tree)
         b.die()
         await trio.sleep(1)
         go.set()
-        await trio.sleep(5)
+        await trio.sleep(9)
         assert record.take() == [(3, "-b1"), (3, "~b2"), (6, "+b2"), (6, "+x1"), (6, "ok")]
 
 
@@ -356,30 +350,6 @@ async def test_a_call_that_a_replay_turns_into_a_deadlock_is_refused_then() -> N
         assert facts[:4] == [(1, "-b1"), (1, "~m2"), (4, "+m2"), (4, "WouldDeadlock")]
         assert sorted(facts[4:]) == [(4, "+b2"), (4, "n:ok")]
         assert listed(tree) == "m=running n=running b=running"
-
-
-@story
-async def test_a_call_from_a_child_beside_the_one_that_is_started_waits_its_turn() -> None:
-    record = Record()
-    a, x = Actor(record, "a", [3, *STAYS]), Actor(record, "x")
-    known: list[SystemHandle] = []
-    go = trio.Event()
-
-    async def deep(*, task_status: trio.TaskStatus[None]) -> None:
-        task_status.started()
-        await go.wait()
-        record(await answer(known[0].start_child(x.child())))
-        await trio.sleep_forever()
-
-    sub = Child("sub", SystemSupervisor([Child("deep", deep)]))
-    async with open_system([sub, a.child()], strategy="rest_for_one") as tree:
-        known.append(tree)
-        record.take()
-        a.die()
-        await trio.sleep(1)
-        go.set()
-        await trio.sleep(9)
-        assert record.take() == [(3, "-a1"), (3, "~a2"), (6, "+a2"), (6, "+x1"), (6, "ok")]
 
 
 @pytest.mark.parametrize("way", ["terminate", "restart", "cancel"])

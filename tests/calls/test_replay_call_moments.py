@@ -18,6 +18,7 @@ from spry_py import (
     SystemHandle,
     SystemSupervisor,
     TerminationReport,
+    current_context,
     open_system,
 )
 from stories import Ledger, Record, story
@@ -72,24 +73,36 @@ async def test_a_child_that_is_being_restarted_is_waited_for() -> None:
         assert record.take_order() == "-a1 ~a2 +a2 -b1 +b2(a#2)"
 
 
+# What a call does with a child when a replay comes, what takes three seconds, and how it goes on.
+UNDER_WAY = [
+    ("restart_child", {"starts": 3.0}, ["~a2", "+a2"]),
+    ("terminate_child", {"cleanup": 3.0}, ["-a1", "+a2"]),
+]
+
+
+@pytest.mark.parametrize(("call", "takes", "facts"), UNDER_WAY)
 @every_strategy
 @story
-async def test_a_child_that_a_call_starts_is_waited_for(strategy: Strategy) -> None:
+async def test_a_child_that_a_call_starts_or_ends_is_waited_for(
+    strategy: Strategy, call: str, takes: dict[str, float], facts: list[str]
+) -> None:
     record = Record()
-    a = Actor(record, "a", [3, *STAYS])
+    run = [takes["starts"], *STAYS] if "starts" in takes else STAYS
+    a = Actor(record, "a", run, cleanup=takes.get("cleanup", 0))
     (b,) = cast(record, "b")
     async with (
         open_system(Wanted((a, ""), (b, "a")), strategy=strategy) as tree,
         trio.open_nursery() as nursery,
     ):
-        await tree.terminate_child("a")
+        if call == "restart_child":
+            await tree.terminate_child("a")
         record.take()
-        Desk(record, nursery).call("again", tree.restart_child, "a")
+        Desk(record, nursery).call("call", getattr(tree, call), "a")
         await trio.sleep(1)
         await tree.replay()
-        facts = record.take_order().split()
-        facts.remove("again:ok")
-        assert facts == ["~a2", "+a2", "-b1", "+b2(a#2)"]
+        told = record.take_order().split()
+        told.remove("call:ok")
+        assert told == [*facts, "-b1", "+b2(a#2)"]
 
 
 @pytest.mark.parametrize("cancels", [False, True])
@@ -123,77 +136,43 @@ async def test_a_start_that_a_replay_waits_for_may_come_to_nothing(
     assert (a.is_running, b.is_running) == (False, False)
 
 
+async def calls_when_started_again(
+    record: Record, seconds: float, *, task_status: trio.TaskStatus[None]
+) -> None:
+    """A child that has its supervisor terminate `b` when its second start has taken so long."""
+    context = current_context()
+    if context.incarnation > 1:
+        await trio.sleep(seconds)
+        record(f"terminate:{await answer(context.system.terminate_child('b'))}")
+    task_status.started()
+    await trio.sleep_forever()
+
+
 @story
 async def test_a_start_that_a_replay_waits_for_cannot_call_the_supervisor() -> None:
     record = Record()
-    known: list[SystemHandle] = []
     (b,) = cast(record, "b")
-
-    async def caller(*, task_status: trio.TaskStatus[None]) -> None:
-        if known:
-            await trio.sleep(2)
-            record(await answer(known[0].terminate_child("b")))
-        task_status.started()
-        await trio.sleep_forever()
-
-    lines = (b.child(), Child("caller", caller))
+    lines = (b.child(), Child("caller", calls_when_started_again, record, 2))
     async with (
         open_system(Wanted(*lines), strategy="one_for_one") as tree,
         trio.open_nursery() as nursery,
     ):
         record.take()
         await tree.terminate_child("caller")
-        known.append(tree)
         nursery.start_soon(tree.restart_child, "caller")
         await trio.sleep(1)
         await tree.replay()
-        assert record.take() == [(2, "WouldDeadlock")]
+        assert record.take() == [(2, "terminate:WouldDeadlock")]
 
 
+@pytest.mark.parametrize("stays", [True, False])
 @every_strategy
 @story
-async def test_a_child_that_is_being_terminated_comes_back(strategy: Strategy) -> None:
+async def test_one_that_is_being_restarted_by_hand_when_it_changes_or_goes(
+    strategy: Strategy, stays: bool
+) -> None:
     record = Record()
-    a = Actor(record, "a", cleanup=3)
-    (b,) = cast(record, "b")
-    async with (
-        open_system(Wanted((a, ""), (b, "a")), strategy=strategy) as tree,
-        trio.open_nursery() as nursery,
-    ):
-        record.take()
-        Desk(record, nursery).call("end", tree.terminate_child, "a")
-        await trio.sleep(1)
-        await tree.replay()
-        facts = record.take_order().split()
-        facts.remove("end:ok")
-        assert facts == ["-a1", "+a2", "-b1", "+b2(a#2)"]
-
-
-@every_strategy
-@story
-async def test_one_that_is_being_restarted_by_hand_when_it_changes(strategy: Strategy) -> None:
-    record = Record()
-    a = Actor(record, "a", cleanup=3)
-    wanted = Wanted(a.child())
-    async with (
-        open_system(wanted, strategy=strategy) as tree,
-        trio.open_nursery() as nursery,
-    ):
-        Desk(record, nursery).call("again", tree.child("a").restart)
-        await trio.sleep(1)
-        wanted.lines = (a.child("new"),)
-        await tree.replay()
-        await trio.sleep(9)
-        facts = record.take_order().split()
-        facts.remove("again:ok")
-        assert facts == ["+a1", "-a1", "+a2(new)"]
-
-
-@every_strategy
-@story
-async def test_one_that_is_being_restarted_by_hand_when_it_goes(strategy: Strategy) -> None:
-    record = Record()
-    (b,) = cast(record, "b")
+    (b,) = cast(Record(), "b")
     a = Actor(record, "a", cleanup=3)
     wanted = Wanted(a.child(), b.child())
     async with (
@@ -202,11 +181,13 @@ async def test_one_that_is_being_restarted_by_hand_when_it_goes(strategy: Strate
     ):
         Desk(record, nursery).call("again", tree.child("a").restart)
         await trio.sleep(1)
-        wanted.lines = (b.child(),)
+        wanted.lines = (a.child("new"), b.child()) if stays else (b.child(),)
         await tree.replay()
         await trio.sleep(9)
-        assert "again:SupervisorStopped" in record.order
-        assert (a.runs, b.is_running, listed(tree)) == (1, True, "b=running")
+        told = record.take_order().split()
+        told.remove("again:ok" if stays else "again:SupervisorStopped")
+        assert told == ["+a1", "-a1", *(["+a2(new)"] if stays else [])]
+        assert listed(tree) == ("a=running b=running" if stays else "b=running")
 
 
 @every_strategy
@@ -498,17 +479,8 @@ async def test_a_child_whose_caller_has_gone_stays_once_it_is_declared(strategy:
 async def test_what_is_refused_since_it_could_only_come_too_late_is_not_done_then() -> None:
     """The call lies behind a replay, which begins to wait for the start of the caller."""
     record = Record()
-    known: list[SystemHandle] = []
     (b,) = cast(record, "b")
-
-    async def caller(*, task_status: trio.TaskStatus[None]) -> None:
-        if known:
-            await trio.sleep(3)
-            record(f"terminate:{await answer(known[0].terminate_child('b'))}")
-        task_status.started()
-        await trio.sleep_forever()
-
-    lines = (b.child(), Child("caller", caller))
+    lines = (b.child(), Child("caller", calls_when_started_again, record, 3))
     async with (
         open_system(Wanted(*lines), strategy="one_for_one") as tree,
         trio.open_nursery() as nursery,
@@ -516,7 +488,6 @@ async def test_what_is_refused_since_it_could_only_come_too_late_is_not_done_the
         desk = Desk(record, nursery)
         await tree.start_child(busy(Record()))
         await tree.terminate_child("caller")
-        known.append(tree)
         desk.call("again", tree.restart_child, "caller")
         await trio.sleep(1)
         desk.call("busy", tree.terminate_child, "busy")

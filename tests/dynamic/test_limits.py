@@ -178,8 +178,11 @@ async def test_those_being_started_run() -> None:
         assert listed(pool) == "b=running"
 
 
+@pytest.mark.parametrize("terminates", [False, True])
 @story
-async def test_one_that_waits_can_be_given_up_by_its_caller() -> None:
+async def test_one_that_waits_can_be_given_up_by_its_caller_and_terminated(
+    terminates: bool,
+) -> None:
     record = Record()
     a, b, c = cast(record, "abc", LISTENS)
     async with open_pool(max_running=1) as pool, trio.open_nursery() as nursery:
@@ -189,34 +192,17 @@ async def test_one_that_waits_can_be_given_up_by_its_caller() -> None:
         await trio.sleep(1)
         desk.call("c", pool.start_child, c.child())
         await trio.sleep(1)
-        call.cancel()
+        if terminates:
+            assert await answer(pool.terminate_child("b")) == "ok"
+        else:
+            call.cancel()
         await trio.sleep(1)
         assert listed(pool) == "a=running c=waiting"
         a.stop()
         await trio.sleep(1)
-        assert record.order == "+a1 b:cancelled -a1 +c1 c:ok"
+        told = "b:Interrupted" if terminates else "b:cancelled"
+        assert record.order == f"+a1 {told} -a1 +c1 c:ok"
         assert b.runs == 0
-
-
-@story
-async def test_one_that_waits_can_be_terminated() -> None:
-    record = Record()
-    a, b, c = cast(record, "abc", LISTENS)
-    async with open_pool(max_running=1) as pool, trio.open_nursery() as nursery:
-        desk = Desk(record, nursery)
-        await pool.start_child(a.child(restart="temporary"))
-        desk.call("b", pool.start_child, b.child())
-        await trio.sleep(1)
-        desk.call("c", pool.start_child, c.child())
-        await trio.sleep(1)
-        assert await answer(pool.terminate_child("b")) == "ok"
-        await trio.sleep(1)
-        assert listed(pool) == "a=running c=waiting"
-        (told,) = [fact for _, fact in record.take() if fact.startswith("b:")]
-        assert told not in ("b:ok", "b:cancelled")
-        a.stop()
-        await trio.sleep(1)
-        assert (record.order, b.runs) == ("-a1 +c1 c:ok", 0)
 
 
 @story
