@@ -355,6 +355,20 @@ async def test_a_cancelled_caller_leaves_the_queue() -> None:
 
 
 @story
+async def test_a_caller_who_gives_up_in_the_tick_of_a_stop_has_given_up() -> None:
+    record = Record()
+    a = Actor(record, "a")
+    async with open_pool() as pool, trio.open_nursery() as nursery:
+        desk = Desk(record, nursery)
+        await pool.start_child(a.child())
+        second = desk.call("2", pool.start_child, a.child(), on_conflict="queue")
+        await calm()
+        second.cancel()
+        await pool.stop()
+        assert sorted(record.take_order().split()) == ["+a1", "-a1", "2:cancelled"]
+
+
+@story
 async def test_a_stop_starts_nothing_that_was_queued() -> None:
     record = Record()
     a = Actor(record, "a", LISTENS, cleanup=2)

@@ -7,9 +7,21 @@ from collections.abc import Callable
 import pytest
 import trio
 
-from actors import LISTENS, Actor, cast
-from spry_py import Child, Scope, Strategy, SystemSupervisor, TerminationReport, open_system
+from actors import LISTENS, Actor, cast, no_start
+from callers import Desk
+from spry_py import (
+    Child,
+    ChildFailure,
+    Scope,
+    Strategy,
+    SystemHandle,
+    SystemSupervisor,
+    TerminationReport,
+    Unrecoverable,
+    open_system,
+)
 from stories import Boom, Ledger, Record, story
+from workers import calm
 
 
 class OwnExit(BaseException):
@@ -241,3 +253,46 @@ async def test_it_wins_over_a_failure_of_the_tree_at_the_same_time() -> None:
             b.die()
             await trio.sleep_forever()
     assert caught.value is error
+
+
+@story
+async def test_a_system_that_does_not_come_up_meanwhile_fails_for_the_first_reason() -> None:
+    """Its turn to stop comes later; until then it serves calls, and what they start may fail."""
+    record = Record()
+    systems: list[SystemHandle] = []
+    b = Actor(record, "b", [2, no_start])
+    k, x = cast(record, "kx")
+    late = Actor(record, "late", LISTENS, cleanup=9)
+
+    async def system(scope: Scope) -> None:
+        systems.append(scope.system)
+        await scope.start(b.child())
+
+    error = KeyboardInterrupt()
+    async with trio.open_nursery() as nursery:
+        with pytest.raises(KeyboardInterrupt) as caught:
+            async with open_system([k.child()], strategy="one_for_one") as tree:
+                desk = Desk(record, nursery)
+                desk.call("sub", tree.start_child, Child("sub", SystemSupervisor(system)))
+                await calm()
+                sub = tree.child("sub")
+                await tree.start_child(late.child(shutdown=20))
+                await trio.sleep(1)
+                record.take()
+                k.die(error)
+                with trio.CancelScope(shield=True):
+                    await trio.sleep(2)
+                    await systems[0].start_child(x.child())
+                    x.die(Unrecoverable())
+                await trio.sleep_forever()
+    assert caught.value is error
+    assert sub.last_report is not None
+    assert isinstance(sub.last_report.exception, ChildFailure)
+    assert record.facts == [
+        (1, "-k1"),
+        (2, "!b1"),
+        (3, "+x1"),
+        (3, "-x1"),
+        (10, "-late1"),
+        (10, "sub:Interrupted"),
+    ]

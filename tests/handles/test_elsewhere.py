@@ -150,11 +150,13 @@ class Meddler:
     def watch(self, read: Callable[[], Any]) -> Any:
         # Python 3.12 tells of opcodes only if some frame has asked for them by now
         sys._getframe().f_trace_opcodes = True
+        # trio uses the thread again: what measures coverage there shall go on with that
+        before = sys.gettrace()
         sys.settrace(self)
         try:
             return read()
         finally:
-            sys.settrace(None)
+            sys.settrace(before)
 
 
 async def numbered(*, task_status: trio.TaskStatus[int]) -> None:
@@ -200,7 +202,7 @@ async def test_whatever_happens_in_the_middle_of_a_read_it_is_true(what: str) ->
             ]
         )
         n = 0
-        for n in count(1, 3):
+        for n in count(1, 5):
             meddler = Meddler(next(changes), n)
             infos = await trio.to_thread.run_sync(meddler.watch, partial(LISTS[what], tree))
             assert fits_together(infos), (n, infos)
@@ -420,6 +422,20 @@ async def test_started_said_in_another_thread_is_refused() -> None:
 
     async with open_system([Child("a", child)]) as tree:
         assert (tree.child("a").value, len(said)) == (2, 2)
+
+
+@pytest.mark.parametrize("call", ["terminate", "restart"])
+@story_with_threads
+async def test_a_call_made_here_and_awaited_in_another_run_is_refused(call: str) -> None:
+    async with open_system([Child("a", trio.sleep_forever)]) as tree:
+        made: Awaitable[object] = getattr(tree.child("a"), call)()
+
+        async def elsewhere() -> None:
+            await made
+
+        with pytest.raises(RuntimeError, match="from_thread"):
+            await trio.to_thread.run_sync(trio.run, elsewhere)
+        assert (tree.child("a").status, tree.child("a").incarnation) == ("running", 1)
 
 
 @story_with_threads

@@ -22,6 +22,10 @@ def test_every_phase_has_its_moves_and_is_reached_by_them() -> None:
     assert reached == set(PHASES)
 
 
+def test_a_move_that_is_refused_names_both_phases() -> None:
+    assert [f"{phase}" for phase in PHASES] == [phase.name for phase in PHASES]
+
+
 def test_no_phase_moves_to_itself_or_back_to_the_first() -> None:
     assert [phase for phase in PHASES if phase in MOVES[phase]] == []
     assert [phase for phase in PHASES if Phase.NEW in MOVES[phase]] == []

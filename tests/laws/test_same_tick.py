@@ -113,6 +113,42 @@ async def test_one_that_ends_in_the_tick_in_which_it_is_restarted(
         assert listed(tree) == "a=running b=running"
 
 
+@pytest.mark.parametrize("second", ["terminate", "restart"])
+@pytest.mark.usefixtures("order")
+@story
+async def test_one_that_a_call_has_stopped_in_the_tick_in_which_another_call_comes(
+    second: str,
+) -> None:
+    """The supervisor sleeps over the end, since nothing follows it: the second call wakes it."""
+    record = Record()
+    go = trio.Event()
+
+    async def lingers() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await go.wait()
+            record("-")
+
+    async with (
+        open_system([Child("a", lingers)], strategy="one_for_one") as tree,
+        trio.open_nursery() as nursery,
+    ):
+        child = tree.child("a")
+        desk = Desk(record, nursery)
+        desk.call("first", child.terminate)
+        desk.call("second", _called, go, getattr(child, second))
+        await calm()
+        go.set()
+        await calm()
+        assert sorted(record.take_order().split()) == ["-", "first:ok", "second:ok"]
+        assert (child.status, child.incarnation) in [
+            ("stopped", 1),
+            *([("running", 2)] if second == "restart" else []),
+        ]
+
+
 @pytest.mark.usefixtures("order")
 @story
 async def test_one_that_is_terminated_is_not_where_a_restart_begins_that_a_sibling_needs() -> None:

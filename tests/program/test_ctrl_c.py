@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import signal
+import sys
+from types import FrameType
 
 import pytest
 import tenacity
 import trio
 
 from actors import LISTENS, STAYS, Actor, cast
-from spry_py import Child, Scope, Strategy, SystemSupervisor, open_system
+from spry_py import Child, Interrupted, Scope, Strategy, SystemSupervisor, open_system
 from stories import Boom, Record, story, told_by
 
 
@@ -37,6 +39,33 @@ async def test_ctrl_c_in_a_childs_own_code() -> None:
         async with open_system([a.child(), Child("b", child), c.child()]):
             await trio.sleep_forever()
     assert record.facts[2:] == [(2, "-c1"), (3, "-a1")]
+
+
+@story
+async def test_ctrl_c_before_a_child_has_begun_counts_as_raised_in_it() -> None:
+    """At the very first call in its task, before its own cancel scope is entered."""
+    record = Record()
+    a, b, c = cast(record, "abc", cleanup=1)
+    struck: list[str] = []
+
+    def strike(frame: FrameType, event: str, argument: object) -> None:
+        name = trio.lowlevel.current_task().name if frame.f_code.co_name == "_begin" else ""
+        if name == "b" and event == "call":
+            struck.append(name)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        async with open_system([a.child(), c.child()], name="top") as tree:
+            before = sys.getprofile()
+            sys.setprofile(strike)
+            try:
+                with pytest.raises(Interrupted):
+                    await tree.start_child(b.child())
+            finally:
+                sys.setprofile(before)
+            await trio.sleep_forever()
+    assert struck == ["b"]
+    assert record.facts == [(0, "+a1"), (0, "+c1"), (1, "-c1"), (2, "-a1")]
 
 
 @story
