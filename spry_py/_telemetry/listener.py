@@ -528,7 +528,7 @@ class Teller:
             self._publish_outcome(system.incident, "stopped")
 
     def _end_spans(self, spans: Spans, incident: Incident | None) -> None:
-        self.guard(end, spans.attempt_of(incident))
+        self.guard(spans.attempt_over, incident)
         self.guard(end, spans.term_of(incident))
 
     def escalated(self, system: AboutSystem, error: BaseException) -> None:

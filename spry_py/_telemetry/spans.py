@@ -330,6 +330,13 @@ class Spans:
                 what = f"restart {child.path!r}"
             _end_marked(span, f"the breaker refused to {what}", REFUSED)
 
+    def attempt_over(self, incident: Incident | None) -> None:
+        """Nothing more belongs to the restart under way: it was one, or was given up."""
+        cure = self._cures.get(incident) if incident is not None else None
+        if cure is not None:
+            span, cure.trying = cure.trying, None
+            end(span)
+
     def attempt_failed(self, incident: Incident, error: BaseException | None) -> None:
         cure = self._cure_of(incident)
         span, cure.trying = cure.trying, None

@@ -351,6 +351,36 @@ def test_an_exit_exception_is_a_failure_that_asks_for_no_restart(error: BaseExce
     assert ended == ["shop/c", "shop/a"]
 
 
+@pytest.mark.parametrize("is_added", [False, True], ids=["declared", "added"])
+def test_an_exit_ends_the_restart_under_way_and_nothing_begins_below_it(is_added: bool) -> None:
+    async def flaky(*, task_status: trio.TaskStatus[None]) -> None:
+        if current_context().incarnation == 2:
+            await trio.sleep_forever()
+        task_status.started()
+        await trio.sleep(1)
+        raise ValueError("boom")
+
+    a, b = Child("a", lives((3.0, SystemExit(3)))), Child("b", flaky)
+    tree = shop(a, *([] if is_added else [b]), strategy="rest_for_one")
+
+    async def story() -> None:
+        async with open_system(tree) as handle:
+            if is_added:
+                await handle.start_child(b)
+            await trio.sleep_forever()
+
+    with recording() as spans, pytest.raises(SystemExit):
+        play(story)
+    (attempt,) = every(spans, "try_restart")
+    begun = start("shop/b#2")
+    if is_added:
+        assert attempt == try_restart("shop", begun, strategy="rest_for_one")
+    else:
+        assert attempt.children[0].children[0] == begun
+    (end,) = every(spans, "wait_for_termination")
+    assert end == wait("shop/b#2", lifetime=0.0)
+
+
 def every(spans: Recorder, name: str) -> list[Seen]:
     return [seen for tree in spans.trees() for seen in flat(tree) if seen.name == f"spry.{name}"]
 
