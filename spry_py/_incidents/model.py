@@ -24,7 +24,7 @@ Outcome: TypeAlias = Literal["cured", "joined", "dropped", "stopped", "ended", "
 end of the whole tree, or without an end in these spans."""
 
 SOON: Final = 60 * 1_000_000
-"""A child that fails again so soon after its restart has not been cured by it."""
+"""A child that fails again so soon after its restart, of the same, has not been cured by it."""
 
 STORY_ENDS: Final = 4
 """So many incidents of each end of a story are needed to draw it, but for a whole picture."""
@@ -427,7 +427,14 @@ def _before(index: SpanIndex, incident: Incident, others: dict[str, Incident]) -
         return None
     other = others.get(start.id[0])
     is_same = other is not None and other.leaf.path == incident.leaf.path
-    return other if is_same and incident.began - start.ended <= SOON else None
+    is_alike = is_same and _type_of(other) == _type_of(incident)
+    return other if is_alike and incident.began - start.ended <= SOON else None
+
+
+def _type_of(incident: Incident | None) -> str:
+    """The type of what it began with; two of them in a row are two causes, and two stories."""
+    raised = incident.leaf.raised if incident is not None else None
+    return raised.type if raised is not None else ""
 
 
 def _cured_elsewhere(

@@ -63,9 +63,11 @@ def _name(failure: Failure) -> str:
 def _summary(stories: Sequence[Story], spans: int) -> str:
     if not stories:
         return f"no incidents in {_count(spans, 'span')}"
-    ends = Counter(_ENDS[story.last.outcome] for story in stories)
+    incidents = [incident for story in stories for incident in story.incidents]
+    ends = Counter(_ENDS[incident.outcome] for incident in incidents)
     counts = ", ".join(f"{ends[end]} {end}" for end in dict.fromkeys(_ENDS.values()) if ends[end])
-    return f"{_count(len(stories), 'incident')} in {_count(spans, 'span')}: {counts}"
+    shown = f", shown as {len(stories)}," if len(stories) < len(incidents) else ""
+    return f"{_count(len(incidents), 'incident')}{shown} in {_count(spans, 'span')}: {counts}"
 
 
 _ENDS: Final[dict[Outcome, str]] = {
@@ -143,7 +145,7 @@ class Tale:
     def add(self, incident: Incident) -> None:
         """Take one more incident, later than those before."""
         leaf = incident.leaf
-        self._failed.setdefault(leaf.path, _Failures(leaf)).add(leaf)
+        self._failed.setdefault(leaf.path, _Failures(leaf)).add(incident)
         for deed in _deeds(incident, self._is_alone):
             self._done.add(deed)
 
@@ -163,11 +165,16 @@ class _Failures:
         self._first: Failure | None = None
         self._last = unknown
         self._count = 0
+        # microseconds: how long it was down, and until when
+        self._down = self._until = 0
         self._reasons: Counter[str] = Counter()
 
-    def add(self, failure: Failure) -> None:
+    def add(self, incident: Incident) -> None:
+        failure = incident.leaf
         if not failure.is_known:
             return
+        self._down += max(0, incident.ended - max(incident.began, self._until))
+        self._until = max(incident.ended, self._until)
         self._first = self._first or failure
         self._last = failure
         self._count += 1
@@ -186,7 +193,8 @@ class _Failures:
             after = f" after {duration(first.lifetime)}" if first.lifetime is not None else ""
             return f"{who}{after}{why}."
         took = duration((self._last.began - first.began) / 1e6)
-        return f"{who} {_times(self._count)} in {took}{self._why()}."
+        down = f"{self._count} incidents, down for {duration(self._down / 1e6)} in all"
+        return f"{who} {_times(self._count)} in {took} ({down}){self._why()}."
 
     def _why(self) -> str:
         counts = self._reasons.most_common()

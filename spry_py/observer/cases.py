@@ -121,6 +121,12 @@ class Case:
         return self.failures[0].path
 
     @property
+    def cause(self) -> str:
+        """The type of what the first failure raised, or an empty text."""
+        raised = self.failures[0].raised
+        return raised.type if raised is not None else ""
+
+    @property
     def began(self) -> int:
         return self.failures[0].began
 

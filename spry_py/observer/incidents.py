@@ -29,7 +29,7 @@ from .cases import Case, CaseAttempt, CaseFailure
 from .tree import SLICE, Json, shown
 from .trees import Trees
 
-# what fails again so soon after its restart has not been cured by it, microseconds
+# what fails of the same again so soon after its restart has not been cured by it, microseconds
 _SOON: Final = 60 * 1_000_000
 _MOST_SEEN: Final = 1_000
 _WIDTH: Final = 96
@@ -258,7 +258,8 @@ async def _story_of(cases: list[Case]) -> Json:
 
 
 def _goes_on(before: Case, case: Case) -> bool:
-    return before.outcome == "cured" and case.began - before.ended <= _SOON
+    is_soon = before.outcome == "cured" and case.began - before.ended <= _SOON
+    return is_soon and before.cause == case.cause
 
 
 def _raised(exception: BaseException | None) -> Raised | None:

@@ -246,14 +246,15 @@ def test_the_file_of_a_program_is_told(tmp_path: Path) -> None:
     assert lines[0].startswith("━━ 1 ━━ shop/web/api ━━")
     told_so = " ".join(line.strip() for line in lines[2 : lines.index("", 2)])
     assert re.sub(r"\d[\d.]* m?s", "TIME", told_so) == (
-        "shop/web/api, a permanent worker, failed 16 times in TIME, each time with OSError: no "
-        "disk. shop/web restarted it alone (one_for_one), 12 times. The breaker of shop/web "
-        "refused to restart it: shop/web gave up, 4 times. shop restarted shop/web alone "
-        "(one_for_one), 3 times. The breaker of shop refused to restart shop/web: shop gave up. "
-        "That was the end of the whole tree TIME after the first failure."
+        "shop/web/api, a permanent worker, failed 16 times in TIME (16 incidents, down for TIME in "
+        "all), each time with OSError: no disk. shop/web restarted it alone (one_for_one), 12 "
+        "times. The breaker of shop/web refused to restart it: shop/web gave up, 4 times. shop "
+        "restarted shop/web alone (one_for_one), 3 times. The breaker of shop refused to restart "
+        "shop/web: shop gave up. That was the end of the whole tree TIME after the first failure."
     )
     spans = len((tmp_path / "spans.jsonl").read_text(encoding="utf-8").splitlines())
-    assert lines[-2] == f"1 incident in {spans} spans: 1 ended the tree"
+    counts = "15 healthy again, 1 ended the tree"
+    assert lines[-2] == f"16 incidents, shown as 1, in {spans} spans: {counts}"
 
 
 def test_plainer_signs_where_the_others_cannot_be_written(file: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import tenacity
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -133,6 +134,23 @@ def test_a_child_that_fails_again_within_a_minute_has_not_been_cured(
     age: float, expected: list[list[str]]
 ) -> None:
     assert paths(life_of(shop(Child("a", lasts(100.0, age - 0.0001))), until=300.0)) == expected
+
+
+def test_failures_of_two_types_in_a_row_are_two_stories() -> None:
+    errors = [OSError("disk"), KeyError("bug"), KeyError("other"), None]
+
+    async def worker() -> None:
+        await trio.sleep(1)
+        error = errors.pop(0)
+        if error is not None:
+            raise error
+
+    found = stories(life_of(shop(Child("a", worker, restart="transient"))))
+    raised = [[one.leaf.raised for one in story.incidents] for story in found]
+    assert [[one and (one.type, one.message) for one in story] for story in raised] == [
+        [("OSError", "disk")],
+        [("KeyError", "'bug'"), ("KeyError", "'other'")],
+    ]
 
 
 def test_failures_of_two_children_are_two_stories() -> None:

@@ -115,11 +115,11 @@ def test_a_child_of_a_dynamic_supervisor() -> None:
     assert told(traced(story)) == sheet("""
 ━━ 1 ━━ shop/pool/job-1 ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━ 2026-03-01 12:00:01 UTC ━━
 
-  shop/pool/job-1, a permanent worker, failed twice in 2.2 s, each time with
-  ValueError: boom. shop/pool restarted it alone (one_for_one). The breaker of
-  shop/pool refused to restart it: shop/pool stopped job-2 and gave up. shop
-  restarted shop/pool alone (one_for_one). Healthy again 2.5 s after the first
-  failure.
+  shop/pool/job-1, a permanent worker, failed twice in 2.2 s (2 incidents,
+  down for 500 ms in all), each time with ValueError: boom. shop/pool
+  restarted it alone (one_for_one). The breaker of shop/pool refused to
+  restart it: shop/pool stopped job-2 and gave up. shop restarted shop/pool
+  alone (one_for_one). Healthy again 2.5 s after the first failure.
 
   seconds    shop                                           0 s            2.5 s
                pool
@@ -133,7 +133,7 @@ def test_a_child_of_a_dynamic_supervisor() -> None:
 
   ⋯ ValueError: boom
 
-1 incident in 17 spans: 1 healthy again
+2 incidents, shown as 1, in 17 spans: 2 healthy again
 """)
 
 
@@ -146,10 +146,10 @@ def test_a_child_that_keeps_failing_and_waits_longer_each_time() -> None:
     assert told(life_of(tree)) == sheet("""
 ━━ 1 ━━ shop/api ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━ 2026-03-01 12:00:05 UTC ━━
 
-  shop/api, a permanent worker, failed 3 times in 4.1 s, each time with
-  ValueError: boom. shop restarted it alone (one_for_one), 3 times, after
-  waits of 500 ms, 1.5 s and 2.5 s. Healthy again 6.9 s after the first
-  failure.
+  shop/api, a permanent worker, failed 3 times in 4.1 s (3 incidents, down for
+  5.4 s in all), each time with ValueError: boom. shop restarted it alone
+  (one_for_one), 3 times, after waits of 500 ms, 1.5 s and 2.5 s. Healthy
+  again 6.9 s after the first failure.
 
   seconds    shop                                           0 s            6.9 s
     0.000    ✗ api failed: ValueError: boom                 ✗
@@ -165,7 +165,7 @@ def test_a_child_that_keeps_failing_and_waits_longer_each_time() -> None:
 
   ⋯ ValueError: boom
 
-1 incident in 13 spans: 1 healthy again
+3 incidents, shown as 1, in 13 spans: 3 healthy again
 """)
 
 
@@ -202,9 +202,9 @@ def test_of_many_failures_the_first_and_the_last_are_shown() -> None:
     assert told(life_of(tree)) == sheet("""
 ━━ 1 ━━ shop/api ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━ 2026-03-01 12:00:00 UTC ━━
 
-  shop/api, a permanent worker, failed 40 times in 21.5 s, each time with
-  ValueError: boom. shop restarted it alone (one_for_one), 40 times. Healthy
-  again 21.5 s after the first failure.
+  shop/api, a permanent worker, failed 40 times in 21.5 s (40 incidents, down
+  for 2 s in all), each time with ValueError: boom. shop restarted it alone
+  (one_for_one), 40 times. Healthy again 21.5 s after the first failure.
 
   seconds    shop                                           0 s           21.5 s
     0.000    ✗ api failed: ValueError: boom                 ✗
@@ -224,7 +224,7 @@ def test_of_many_failures_the_first_and_the_last_are_shown() -> None:
 
   ⋯ ValueError: boom
 
-1 incident in 124 spans: 1 healthy again
+40 incidents, shown as 1, in 124 spans: 40 healthy again
 """)
 
 

@@ -37,13 +37,13 @@ def test_an_escalation_that_the_root_cures() -> None:
     assert told(life_of(tree)) == sheet("""
 ━━ 1 ━━ top/mid/low/leaf ━━━━━━━━━━━━━━━━━━━━━━━━━━━━ 2026-03-01 12:00:01 UTC ━━
 
-  top/mid/low/leaf, a permanent worker, failed 4 times in 3.65 s, each time
-  with ValueError: boom. top/mid/low restarted it alone (one_for_one), twice.
-  The breaker of top/mid/low refused to restart it: top/mid/low stopped x and
-  gave up. The breaker of top/mid refused to restart top/mid/low: top/mid
-  stopped y and gave up. top restarted top/mid alone (one_for_one).
-  top/mid/low restarted it alone (one_for_one). Healthy again 3.7 s after the
-  first failure.
+  top/mid/low/leaf, a permanent worker, failed 4 times in 3.65 s (4 incidents,
+  down for 720 ms in all), each time with ValueError: boom. top/mid/low
+  restarted it alone (one_for_one), twice. The breaker of top/mid/low refused
+  to restart it: top/mid/low stopped x and gave up. The breaker of top/mid
+  refused to restart top/mid/low: top/mid stopped y and gave up. top restarted
+  top/mid alone (one_for_one). top/mid/low restarted it alone (one_for_one).
+  Healthy again 3.7 s after the first failure.
 
   seconds    top                                            0 s            3.7 s
                mid
@@ -68,7 +68,7 @@ def test_an_escalation_that_the_root_cures() -> None:
 
   ⋯ ValueError: boom
 
-1 incident in 44 spans: 1 healthy again
+4 incidents, shown as 1, in 44 spans: 4 healthy again
 """)
 
 
@@ -78,11 +78,12 @@ def test_an_escalation_that_ends_the_tree() -> None:
     assert told(life_of(tree)) == sheet("""
 ━━ 1 ━━ shop/web/api ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━ 2026-03-01 12:00:00 UTC ━━
 
-  shop/web/api, a permanent worker, failed 4 times in 900 ms, each time with
-  ValueError: boom. shop/web restarted it alone (one_for_one), 3 times. The
-  breaker of shop/web refused to restart it: shop/web stopped files and gave
-  up. The breaker of shop refused to restart shop/web: shop stopped db and
-  gave up. That was the end of the whole tree 1.6 s after the first failure.
+  shop/web/api, a permanent worker, failed 4 times in 900 ms (4 incidents,
+  down for 1 s in all), each time with ValueError: boom. shop/web restarted it
+  alone (one_for_one), 3 times. The breaker of shop/web refused to restart it:
+  shop/web stopped files and gave up. The breaker of shop refused to restart
+  shop/web: shop stopped db and gave up. That was the end of the whole tree
+  1.6 s after the first failure.
 
   seconds    shop                                           0 s            1.6 s
                web
@@ -101,7 +102,7 @@ def test_an_escalation_that_ends_the_tree() -> None:
 
   ⋯ ValueError: boom
 
-1 incident in 23 spans: 1 ended the tree
+4 incidents, shown as 1, in 23 spans: 3 healthy again, 1 ended the tree
 """)
 
 
@@ -332,12 +333,13 @@ def test_one_that_comes_to_itself_is_told_as_well() -> None:
     assert told(life_of(tree)) == sheet("""
 ━━ 1 ━━ shop/db ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━ 2026-03-01 12:00:01 UTC ━━
 
-  shop/db, a permanent worker, failed twice in 1 s, each time with ValueError:
-  boom. The system function of shop failed: ReusedKey: the key 'db' is used
-  twice: 'shop/db' has already been started in this startup; give each child
-  of a system a key of its own. shop stopped db and started db again
-  (one_for_all). The breaker of shop refused to restart it: shop gave up. That
-  was the end of the whole tree 1 s after the first failure.
+  shop/db, a permanent worker, failed twice in 1 s (2 incidents, down for
+  under 0.1 ms in all), each time with ValueError: boom. The system function
+  of shop failed: ReusedKey: the key 'db' is used twice: 'shop/db' has already
+  been started in this startup; give each child of a system a key of its own.
+  shop stopped db and started db again (one_for_all). The breaker of shop
+  refused to restart it: shop gave up. That was the end of the whole tree 1 s
+  after the first failure.
 
   seconds    shop                                           0 s              1 s
     0.000    ✗ db failed: ValueError: boom                  ✗
@@ -352,7 +354,7 @@ def test_one_that_comes_to_itself_is_told_as_well() -> None:
 
   ⋯ ValueError: boom
 
-1 incident in 14 spans: 1 ended the tree
+2 incidents, shown as 1, in 14 spans: 1 healthy again, 1 ended the tree
 """)
 
 
