@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from time import time_ns
 from typing import Any, Final
 
 from opentelemetry import _logs as logs_api
@@ -12,7 +13,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 from spry_py._spec.errors import sole_leaf_of, words
 from spry_py._telemetry.attributes import SCOPE, library_version, type_name
-from spry_py._telemetry.logs import logger_of
+from spry_py._telemetry.logs import Entry, EntryHandler, handlers_of, logger_of
 from spry_py._telemetry.tracebacks import traceback_of
 
 _NUMBERS: Final = logs_api.SeverityNumber
@@ -27,8 +28,8 @@ SEVERITIES: Final = (
 )
 
 
-class LogBridge(logging.Handler):
-    """Hands the records of the logger ``spry_py`` on to the global logger provider.
+class LogBridge(EntryHandler):
+    """Hands what the logger ``spry_py`` logs on to the global logger provider.
 
     The SDK's own handler formats a traceback each time anew, and is on its way out.
     """
@@ -39,32 +40,61 @@ class LogBridge(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self._hand_on(record)
+            moment, level = int(record.created * 1e9), record.levelno
+            attributes, around = _attributes(record), _around(_span_of(record))
+            self._send(moment, level, record.levelname, record.getMessage(), attributes, around)
         except Exception:
             self.handleError(record)
-        _as_if_alone(record)
+        last = _last_resort(logger_of(record.name), record.levelno)
+        if last is not None:
+            last.handle(record)
 
-    def _hand_on(self, record: logging.LogRecord) -> None:
+    def take(self, entry: Entry) -> None:
+        try:
+            level, name = entry.level, logging.getLevelName(entry.level)
+            attributes = _attributes_of(entry)
+            around = _around(None if entry.span is None else entry.span.get_span_context())
+            self._send(time_ns(), level, name, entry.message, attributes, around)
+        except Exception:
+            self.handleError(entry.record())
+        last = _last_resort(entry.logger, entry.level)
+        if last is not None:
+            last.handle(entry.record())
+
+    def _send(
+        self,
+        moment: int,
+        level: int,
+        level_name: str,
+        message: str,
+        attributes: dict[str, Any],
+        around: otel_context.Context,
+    ) -> None:
         sent = logs_api.LogRecord(
-            timestamp=int(record.created * 1e9),
-            observed_timestamp=int(record.created * 1e9),
-            context=_context(record),
-            severity_text=record.levelname,
-            severity_number=SEVERITIES[min(max(record.levelno // 10, 0), 5)],
-            body=record.getMessage(),
-            attributes=_attributes(record),
+            timestamp=moment,
+            observed_timestamp=moment,
+            context=around,
+            severity_text=level_name,
+            severity_number=SEVERITIES[min(max(level // 10, 0), 5)],
+            body=message,
+            attributes=attributes,
         )
         self._logger.emit(sent)
 
 
-def _context(record: logging.LogRecord) -> otel_context.Context:
-    """A context in which the span is current that the record belongs to."""
-    fields, empty = vars(record), otel_context.Context()
+def _span_of(record: logging.LogRecord) -> SpanContext | None:
+    """The span that a record belongs to."""
+    fields = vars(record)
     if "trace_id" not in fields:
-        return empty
+        return None
     ids = int(fields["trace_id"], 16), int(fields["span_id"], 16)
-    span = SpanContext(*ids, is_remote=False, trace_flags=TraceFlags(fields["trace_flags"]))
-    return trace.set_span_in_context(NonRecordingSpan(span), empty)
+    return SpanContext(*ids, is_remote=False, trace_flags=TraceFlags(fields["trace_flags"]))
+
+
+def _around(span: SpanContext | None) -> otel_context.Context:
+    """A context in which that span is current, or none."""
+    empty = otel_context.Context()
+    return empty if span is None else trace.set_span_in_context(NonRecordingSpan(span), empty)
 
 
 def _attributes(record: logging.LogRecord) -> dict[str, Any]:
@@ -73,25 +103,32 @@ def _attributes(record: logging.LogRecord) -> dict[str, Any]:
         exception = record.exc_info[1]
         if record.exc_text is None:
             record.exc_text = traceback_of(exception).rstrip("\n")
-        attributes["exception.type"] = type_name(exception)
-        attributes["exception.message"] = words(str, sole_leaf_of(exception))
-        attributes["exception.stacktrace"] = record.exc_text
+        attributes |= _of_exception(exception, record.exc_text)
     return attributes
 
 
-def _as_if_alone(record: logging.LogRecord) -> None:
+def _attributes_of(entry: Entry) -> dict[str, Any]:
+    attributes, exception = dict(entry.fields), entry.exception
+    if exception is not None:
+        text = traceback_of(exception) if entry.trace is None else entry.trace
+        attributes |= _of_exception(exception, text.rstrip("\n"))
+    return attributes
+
+
+def _of_exception(exception: BaseException, text: str) -> dict[str, Any]:
+    return {
+        "exception.type": type_name(exception),
+        "exception.message": words(str, sole_leaf_of(exception)),
+        "exception.stacktrace": text,
+    }
+
+
+def _last_resort(logger: logging.Logger, level: int) -> logging.Handler | None:
     """Without any handler, warnings go to stderr; a handler that only exports changes nothing."""
     last = logging.lastResort
-    if last is not None and record.levelno >= last.level and not _has_others(record.name):
-        last.handle(record)
-
-
-def _has_others(name: str) -> bool:
-    """Whether a record of this name reaches any other handler, as `logging` hands it up."""
-    logger: logging.Logger | None = logger_of(name)
-    while logger is not None:
-        for handler in logger.handlers:
-            if not isinstance(handler, LogBridge):
-                return True
-        logger = logger.parent if logger.propagate else None
-    return False
+    if last is None or level < last.level:
+        return None
+    for handler in handlers_of(logger):
+        if not isinstance(handler, LogBridge):
+            return None
+    return last

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from types import CodeType, FrameType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from spry_py._kernel.facts import (
     ChildAborted,
@@ -180,25 +180,58 @@ def _emit(
     exception: BaseException | None = None,
     trace: str | None = None,
 ) -> None:
-    """Hand a record about ``path`` to the logger that takes it."""
-    extra = dict(fields)
-    if span is not None:
-        context = span.get_span_context()
-        extra["trace_id"] = f"{context.trace_id:032x}"
-        extra["span_id"] = f"{context.span_id:016x}"
-        extra["trace_flags"] = int(context.trace_flags)
-    error = None
-    # the traceback of what a supervisor passes on was logged where it was raised
-    if exception is not None and not isinstance(exception, Escalation | StartupFailure):
-        error = (type(exception), exception, place_of(exception))
-        if trace is None and not is_plain(exception):
-            trace = traceback_of(exception)
-    record = _record(logger, level, path, f"{path} {text}", extra, error)
-    setattr(record, FACT_MARK, True)
-    if error is not None and trace is not None:
-        # where formatters look before they format a traceback once more
-        record.exc_text = trace.rstrip("\n")
-    logger.handle(record)
+    """Log something about ``path`` with the logger that takes it."""
+    if isinstance(exception, Escalation | StartupFailure):
+        exception = None  # what a supervisor passes on was logged where it was raised
+    entry = Entry(logger, level, path, f"{path} {text}", fields, span, exception, trace)
+    handler = _handler_of_entries(logger, level)
+    if handler is not None:
+        handler.take(entry)
+    else:
+        logger.handle(entry.record())
+
+
+class Entry(NamedTuple):
+    """What is logged about a fact, of which a record can be made."""
+
+    logger: logging.Logger
+    level: int
+    path: str
+    message: str
+    fields: Mapping[str, object]
+    span: Span | None
+    exception: BaseException | None
+    # the traceback of the exception, if there is a text already
+    trace: str | None
+
+    def record(self) -> logging.LogRecord:
+        """Make the record that handlers of `logging` want."""
+        extra = dict(self.fields)
+        if self.span is not None:
+            context = self.span.get_span_context()
+            extra["trace_id"] = f"{context.trace_id:032x}"
+            extra["span_id"] = f"{context.span_id:016x}"
+            extra["trace_flags"] = int(context.trace_flags)
+        error = None
+        exception, trace = self.exception, self.trace
+        if exception is not None:
+            error = (type(exception), exception, place_of(exception))
+            if trace is None and not is_plain(exception):
+                trace = traceback_of(exception)
+        record = _record(self.logger, self.level, self.path, self.message, extra, error)
+        setattr(record, FACT_MARK, True)
+        if error is not None and trace is not None:
+            # where formatters look before they format a traceback once more
+            record.exc_text = trace.rstrip("\n")
+        return record
+
+
+class EntryHandler(logging.Handler):
+    """A handler that does not need a record, which costs more than what is in it."""
+
+    def take(self, entry: Entry) -> None:
+        """Do what `emit` would do with the record of the entry."""
+        raise NotImplementedError
 
 
 def write(path: str, level: int, message: str, fields: Mapping[str, object]) -> None:
@@ -292,6 +325,28 @@ def _is_taken(logger: logging.Logger, level: int) -> bool:
     # without any handler it goes to stderr
     last = logging.lastResort
     return not has_handlers and (last is None or level >= last.level)
+
+
+def _handler_of_entries(logger: logging.Logger, level: int) -> EntryHandler | None:
+    """The only handler that takes what is logged, if it needs no record, and nothing else does."""
+    makes_records = logging.getLogRecordFactory() is not logging.LogRecord
+    if makes_records or type(logger) is not logging.Logger or logger.filters:
+        return None
+    found = None
+    for handler in handlers_of(logger):
+        if level >= handler.level and type(handler) is not logging.NullHandler:
+            if found is not None or not isinstance(handler, EntryHandler) or handler.filters:
+                return None
+            found = handler
+    return found
+
+
+def handlers_of(logger: logging.Logger) -> Iterator[logging.Handler]:
+    """The handlers that `logging` hands a record of the logger up to, whatever their levels."""
+    above: logging.Logger | None = logger
+    while above is not None:
+        yield from above.handlers
+        above = above.parent if above.propagate else None
 
 
 def _name(path: str) -> str:

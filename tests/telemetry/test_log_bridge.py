@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import pytest
 import trio
@@ -13,11 +15,15 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from logged import at_level, bridged, plain
 from spans import play, recording
 from spry_py import Child, NeverRestart, SystemSupervisor, open_system
+from spry_py._export.log_bridge import LogBridge
 from traced import BEFORE_STARTED, crash, idle, lives, shop, supervisor, tell
 
 
 def crashing() -> SystemSupervisor:
     return shop(Child("a", lives(crash())))
+
+
+Handlers: TypeAlias = list[tuple[str, logging.Handler]]
 
 
 async def lived(tree: SystemSupervisor) -> None:
@@ -28,8 +34,15 @@ async def lived(tree: SystemSupervisor) -> None:
 # What is handed on
 
 
-def test_severity_body_and_names_of_every_record() -> None:
-    with at_level(logging.INFO), bridged() as sink:
+@pytest.fixture(params=["it alone", "another handler"])
+def others(request: pytest.FixtureRequest) -> Handlers:
+    """The bridge gets what it hands on without a record if no other handler wants one."""
+    alone = logging.NullHandler()
+    return [("spry_py", alone if request.param == "it alone" else plain()[0])]
+
+
+def test_severity_body_and_names_of_every_record(others: Handlers) -> None:
+    with at_level(logging.INFO), bridged(*others) as sink:
         play(lambda: lived(crashing()))
     assert [(kept.severity, kept.body) for kept in sink.kept] == [
         ((9, "INFO"), "shop/a started"),
@@ -61,8 +74,8 @@ CHILD = {
 }
 
 
-def test_attributes_are_those_of_the_spans_and_the_exception() -> None:
-    with bridged() as sink:
+def test_attributes_are_those_of_the_spans_and_the_exception(others: Handlers) -> None:
+    with bridged(*others) as sink:
         play(lambda: lived(crashing()))
     failed, scheduled = sink.kept
     stack = failed.attributes.pop("exception.stacktrace")
@@ -79,15 +92,15 @@ def test_attributes_are_those_of_the_spans_and_the_exception() -> None:
     assert scheduled.attributes == CHILD
 
 
-def test_a_record_of_a_system_carries_its_path() -> None:
-    with at_level(logging.INFO), bridged() as sink:
+def test_a_record_of_a_system_carries_its_path(others: Handlers) -> None:
+    with at_level(logging.INFO), bridged(*others) as sink:
         play(lambda: lived(shop(Child("a", idle))))
     assert sink.kept[1].attributes == {"spry.system.path": "shop", "spry.system.incarnation": 1}
 
 
-def test_one_leaf_of_a_group_is_named_as_on_the_span() -> None:
+def test_one_leaf_of_a_group_is_named_as_on_the_span(others: Handlers) -> None:
     group = ExceptionGroup("both", [ValueError("boom")])
-    with bridged() as sink, recording() as spans:
+    with bridged(*others) as sink, recording() as spans:
         play(lambda: lived(shop(Child("a", lives((1.0, group))))))
     (term,) = spans.named("spry.term")
     (told,) = term.events
@@ -97,17 +110,17 @@ def test_one_leaf_of_a_group_is_named_as_on_the_span() -> None:
     assert attributes["exception.message"] == "boom"
 
 
-def test_what_a_supervisor_passes_on_has_no_traceback_of_its_own() -> None:
+def test_what_a_supervisor_passes_on_has_no_traceback_of_its_own(others: Handlers) -> None:
     inner = supervisor(Child("x", lives(crash())), breaker=NeverRestart())
-    with bridged() as sink:
+    with bridged(*others) as sink:
         play(lambda: lived(shop(Child("a", inner))))
     stacks = [kept.body for kept in sink.kept if "exception.stacktrace" in kept.attributes]
     assert stacks == ["shop/a/x failed: ValueError: boom"]
 
 
-def test_records_stand_in_the_trace_of_their_incident() -> None:
+def test_records_stand_in_the_trace_of_their_incident(others: Handlers) -> None:
     refused = (BEFORE_STARTED, OSError("no"))
-    with bridged() as sink:
+    with bridged(*others) as sink:
         spans = tell(shop(Child("a", lives(crash(), refused))), until=5)
     by_id = {(s.context.trace_id, s.context.span_id): s.name for s in spans.begun if s.context}
     assert [(by_id[kept.trace_id, kept.span_id], kept.is_sampled) for kept in sink.kept] == [
@@ -118,23 +131,25 @@ def test_records_stand_in_the_trace_of_their_incident() -> None:
     ]
 
 
-def test_without_spans_records_stand_in_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_spans_records_stand_in_no_trace(
+    others: Handlers, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def story() -> None:
         with trace.get_tracer("host").start_as_current_span("host"):
             await lived(crashing())
 
-    with bridged() as sink:
+    with bridged(*others) as sink:
         monkeypatch.setattr(trace, "get_tracer_provider", trace.NoOpTracerProvider)
         play(story)
     assert {(kept.trace_id, kept.span_id) for kept in sink.kept} == {(0, 0)}
 
 
 def test_a_trace_that_was_sampled_out_is_not_said_to_be_there(
-    monkeypatch: pytest.MonkeyPatch,
+    others: Handlers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     provider = TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False)
     monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
-    with bridged() as sink:
+    with bridged(*others) as sink:
         play(lambda: lived(crashing()))
     assert [kept.is_sampled for kept in sink.kept] == [False, False]
 
@@ -150,6 +165,104 @@ def test_severities_of_all_levels(level: int, severity: int) -> None:
     assert (kept.severity[0], kept.body) == (severity, "so loud")
 
 
+# Records are made for those who want them
+
+
+def made_in(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The messages of all records that are made from here on."""
+    made: list[str] = []
+
+    class Noted(logging.LogRecord):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            made.append(self.getMessage())
+
+    # as the record of the standard library, not as one of the application's own
+    monkeypatch.setattr(logging, "LogRecord", Noted)
+    monkeypatch.setattr(logging, "_logRecordFactory", Noted)
+    return made
+
+
+def test_where_nothing_else_listens_no_record_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = made_in(monkeypatch)
+    with at_level(logging.INFO), bridged(("spry_py", logging.NullHandler())) as sink:
+        play(lambda: lived(crashing()))
+    assert (made, len(sink.kept)) == ([], 7)
+
+
+def test_where_warnings_go_to_stderr_they_alone_become_records(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = made_in(monkeypatch)
+    with at_level(logging.INFO), bridged() as sink:
+        play(lambda: lived(crashing()))
+    assert (made, len(sink.kept)) == (WARNINGS, 7)
+
+
+def tenant(record: logging.LogRecord) -> bool:
+    vars(record)["tenant.name"] = "acme"
+    return True
+
+
+def by_a_factory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def make(*args: Any) -> logging.LogRecord:
+        record = logging.LogRecord(*args)
+        tenant(record)
+        return record
+
+    monkeypatch.setattr(logging, "_logRecordFactory", make)
+
+
+def by_a_filter_of_the_logger(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging.getLogger("spry_py.shop.a"), "filters", [tenant])
+
+
+def by_a_filter_of_the_bridge(monkeypatch: pytest.MonkeyPatch) -> None:
+    (bridge,) = (one for one in logging.getLogger("spry_py").handlers if isinstance(one, LogBridge))
+    monkeypatch.setattr(bridge, "filters", [tenant])
+
+
+def by_a_logger_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Tenants(logging.Logger):
+        def handle(self, record: logging.LogRecord) -> None:
+            tenant(record)
+            super().handle(record)
+
+    monkeypatch.setattr(logging.getLogger("spry_py.shop.a"), "__class__", Tenants)
+
+
+@pytest.mark.parametrize(
+    "add",
+    [
+        by_a_factory,
+        by_a_filter_of_the_logger,
+        by_a_filter_of_the_bridge,
+        by_a_logger_of_its_own,
+    ],
+)
+def test_what_an_application_adds_to_records_is_handed_on(
+    add: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with bridged(("spry_py", logging.NullHandler())) as sink:
+        add(monkeypatch)
+        play(lambda: lived(crashing()))
+    assert [kept.attributes["tenant.name"] for kept in sink.kept] == ["acme"] * 2
+
+
+def test_a_level_of_the_bridge_holds(others: Handlers) -> None:
+    with bridged(*others) as sink:
+        (bridge,) = (o for o in logging.getLogger("spry_py").handlers if isinstance(o, LogBridge))
+        bridge.setLevel(logging.ERROR)
+        play(lambda: lived(crashing()))
+    assert sink.bodies() == WARNINGS[:1]
+
+
+def test_two_bridges_hand_on_all() -> None:
+    with bridged() as outer, bridged() as inner:
+        play(lambda: lived(crashing()))
+    assert outer.bodies() == inner.bodies() == WARNINGS
+
+
 def test_a_sink_that_fails_harms_nobody(capsys: pytest.CaptureFixture[str]) -> None:
     handler, stream = plain()
     with bridged(("spry_py", handler)) as sink:
@@ -157,6 +270,17 @@ def test_a_sink_that_fails_harms_nobody(capsys: pytest.CaptureFixture[str]) -> N
         play(lambda: lived(crashing()))
     assert "shop/a will be restarted now" in stream.getvalue()
     assert "the sink is broken" in capsys.readouterr().err
+
+
+def test_nor_does_one_that_fails_where_nothing_else_listens(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with bridged(("spry_py", logging.NullHandler())) as sink:
+        sink.is_broken = True
+        play(lambda: lived(crashing()))
+    text = capsys.readouterr().err
+    assert text.count("OSError: the sink is broken") == 2
+    assert f"Message: {WARNINGS[1]!r}" in text
 
 
 # What a program without a handler of its own still shows
