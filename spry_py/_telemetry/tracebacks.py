@@ -71,11 +71,14 @@ def is_plain(exception: BaseException) -> bool:
 
     It asks for the truth of all that it is linked to, and reads attributes, which some do not bear.
     """
-    return all(_is_plain_type(type(item)) for item in all_linked(exception))
+    return all(map(_is_plain_type, map(type, all_linked(exception))))
 
 
 def _is_plain_type(kind: type) -> bool:
-    return all(_ASKED.isdisjoint(above.__dict__) for above in kind.__mro__ if above not in _KNOWN)
+    for above in kind.__mro__:
+        if above not in _KNOWN and not _ASKED.isdisjoint(above.__dict__):
+            return False
+    return True
 
 
 _KNOWN: Final = (object, BaseException, Exception, BaseExceptionGroup, ExceptionGroup)
@@ -131,7 +134,8 @@ def _frames_of(exception: BaseException) -> str:
     while frame is not None and len(frames) <= _DEEPEST:
         frames.append(frame)
         frame = frame.tb_next
-    if frame is not None or hasattr(sys, "tracebacklimit"):
+    # `hasattr` of a module takes half as long as all the rest, if it has no such attribute
+    if frame is not None or "tracebacklimit" in vars(sys):
         return "".join(traceback.format_tb(first))
     return "".join(map(_text_of, frames))
 
