@@ -16,7 +16,7 @@ from spry_py._kernel.here import in_own_run, refuse_elsewhere
 from spry_py._kernel.member import Member
 from spry_py._kernel.messages import Delete, Reload, Replace, Restart, Start, Terminate
 from spry_py._kernel.root import host_of, living_roots
-from spry_py._spec.check import check_choice, check_key
+from spry_py._spec.check import check_choice, check_key, check_type
 from spry_py._spec.child import Child
 from spry_py._spec.errors import ChildNotFound
 from spry_py._spec.options import ON_CONFLICT, OnConflict
@@ -67,6 +67,7 @@ class SystemHandle(Handle):
 
     def find(self, path: str) -> ChildHandle:
         """The handle of a child further down: ``find("a/b/c")``. Raises `ChildNotFound`."""
+        check_type("find", "path", path, str, "a str")
         return self._find(path.split("/"))
 
     def system(self, path: str) -> SystemHandle:

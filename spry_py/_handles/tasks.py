@@ -13,13 +13,21 @@ from collections.abc import (
     Iterable,
 )
 from contextlib import AbstractAsyncContextManager, aclosing
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 import trio
 from trio.lowlevel import disable_ki_protection, enable_ki_protection
 
 from spry_py._kernel.life import failure_of, without_cancelled
-from spry_py._spec.check import Block, check_async_function, check_count, check_seconds, check_type
+from spry_py._spec.check import (
+    Block,
+    check_async_function,
+    check_awaitable,
+    check_count,
+    check_seconds,
+    check_type,
+)
 from spry_py._spec.child import Child
 from spry_py._spec.errors import Interrupted, SpryError, is_exit, out_of_group
 from spry_py._spec.termination import Normal, Reason, TerminationReport
@@ -39,7 +47,7 @@ async def run_task(
     handle: SystemHandle, fn: Callable[..., Awaitable[T]], args: tuple[Any, ...]
 ) -> T:
     """Run ``fn(*args)`` as a task and return its value, or raise what it raised."""
-    check_async_function("run", "fn", fn)
+    check_async_function("run", "fn", fn, plain=True)
     # nothing in this frame may hold the report, whose exception will hold this frame
     value: T = _value_of(await _end_of(await _begin(handle, fn, args, math.inf)))
     return value
@@ -97,7 +105,10 @@ async def _call(
 ) -> object:
     # started before its first step: whatever that raises is the end of a task, not a failed start
     task_status.started()
-    return await fn(*args)
+    awaitable = fn(*args)
+    if awaitable.__class__ is not CoroutineType:
+        check_awaitable("what runs as a task", fn, awaitable)
+    return await awaitable
 
 
 async def _end_of(child: ChildHandle) -> TerminationReport:

@@ -332,7 +332,7 @@ async def test_what_returns_a_coroutine_is_a_child_as_for_a_nursery(start: Any) 
 
 
 @story
-async def test_a_lambda_is_a_system_and_a_hook() -> None:
+async def test_a_lambda_is_a_system_and_a_hook_and_a_task() -> None:
     record = Record()
     (a,) = cast(record, "a")
 
@@ -342,7 +342,12 @@ async def test_a_lambda_is_a_system_and_a_hook() -> None:
     async def system(scope: Scope, _: int) -> None:
         await scope.start(a.child(on_termination=lambda report: note("hooked")))
 
-    async with open_system(lambda scope: system(scope, 0)):
+    async def double(number: int) -> int:
+        await trio.sleep(1)
+        return 2 * number
+
+    async with open_system(lambda scope: system(scope, 0)) as tree:
+        assert await tree.run(lambda: double(2)) == 4
         a.stop()
         await trio.sleep(1)
     assert record.order == "+a1 -a1 hooked +a2 -a2"
@@ -364,6 +369,19 @@ async def test_what_returns_no_awaitable_is_an_error_at_the_call(wrong: Any) -> 
         async with open_system([a.child(on_termination=lambda report: wrong())]):
             a.stop()
             await trio.sleep(1)
+    async with open_system([]) as tree:
+        with pytest.raises(TypeError, match=r"runs as a task must be async, but .* returned"):
+            await tree.run(wrong)
+        assert tree.which_children() == []
+
+
+@pytest.mark.parametrize("wrong", [None, 3, ["a"]])
+@story
+async def test_a_path_is_a_str(wrong: Any) -> None:
+    async with open_system([Child("a", fine)]) as tree:
+        for look_for in (tree.find, tree.system):
+            with pytest.raises(TypeError, match=r"find: path must be a str, not"):
+                look_for(wrong)
 
 
 @story
