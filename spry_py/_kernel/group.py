@@ -7,7 +7,7 @@ between.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -159,7 +159,10 @@ class GroupRestart:
         self._loop.teller.incident_joined(incident)
         pending.along.append(incident)
 
-    def _earliest(self, members: Iterable[Member | None]) -> Member:
+    def _earliest(self, members: Sequence[Member | None]) -> Member:
+        first = members[0]
+        if len(members) == 1 and first is not None:
+            return first
         return next(filter(set(members).__contains__, self._loop.members))
 
     # Shutting down who goes along

@@ -196,7 +196,15 @@ class Loop(Mailbox):
         """Boot, serve, tear down. Raises what the supervisor failed with."""
         try:
             async with trio.open_nursery() as self.nursery:
-                await self._live(on_ready)
+                try:
+                    await self._come_up(on_ready)
+                    await self._serve()
+                    await self._teardown()
+                except trio.Cancelled:
+                    self.was_aborted = True
+                    self.begin_to_stop()
+                    note_limit_above(self)
+                    self.shutdowns.close()
         except BaseExceptionGroup as group:  # pragma: no cover - see `_unexpected`
             self._unexpected(sole_leaf_of(group))
         self._end()
@@ -211,24 +219,16 @@ class Loop(Mailbox):
     def _was_asked(self) -> bool:
         return self.own.burden != "none"
 
-    async def _live(self, on_ready: Callable[[], object]) -> None:
-        try:
-            if self.own.burden == "none":
-                await self._boot()
-            else:
-                self.begin_to_stop()  # asked to end before it began to serve
-            if self.failure is None and not self.is_stopping:
-                self.is_ready = True
-                self.forget_unknown()
-                self.teller.system_started(self)
-                on_ready()
-            await self._serve()
-            await self._teardown()
-        except trio.Cancelled:
-            self.was_aborted = True
-            self.begin_to_stop()
-            note_limit_above(self)
-            self.shutdowns.close()
+    async def _come_up(self, on_ready: Callable[[], object]) -> None:
+        if self.own.burden == "none":
+            await self._boot()
+        else:
+            self.begin_to_stop()  # asked to end before it began to serve
+        if self.failure is None and not self.is_stopping:
+            self.is_ready = True
+            self.forget_unknown()
+            self.teller.system_started(self)
+            on_ready()
 
     async def _boot(self) -> None:
         try:

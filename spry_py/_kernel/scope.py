@@ -56,7 +56,7 @@ class Declaring:
         """`Scope.start`, once its coroutine is awaited."""
         startup = self._enter(call)
         try:
-            value: T = await startup.start(child)
+            value: T = await startup.start(startup.acceptable(child))
         finally:
             self._busy = False
         return value

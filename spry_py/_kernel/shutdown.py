@@ -10,6 +10,7 @@ import math
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
+from operator import itemgetter
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -83,11 +84,13 @@ class Shutdowns:
         loop = self._loop
         if incarnation.burden == "none" and loop.heard_by:
             loop.teller.child_asked(member, incarnation, part_of or loop.part_of)
-        may_settle = incarnation.is_listening and incarnation.burden != "aborted"
-        if may_settle and member.child.shutdown > 0:
+        if incarnation.burden == "aborted":
+            return
+        if incarnation.is_listening and member.child.shutdown > 0:
             self._settle(member, incarnation, occasion)
         else:
-            self._abort(incarnation, occasion)
+            incarnation.abort(occasion)
+            self._watch(incarnation, loop.tree.now() + STUCK_AFTER)
 
     def over_at(self, incarnation: Incarnation) -> float | None:
         """When a child that was asked to finish will be aborted. May be called from any thread."""
@@ -217,23 +220,15 @@ class Shutdowns:
             if incarnation not in self.asked:
                 self._watch(incarnation, self._loop.tree.now() + patience)
 
-    def _abort(self, incarnation: Incarnation, occasion: Occasion | None) -> None:
-        if incarnation.burden != "aborted":
-            self._watch(incarnation, self._loop.tree.now() + STUCK_AFTER)
-            incarnation.abort(occasion)
-
     def _watch(self, one: Incarnation | Hook, due: float) -> None:
         if self._closed:
             return
         self.asked[one] = due
         if due < self._watch_at:
-            self._arm(due)
-
-    def _arm(self, due: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._watch_at = due
-        self._timer = self._loop.tree.alarm.at(due, self._look)
+            if self._timer is not None:
+                self._timer.cancel()
+            self._watch_at = due
+            self._timer = self._loop.tree.alarm.at(due, self._look)
 
     def _look(self) -> None:
         now = trio.current_time()
@@ -242,7 +237,7 @@ class Shutdowns:
             if due <= now:
                 self._overdue(one, now)
         if self.asked:
-            self._arm(min(self.asked.values()))
+            self._watch(*min(self.asked.items(), key=itemgetter(1)))
 
     def _overdue(self, one: Incarnation | Hook, now: float) -> None:
         teller, guard = self._loop.teller, self._loop.tree.guard
@@ -252,7 +247,8 @@ class Shutdowns:
         elif one.burden == "settling" and not one.scope.cancel_called:
             assert one.member is not None
             teller.child_overdue(one.member, one)
-            self._abort(one, one.occasion)
+            one.abort(one.occasion)
+            self._watch(one, now + STUCK_AFTER)
             return
         else:
             here = [(one.path, "")]

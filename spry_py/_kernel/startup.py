@@ -104,7 +104,6 @@ class Startup:
         started stays started: the caller knows what to do with it.
         """
         loop = self._loop
-        loop.tree.slow.begin(self)
         error: BaseException | None = None
         was_cancelled = False
         try:
@@ -114,8 +113,8 @@ class Startup:
             error = failure_of(exception)
             was_cancelled = error is None
         finally:
-            loop.tree.slow.end(self)
             if self._declaring is not None:
+                loop.tree.slow.end(self)
                 self._declaring.close()
             if self._inserted:
                 loop.members.put_in_order(self.declared, self._inserted)
@@ -136,6 +135,7 @@ class Startup:
         loop, system = self._loop, self._loop.system
         if callable(system):
             self._declaring = declaring = Declaring(self)
+            loop.tree.slow.begin(self)
             await self._call(system, loop.scope_class(declaring))
             if not loop.is_leaving:
                 declaring.refuse_unawaited()
@@ -173,8 +173,7 @@ class Startup:
     # What the scope offers
 
     async def start(self, child: Child[Any]) -> Any:
-        """Start one child and return its value once it is started."""
-        child = self._acceptable(child)
+        """Start one that is acceptable, and return its value once it is started."""
         member = self._declare(child)
         if member is not None and self._has_to_wait(member):
             member = await self._make_ready(member, child)
@@ -200,15 +199,12 @@ class Startup:
         """A child of a list is started: begin the next one, in the task of the one before it.
 
         To wake the loop for each of them would cost as much as the start itself. What has to be
-        waited for, or would raise, is left to the loop: also that a stop has come.
+        waited for is left to the loop: also that a stop has come.
         """
-        if member is not self._turn or not self._rest or self._changes:
+        loop = self._loop
+        if member is not self._turn or not self._rest or self._changes or loop.is_leaving:
             return False
-        try:
-            child = self._acceptable(self._rest[0])
-        except Exception:
-            return False
-        members = self._loop.members
+        child, members = self._rest[0], loop.members
         known = members.declared.get(child.key)
         if known is None and (child.key in members.gone or child.key in members.added):
             return False
@@ -218,7 +214,7 @@ class Startup:
         following = self._declare(child)
         assert following is not None, "what is left out cannot begin"
         self._spawn(following, child)
-        self._loop.waiting_for = (following,)
+        loop.waiting_for = (following,)
         return True
 
     def _may_try_again(self, member: Member) -> bool:
@@ -323,7 +319,7 @@ class Startup:
         children: list[Child[Any]] = []
         keys = set[str]()
         for child in declared:
-            children.append(self._acceptable(child, keys))
+            children.append(self.acceptable(child, keys))
             keys.add(child.key)
         members = [self._declare(child) for child in children]
         try:
@@ -349,7 +345,7 @@ class Startup:
                 self._loop.leave_out(member)
         return tuple(self._present_value(member) for member in members)
 
-    def _acceptable(self, child: Child[Any], beside: Collection[str] = ()) -> Child[Any]:
+    def acceptable(self, child: Child[Any], beside: Collection[str] = ()) -> Child[Any]:
         """The child with this supervisor's defaults; raises if it cannot be started now."""
         loop = self._loop
         if loop.is_leaving:

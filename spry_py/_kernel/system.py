@@ -115,6 +115,7 @@ class SystemLoop(Loop):
 
     def __init__(self, supervisor: SystemSupervisor[Any, Any], own: Incarnation) -> None:
         super().__init__(own)
+        # the children of a list as this supervisor keeps them, from its boot on
         self.system = supervisor.system
         self.scope_class = supervisor.scope_class
         self.strategy = supervisor.strategy
@@ -132,6 +133,8 @@ class SystemLoop(Loop):
         self.waiting_for: Collection[Member] = ()
 
     async def boot(self) -> None:
+        if not callable(self.system):
+            self.system = tuple(map(self.accepted, self.system))
         await self.run_system((self.own,))
         if self.ends_when_empty:
             self.post(Emptied())
