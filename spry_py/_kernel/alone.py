@@ -13,7 +13,7 @@ from .phases import Phase
 
 if TYPE_CHECKING:
     from .calls import Call
-    from .facts import Cause, Incident
+    from .facts import Incident
     from .loop import Loop
     from .member import Member
 
@@ -62,33 +62,26 @@ class OneForOne:
             due = now + delay
             loop.waits[member] = loop.tree.alarm.at(due, lambda: loop.post(Due(member)))
         elif at_once:
-            self._begin(member)
+            loop.begin(member)
         else:
             loop.post(Again(member))
 
     def due(self, member: Member) -> None:
         """The wait is over, unless it was given up."""
         if self._loop.waits.pop(member, None) is not None:
-            self._begin(member)
+            self._loop.begin(member)
 
     def again(self, member: Member) -> None:
         """Try a restart again that has failed."""
         # a replay may have started it meanwhile, and that one may have ended
         if member.phase is Phase.RESTARTING:
-            self._begin(member)
+            self._loop.begin(member)
 
     async def restart_by_hand(self, member: Member, calls: list[Call]) -> None:
         """A caller has it restarted, now; the call returns as soon as that has begun."""
         self._loop.shut(member)
         member.move(Phase.RESTARTING)
         member.remember().by_hand += 1
-        self._begin(member, (calls[0],))
+        self._loop.begin(member, (calls[0],))
         for call in calls:
             call.give()
-
-    def _begin(self, member: Member, part_of: Cause = ()) -> None:
-        loop = self._loop
-        member.remember().restarts += 1
-        if loop.heard_by:
-            loop.teller.child_restarted(member)
-        loop.begin(member, part_of)

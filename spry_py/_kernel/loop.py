@@ -587,20 +587,26 @@ class Loop(Mailbox):
         ``then`` is what follows its end unless it is started, ``part_of`` what it belongs to.
         """
         assert not member.phase.is_alive, f"two incarnations of {member.path!r} would overlap"
-        call = self.calls.starts.get(member)
+        former, call = member.incarnation, self.calls.starts.get(member)
+        # not what a call wants started, nor another try of a first start
+        is_restart = former is not None and call is None and member.phase is not Phase.PAUSING
         if call is not None and not then:
             then, part_of = Then.AWAITED, (call,)
-        if member.incarnation is not None:
-            member.incarnation.value = None  # a traceback may hold on to it
+        if former is not None:
+            former.value = None  # a traceback may hold on to it
         child = member.child
         is_system = isinstance(child.start, Supervisor)
         if not is_system:
             member.inner = member.below = None
         member.incarnation = incarnation = Incarnation(member, then)
+        if is_restart:
+            member.remember().restarts += 1
         member.move(Phase.STARTING)
         if incarnation.limits is not None:
             self.shutdowns.guard(incarnation)
         if self.heard_by:
+            if is_restart:
+                self.teller.child_restarted(member)
             self.teller.child_starting(member, incarnation, part_of)
         if child.takes_status and not is_system:
             self.tree.slow.begin(incarnation)

@@ -405,9 +405,6 @@ class Startup:
         if loop.is_leaving:  # the stop may have come while it was made ready
             raise self._is_stopped()
         if member.incarnation is not None:
-            member.remember().restarts += 1
-            if loop.heard_by:
-                loop.teller.child_restarted(member)
             if self._before is not None:
                 self._before.keep(member)
                 member.remember().by_hand += 1
