@@ -121,10 +121,10 @@ def all_walks() -> dict[str, Walk]:
 
 
 BOUNDS: Final = {
-    "one_for_one": (45, 38),
-    "one_for_all": (97, 124),
+    "one_for_one": (44, 36),
+    "one_for_all": (91, 109),
     "start_child": (40, 33),
-    "terminate_child": (49, 33),
+    "terminate_child": (47, 32),
 }
 
 
