@@ -35,7 +35,8 @@ TASKVISOR = {
     "test_stop_and_abort_of_a_nested_supervisor_are_an_end_by_itself",
     "F5": "stop/test_terminations.py::test_a_child_that_settles_ends_normal_with_burden_settling",
     "F6": "stop/test_terminations.py::test_a_child_that_never_listened_is_aborted_at_once",
-    "F7": "dynamic/test_limits.py::test_one_that_waits_can_be_terminated",
+    "F7": "dynamic/test_limits.py::"
+    "test_one_that_waits_can_be_given_up_by_its_caller_and_terminated",
     # Timeout
     "T1": "peers/test_taskvisor_lifecycle.py::test_t1_a_timeout_for_each_attempt",
     "T2": "peers/test_taskvisor_lifecycle.py::"
@@ -76,7 +77,7 @@ TASKVISOR = {
     "W3": "restart/test_restart.py::test_discarded_the_child_is_done_and_all_else_goes_on",
     "W4": "dynamic/test_tasks.py::"
     "test_f21_f22_f23_the_exception_of_a_task_is_raised_where_it_is_awaited",
-    "W5": "nobody but trio can cancel a task: a child cannot end cancelled unasked",
+    "W5": "restart/test_stray_cancelled.py::test_a_child_that_raises_it_has_failed_by_itself",
     "W6": "stop/test_shutdown.py::test_each_child_has_its_own_time_from_the_moment_it_is_asked",
     "W7": "handles/test_waiting.py::test_wait_lasts_over_restarts_until_the_end_for_good",
     "W8": "calls/test_handles.py::test_wait_ends_with_a_termination_by_call",
@@ -109,7 +110,7 @@ TASKVISOR = {
     # Ownership
     "O1": "start/test_open_system.py::test_one_supervisor_may_be_opened_again",
     "O2": "start/test_open_system.py::test_one_supervisor_may_be_opened_again",
-    "O3": "open_system is awaited: there is no way to do so outside trio",
+    "O3": "spec/test_bad_input_slips.py::test_a_tree_needs_trio",
     **dict.fromkeys(("O4", "O5", "O6", "O7", "O8", "O9"), NO_OWNERS),
     # Concurrency: in one thread, so without the threads of the original
     "C1": "peers/test_crowds.py::test_c1_c5_many_are_added_and_ended_at_once",
@@ -138,7 +139,8 @@ TASKVISOR = {
     "K11": "dynamic/test_conflicts.py::test_without_a_conflict_it_is_a_plain_start",
     "K12": "dynamic/test_conflicts.py::test_three_in_a_queue_run_in_their_order",
     "K13": "dynamic/test_conflicts.py::test_replace_stops_the_present_one_first",
-    "K14": "dynamic/test_conflicts.py::test_ignore_leaves_the_present_one_alone",
+    "K14": "dynamic/test_conflicts.py::"
+    "test_ignore_leaves_the_present_one_alone_also_if_it_waits_to_restart",
     "K15": "dynamic/test_conflicts.py::test_without_a_conflict_it_is_a_plain_start",
     "K16": "dynamic/test_conflicts.py::test_different_keys_never_conflict",
     "K17": "the key is the slot: there is no second name that could clash",
