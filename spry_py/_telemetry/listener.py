@@ -323,13 +323,8 @@ class Teller:
         trace = None
         if self.spans is not None and wait is not None:
             trace = self.guard(self.spans.wait_ended, wait, report)
-        self._log_end(child, report, wait, trace)
-
-    def _log_end(
-        self, child: AboutChild, report: TerminationReport, span: Span | None, trace: str | None
-    ) -> None:
         if is_logged(ChildTerminated, report.failed):
-            self.guard(log_end, child, report, span, trace)
+            self.guard(log_end, child, report, wait, trace)
 
     def terminated(self, child: AboutChild, incident: Incident, wanted: bool) -> None:
         """A child has ended by itself; its incident stays open while something is done about it."""
@@ -337,11 +332,12 @@ class Teller:
         assert report is not None
         if self.subscribers:
             self.numbers.decided(child, incident, wanted)
-        trace = span = None
+        trace = None
         if self.spans is not None:
             trace = self.guard(self.spans.terminated, child, report, incident, wanted)
-            span = self.spans.term_of(incident)
-        self._log_end(child, report, span, trace)
+        if is_logged(ChildTerminated, report.failed):
+            span = self.spans.term_of(incident) if self.spans is not None else None
+            self.guard(log_end, child, report, span, trace)
 
     def own_breaker_refused(self, child: AboutChild, incident: Incident | None) -> None:
         """The breaker of a child alone does not let it be restarted."""
@@ -468,20 +464,20 @@ class Teller:
         delay: float,
     ) -> None:
         """The breaker has answered for ``child``; for the system function, if that is ``None``."""
-        path = child.path if child is not None else system.path
-        if self.subscribers and allowed:
+        if self.subscribers:
+            path = child.path if child is not None else system.path
             number = self.numbers.of(incident)
-            self._publish(RestartScheduled, path, number, delay, incident.attempt)
-        elif self.subscribers:
-            self._publish(RestartRefused, path, self.numbers.of(incident))
+            if allowed:
+                self._publish(RestartScheduled, path, number, delay, incident.attempt)
+            else:
+                self._publish(RestartRefused, path, number)
         if self.metrics is not None and allowed:
             self.guard(self.metrics.restart_allowed, system, child, delay)
-        span = None
         if self.spans is not None:
             self.guard(self.spans.restart_decided, system, child, incident, allowed, delay)
-            span = self.spans.attempt_of(incident)
         if is_logged(RestartScheduled):
             attempt = incident.attempt
+            span = self.spans.attempt_of(incident) if self.spans is not None else None
             self.guard(log_restart, system, child, attempt, allowed, delay, span)
 
     def child_restarted(self, child: AboutChild) -> None:
