@@ -214,7 +214,6 @@ class Run:
                 for task in (self._watch, *(drain.pump for drain in self._drains), *self.tasks):
                     nursery.start_soon(self._guard, task)
                 await self._attend(nursery, task_status)
-        self._note_unreceived()
         return self._verdict()
 
     @enable_ki_protection
@@ -242,6 +241,7 @@ class Run:
             with trio.CancelScope(shield=True):
                 await self._birth.end()
                 await self._rest()
+            self._note_unreceived()
 
     async def _ask(self, asked: trio.CancelScope) -> None:
         with asked:

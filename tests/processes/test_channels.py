@@ -140,6 +140,16 @@ async def test_what_a_dead_process_has_not_received_is_logged_by_number() -> Non
 
 
 @story_with_threads
+async def test_so_is_what_an_aborted_process_has_not_received() -> None:
+    with kept() as book:
+        async with opened(talkers.ignore, shutdown=0) as tree:
+            await process_of(tree).send("lost")
+    assert [r.getMessage() for r in book.records if r.levelno == logging.WARNING] == [
+        "top/it: ended without receiving message 1"
+    ]
+
+
+@story_with_threads
 async def test_a_message_that_cannot_be_pickled_is_an_error_to_its_sender_alone() -> None:
     async with opened(talkers.send_lock) as tree:
         assert "cannot be pickled" in await process_of(tree).receive()
