@@ -7,6 +7,7 @@ import heapq
 import math
 import random
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import count
 from types import TracebackType
 from typing import Final, Self, TypeAlias
@@ -200,6 +201,7 @@ class FakeProcess:
         self._tenants: dict[str, Tenant] = {}
         self._known: set[str] = set()
         self._news = trio.lowlevel.ParkingLot()
+        self._token = trio.lowlevel.current_trio_token()
         self._scope = trio.CancelScope()
         self.is_dead: bool = False
         self.ended: trio.Event = trio.Event()
@@ -229,12 +231,18 @@ class FakeProcess:
         if order.id in self._known:
             return
         self._known.add(order.id)
-        tenant = Tenant(order, self.node, trio.current_time, self.die, self._wake)
+        # both are called from threads of the child, too
+        clock = trio.lowlevel.current_clock().current_time
+        tenant = Tenant(order, self.node, clock, self.die, self._wake)
         self._tenants[order.id] = tenant
         self._wake()
 
     def _wake(self) -> None:
-        self._news.unpark_all()
+        if trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is self._token:
+            self._news.unpark_all()
+        else:
+            with suppress(trio.RunFinishedError):
+                self._token.run_sync_soon(self._news.unpark_all)
 
     async def _main(self) -> None:
         with self._scope:

@@ -7,6 +7,7 @@ the story of this process that is under way: `begin` empties it.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import logging
 import os
 import time
@@ -176,6 +177,14 @@ async def talk(*, task_status: trio.TaskStatus[None]) -> None:
     await trio.sleep_forever()
 
 
+def talk_in_a_thread() -> None:
+    logging.getLogger("shop").warning("out of milk in a thread")
+
+
+async def talk_in_asyncio() -> None:
+    logging.getLogger("shop").warning("out of milk in asyncio")
+
+
 async def shelves(scope: Scope) -> None:
     await scope.start(Child("milk", serve, "milk"))
     await scope.start(Child("bread", serve, "bread"))
@@ -213,6 +222,16 @@ async def hold_up_the_loop(flag: str, seconds: float, *, task_status: trio.TaskS
         await trio.sleep(0.01)
     os.unlink(flag)
     time.sleep(seconds)  # noqa: ASYNC251 - that is what it is for
+
+
+async def hold_the_interpreter(flag: str, *, task_status: trio.TaskStatus[int]) -> None:
+    """As soon as there is a file, let no thread run any more, and take it away before."""
+    task_status.started(os.getpid())
+    while not os.path.exists(flag):  # noqa: ASYNC240
+        await trio.sleep(0.01)
+    os.unlink(flag)
+    # unlike those of CDLL, these calls do not let go of the interpreter
+    ctypes.PyDLL(None).sleep(600)
 
 
 async def say_pid(*, task_status: trio.TaskStatus[int]) -> str:

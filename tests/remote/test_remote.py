@@ -23,10 +23,11 @@ from spry_py import (
     Unresponsive,
     open_system,
 )
+from spry_py.aio import task
 from spry_py.processes import RemoteFailure
 from spry_py.remote import Hold, Host, Lost, Order, RemoteLost, fencing_number, remote
 from spry_py.testing import FakeEngine
-from stories import story
+from stories import story, story_with_threads
 
 LEASE = 30.0
 # with what clocks may differ by, and a shutdown of 5 seconds
@@ -229,6 +230,21 @@ async def test_what_it_logs_is_logged_under_its_path(caplog: pytest.LogCaptureFi
     assert record.getMessage() == "app/far: out of milk"
     fields = vars(record)
     assert (fields["spry.remote.node"], fields["spry.remote.logger"]) == ("node-1", "shop")
+
+
+@story_with_threads
+async def test_what_it_logs_in_threads_is_logged_under_its_path_as_well(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with FakeEngine() as engine, open_system([], name="app") as app:
+        for fn in (faraway.talk_in_a_thread, task(faraway.talk_in_asyncio)):
+            child = await app.start_child(Child("far", remote(engine, fn), restart="temporary"))
+            await child.wait()
+    found = [it.getMessage() for it in caplog.records if it.name == "spry_py.app.far"]
+    assert [text for text in found if "milk" in text] == [
+        "app/far: out of milk in a thread",
+        "app/far: out of milk in asyncio",
+    ]
 
 
 @story
