@@ -34,7 +34,8 @@ from typing import ClassVar, Final, Literal
 
 import trio
 
-from spry_py.lowlevel import check_seconds, check_type, out_of_group
+from spry_py import current_context
+from spry_py.lowlevel import check_seconds, check_type, kept_for, out_of_group
 from spry_py.processes import Process, process
 
 from .engine import RayEngine
@@ -69,17 +70,29 @@ class RayGateway:
         Cancelling it kills the process at once. The cluster ends its actors then.
         """
         settings = Settings(self.address, self.namespace, self.reconnect, self.env, self.patience)
+        engine = _engine_of(settings)
         try:
             async with trio.open_nursery() as nursery:
                 gateway: Process[None] = await nursery.start(process(serve, settings, channel=True))
-                engine = RayEngine(gateway, settings.where)
-                nursery.start_soon(engine.attend)
-                task_status.started(engine)
+                nursery.start_soon(engine.attend, gateway, task_status)
         except BaseExceptionGroup as group:
             error = out_of_group(group)
             if error is group:
                 raise
             raise error from None
+
+
+def _engine_of(settings: Settings) -> RayEngine:
+    """The one that earlier incarnations of this child had, unless it is of another cluster."""
+    place = kept_for(current_context())
+    former = place.thing
+    if isinstance(former, RayEngine) and (former.settings == settings or former.is_attended):
+        # two gateways in one child have two
+        return RayEngine(settings) if former.is_attended else former
+    engine = place.thing = RayEngine(settings)
+    if former is not None:
+        former.forgotten(with_tree=False)
+    return engine
 
 
 def ray_gateway(
@@ -98,8 +111,10 @@ def ray_gateway(
     A head that is not heard of for ``reconnect`` seconds is given up: the gateway fails with
     `ConnectionError`, and is started anew by its supervisor's policy. It heartbeats twice a
     second. When it is gone, its children are lost when their leases have run out; under
-    ``rest_for_one`` all of them are brought back with the next one. A start takes seconds, and one
-    without a head up to a minute: give it a ``start_timeout``. Disconnecting takes a second or two.
+    ``rest_for_one`` all of them are brought back with the next one. The engine is the same for all
+    its incarnations: what starts in between waits for the next one, for a minute. A start takes
+    seconds, and one without a head up to a minute: give it a ``start_timeout``. Disconnecting takes
+    a second or two.
 
     ``env`` holds variables that are set in addition, in the gateway and for the code on the
     cluster. Modules are looked for there where they are here as well, after all other places.

@@ -1,10 +1,10 @@
-"""`RayEngine`: the engine of one gateway, in the program of the tree."""
+"""`RayEngine`: the engine of a gateway, in the program of the tree."""
 
 from __future__ import annotations
 
 from collections import deque
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import trio
 
@@ -12,6 +12,7 @@ from spry_py.processes import Process
 from spry_py.remote import Hold, Letter, Order
 
 from .notes import Destroy, Ended, FromGateway, Gone, ToGateway
+from .settings import Settings
 
 # how long (seconds) late letters of what is over are replied to
 KEPT: Final = 10.0
@@ -24,13 +25,15 @@ LARGEST: Final = 1 << 25
 class RayEngine:
     """The started value of a gateway, for `spry_py.remote.remote`.
 
-    It belongs to one incarnation of the gateway: put the gateway and its children under
-    ``rest_for_one``, so that they are given the next one together.
+    It is the same for all incarnations of the gateway, as long as its key is known. What runs on
+    the cluster is lost with an incarnation of it; what starts then waits for the next one.
     """
 
-    def __init__(self, gateway: Process[Any], where: str) -> None:
-        self._gateway = gateway
-        self._where = where
+    def __init__(self, settings: Settings) -> None:
+        self.settings: Settings = settings
+        # the living incarnation; written by `attend`
+        self._gateway: Process[Any] | None = None
+        self._changed = trio.lowlevel.ParkingLot()
         # written by `start` and `_forget`
         self._holds: dict[str, Hold] = {}
         # those that are over, each with the time when it is forgotten
@@ -39,28 +42,30 @@ class RayEngine:
         self._letters: dict[str, Letter] = {}
         self._notes: deque[Destroy | Gone] = deque()
         self._news = trio.lowlevel.ParkingLot()
-        # written by `attend`
+        # written by `forgotten`
         self._is_closed = False
 
     def __repr__(self) -> str:
-        return f"<engine of {self._where}>"
+        return f"<engine of {self.settings.where}>"
+
+    @property
+    def is_attended(self) -> bool:
+        """Whether there is a gateway now."""
+        return self._gateway is not None
 
     async def start(self, order: Order) -> Hold:
-        """Have an order carried out on the cluster.
+        """Have an order carried out on the cluster; waits while there is no gateway.
 
-        Raises `RuntimeError` after the end of the gateway, and `ValueError` for what is too large.
+        Raises `RuntimeError` if there is none for a minute, or will be none any more, and
+        `ValueError` for what is too large.
         """
         await trio.lowlevel.checkpoint()
-        if self._is_closed:
-            raise RuntimeError(
-                f"{order.path!r} cannot start: the gateway whose engine it has been given has "
-                "ended; under rest_for_one it would be given that of the next"
-            )
         if len(order.work) > LARGEST:
             raise ValueError(
                 f"{order.path!r} cannot start: its function and arguments have {len(order.work)} "
                 f"bytes when pickled, and at most {LARGEST} go through a gateway"
             )
+        await self._attended(order)
         self._forget()
         destroy = partial(self._note, Destroy(order.id)) if order.host == "own" else None
         hold = Hold(order, self._post, destroy, partial(self._end, order.id))
@@ -68,19 +73,42 @@ class RayEngine:
         self._post(order)
         return hold
 
-    async def attend(self) -> None:
+    async def _attended(self, order: Order) -> None:
+        patience = self.settings.patience
+        with trio.move_on_after(patience):
+            while self._gateway is None and not self._is_closed:
+                await self._changed.park()
+        if self._gateway is None:
+            why = f"has been down for {patience:g} s"
+            if self._is_closed:
+                why = "has ended for good; give it the engine of another one"
+            where = self.settings.where
+            raise RuntimeError(f"{order.path!r} cannot start: the gateway of {where} {why}")
+
+    async def attend(self, gateway: Process[Any], status: trio.TaskStatus[Self]) -> None:
         """Carry letters until the gateway has ended; then leases have to run out."""
+        self._gateway = gateway
+        self._changed.unpark_all()
+        status.started(self)
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._carry)
-                async for letters in self._gateway:
+                nursery.start_soon(self._carry, gateway)
+                async for letters in gateway:
                     for letter in letters:
                         self._hear(letter)
                 nursery.cancel_scope.cancel()
         finally:
-            self._is_closed = True
+            self._gateway = None
             for hold in list(self._holds.values()):
                 hold.cut("its gateway has ended")
+            # the next one knows nothing of these orders
+            self._letters.clear()
+            self._notes.clear()
+
+    def forgotten(self, *, with_tree: bool) -> None:
+        """No gateway comes any more."""
+        self._is_closed = True
+        self._changed.unpark_all()
 
     def _hear(self, letter: FromGateway) -> None:
         hold = self._holds.get(letter.id)
@@ -109,12 +137,12 @@ class RayEngine:
         while self._over and self._over[0][0] <= now:
             self._holds.pop(self._over.popleft()[1], None)
 
-    async def _carry(self) -> None:
+    async def _carry(self, gateway: Process[Any]) -> None:
         try:
             while True:
                 while not (self._letters or self._notes):
                     await self._news.park()
-                await self._gateway.send(self._batch())
+                await gateway.send(self._batch())
         except trio.BrokenResourceError:
             # its end is told to `attend`
             return
