@@ -52,11 +52,11 @@ def tracer_provider() -> trace.TracerProvider | None:
 def provider_of_tree() -> trace.TracerProvider | None:
     """The same, behind what is to stand around it for this one tree."""
     provider, around = tracer_provider(), _around.get()
-    if provider is None or around is None:
+    if around is None:
         return provider
     # not for trees that code of this one opens
     _around.set(None)
-    return around(provider)
+    return around(provider) if provider is not None else None
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from typing import Final
 
 import trio
 
+from .alarm import Alarm
 from .hold import Letter
 from .messages import Report
 from .order import Order
@@ -46,12 +47,15 @@ class Far:
 
     The engine carries letters: `deliver` takes what comes, `collect` returns what is to be sent;
     both may be called from any thread. Leases are watched by a thread of their own, by a clock that
-    goes on while the machine is suspended. ``on_leave`` is for tests.
+    goes on while the machine is suspended, and by SIGALRM in case no thread can run. ``on_leave``
+    is for tests.
     """
 
     def __init__(self, node: str, on_leave: Callable[[], object] = leave) -> None:
         self._node = node
         self._leave = on_leave
+        # in a test this process must not end
+        self._alarm = Alarm() if on_leave is leave else None
         self._reporter = install()
         # guards the tenants, and never waits for a tenant's own lock; told of what is new
         self._news = threading.Condition()
@@ -159,6 +163,9 @@ class Far:
             for tenant in tenants:
                 tenant.check()
             self._forget([it for it in tenants if it.is_forgotten()])
+            over_at = min((it.over_at() for it in tenants), default=math.inf)
+            if self._alarm is not None:
+                self._alarm.set(over_at - since_boot())
             at = min((it.check_at() for it in tenants), default=math.inf)
             self._wait(min(at - since_boot(), LOOK_EVERY), count)
 

@@ -28,6 +28,7 @@ from spry_py import (
 )
 from spry_py.lowlevel import clock_of, traced_through
 
+from .alarm import LATER
 from .fence import FENCE
 from .guest import Guest
 from .messages import Done, Log, News, Report, Started, Word
@@ -102,6 +103,13 @@ class Tenant:
                 return self._began_at + self.order.lease
             until = self._tenancy.until
             return until if self._clock() < until else until + self.order.grace
+
+    def over_at(self) -> float:
+        """From when on nothing of it may run any more; ``inf`` if nothing of it runs."""
+        with self._lock:
+            if self.is_done or not self._tenancy.is_granted:
+                return math.inf
+            return self._tenancy.until + self.order.grace + LATER * self.order.lease
 
     def report(self) -> Report | None:
         """The letter that is to be sent, if one is due."""

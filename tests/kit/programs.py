@@ -64,7 +64,7 @@ class Program:
 
 
 @contextmanager
-def running(arguments: Sequence[str], cwd: Path) -> Iterator[Program]:
+def running(arguments: Sequence[str], cwd: Path, seconds: float = SECONDS) -> Iterator[Program]:
     """The program is killed when its time is over, or when the test is done with it."""
     process = subprocess.Popen(
         [sys.executable, *arguments],
@@ -75,7 +75,7 @@ def running(arguments: Sequence[str], cwd: Path) -> Iterator[Program]:
         stderr=subprocess.STDOUT,
         text=True,
     )
-    watchdog = threading.Timer(SECONDS, process.kill)
+    watchdog = threading.Timer(seconds, process.kill)
     watchdog.start()
     try:
         yield Program(process)

@@ -19,14 +19,16 @@ import pytest
 import trio
 
 import faraway
-from spry_py import Child, ChildFailure, SystemHandle, Unresponsive, open_system
+from spry_py import Aborted, Child, ChildFailure, SystemHandle, Unresponsive, open_system
 from spry_py.aio import task
-from spry_py.remote import Far, Hold, Letter, Order, RemoteLost, Word, remote
+from spry_py.remote import Far, Hold, Host, Letter, Order, RemoteLost, Word, remote
 from spry_py.remote.far import LEFT
 from spry_py.remote.tenant import Tenant
 from spry_py.remote.work import packed_work
 from stories import story, story_with_threads
 
+# it leaves by itself, or the system ends it, whichever comes first
+OVER = (LEFT, -signal.SIGALRM)
 PROGRAM = (sys.executable, str(Path(faraway.__file__).with_name("farside.py")))
 
 
@@ -156,7 +158,7 @@ async def test_a_shared_process_whose_loop_is_held_up_leaves_when_its_lease_is_o
         await hold_up(flag)
         far = app.child("far")
         engine.is_cut = True
-        assert await engine.process.wait() == LEFT
+        assert await engine.process.wait() in OVER
         assert type((await far.wait()).exception) is RemoteLost
 
 
@@ -184,7 +186,7 @@ async def test_a_loop_that_is_held_up_cannot_hide_that_a_heartbeat_is_overdue(
         error = (await far.wait()).exception
         assert type(error) is Unresponsive
         assert str(error).endswith("holds up the event loop on far side")
-        assert await engine.process.wait() == LEFT
+        assert await engine.process.wait() in OVER
 
 
 @story_with_threads
@@ -197,7 +199,39 @@ async def test_a_process_that_was_stopped_leaves_as_soon_as_it_goes_on() -> None
         assert type(error) is RemoteLost
         assert "its lease of 1 s has run out" in str(error)
         os.kill(engine.process.pid, signal.SIGCONT)
-        assert await engine.process.wait() == LEFT
+        assert await engine.process.wait() in OVER
+
+
+@story_with_threads
+@pytest.mark.parametrize("host", ["own", "shared"])
+async def test_a_process_that_stands_still_is_aborted_when_its_lease_is_over(host: Host) -> None:
+    async with Pipes() as engine, open_system([], name="app") as app:
+        begin = remote(engine, faraway.say_pid, lease=1.0, host=host)
+        far = await app.start_child(Child("far", begin, shutdown=0.1))
+        os.kill(engine.process.pid, signal.SIGSTOP)
+        await far.terminate()
+        report = far.last_report
+        assert report is not None
+        assert (report.reason, report.burden) == (Aborted(), "aborted")
+        os.kill(engine.process.pid, signal.SIGCONT)
+        assert await engine.process.wait() in OVER
+
+
+@story_with_threads
+@pytest.mark.parametrize("host", ["own", "shared"])
+async def test_a_process_in_which_no_thread_can_run_is_ended_when_its_lease_is_over(
+    host: Host, tmp_path: Path
+) -> None:
+    flag = tmp_path / "flag"
+    async with Pipes() as engine, open_system([], name="app") as app:
+        begin = remote(engine, faraway.hold_the_interpreter, str(flag), lease=1.0, host=host)
+        far = await app.start_child(Child("far", begin, shutdown=0.1))
+        await hold_up(flag)
+        await far.terminate()
+        assert far.last_report is not None
+        assert far.last_report.burden == "aborted"
+        # this side gives it up no sooner
+        assert await engine.process.wait() == -signal.SIGALRM
 
 
 @story
