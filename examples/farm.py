@@ -17,7 +17,7 @@ from typing import Never
 import trio
 from opentelemetry import trace
 
-from spry_py import Child, RateLimited, Scope, telemetry
+from spry_py import Child, RateLimited, Scope, SystemSupervisor, telemetry
 from spry_py.pipes import Pipe, Stage, Worker, pipeline
 from spry_py.ray import RayEngine, ray_gateway
 from spry_py.remote import remote
@@ -58,7 +58,7 @@ async def store(pipe: Pipe[tuple[int, int, int], Never]) -> None:
         print(*found, flush=True)
 
 
-async def farm(scope: Scope) -> None:
+async def parts(scope: Scope) -> None:
     """Start the gateway, and the pipeline behind it."""
     env = {name: os.environ[name] for name in ("FARM_SPANS",) if name in os.environ}
     gateway = ray_gateway(os.environ.get("FARM"), namespace="farm", env=env)
@@ -70,4 +70,10 @@ async def farm(scope: Scope) -> None:
         Worker("store", store),
         breaker=RateLimited(10, 10.0),
     )
-    await scope.start(Child("pipeline", stages, restart="transient"))
+    await scope.start(Child("pipeline", stages, restart="transient", significant=True))
+
+
+# it ends with the pipeline, and a lost gateway takes the pipeline along
+farm = SystemSupervisor(
+    parts, name="farm", strategy="rest_for_one", auto_shutdown="any_significant"
+)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ import trio
 
 import faraway
 from faraway import Broken
-from living import is_running
+from living import gone, is_running
 from raying import Farm
 from spry_py import (
     Child,
@@ -33,13 +33,6 @@ from spry_py.remote import RemoteLost, remote
 from stories import story_with_threads
 
 pytestmark = pytest.mark.ray
-
-
-@pytest.fixture(scope="module")
-def farm() -> Iterator[Farm]:
-    farm = Farm()
-    yield farm
-    farm.end()
 
 
 def gateway(farm: Farm, **options: Any) -> Child[RayEngine]:
@@ -90,6 +83,10 @@ async def test_children_start_end_restart_and_stop_as_they_do_here(
         os.kill(before, signal.SIGKILL)
         assert await alone.wait_incarnation(2) != before
         assert alone.last_report is not None
+        assert "app/own will be restarted in 0.5 s (attempt 1)" in caplog.text
+        again_at = alone.info().started_at
+        assert again_at is not None
+        assert again_at - alone.last_report.ended_at >= 0.5
         assert type(alone.last_report.exception) is RemoteLost
         assert "its process (pid" in str(alone.last_report.exception)
 
@@ -103,6 +100,33 @@ async def test_children_start_end_restart_and_stop_as_they_do_here(
             await deaf.terminate()
         assert deaf.last_report is not None
         assert deaf.last_report.burden == "aborted"
+    assert farm.actors_are_gone()
+
+
+@story_with_threads
+async def test_what_cannot_answer_is_aborted_at_the_latest_when_its_lease_is_over(
+    farm: Farm, tmp_path: Path
+) -> None:
+    flag = tmp_path / "flag"
+    async with open_system([], name="app", strategy="one_for_one") as app:
+        engine = await begun(app, farm)
+        stopped = remote(engine, faraway.say_pid, host="own", lease=5.0)
+        held = remote(engine, faraway.hold_the_interpreter, str(flag), host="own", lease=5.0)
+        children = [Child("stopped", stopped, shutdown=0.1), Child("held", held, shutdown=0.1)]
+        handles = [await app.start_child(child) for child in children]
+        pids = [pid_of(handle) for handle in handles]
+        os.kill(pids[0], signal.SIGSTOP)
+        flag.touch()
+        while flag.exists():
+            await trio.sleep(0.01)
+        for handle in handles:
+            await handle.terminate()
+            assert handle.last_report is not None
+            assert handle.last_report.burden == "aborted"
+        # it could not notice that it was killed, or that its lease is over
+        if is_running(pids[0]):
+            os.kill(pids[0], signal.SIGCONT)
+        await gone(*pids)
     assert farm.actors_are_gone()
 
 
