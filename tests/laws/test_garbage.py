@@ -146,3 +146,26 @@ LIVES: list[Life] = [
 def test_no_child_is_left_to_the_collector(life: Life) -> None:
     left_by(life, FEW)
     assert left_by(life, MANY) - left_by(life, FEW) < (MANY - FEW) / 10
+
+
+def test_an_ordered_stop_keeps_no_cancellation_of_those_that_have_ended() -> None:
+    alive: list[int] = []
+
+    async def counts() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            alive.append(sum(type(one) is trio.Cancelled for one in gc.get_objects()))
+
+    @story
+    async def stops() -> None:
+        async with open_system([Child("counts", counts), *children(MANY)]):
+            pass
+
+    gc.collect()
+    gc.disable()
+    try:
+        stops()
+    finally:
+        gc.enable()
+    assert alive == [1]
