@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable
 from threading import get_ident
 from typing import Any, Protocol, TypeVar, cast
@@ -76,4 +77,15 @@ def refuse_without_trio(what: str) -> None:
             f"{what} needs trio, and no trio is running here; start the program with "
             "trio.run(main), or let spry_py.run(system) do that; in a program of asyncio write "
             "spry_py.aio.open_system or spry_py.aio.run"
+        )
+
+
+def refuse_within_asyncio(what: str) -> None:
+    """Raise `RuntimeError` in a task of asyncio: a run of trio there would block its whole loop."""
+    # who has not imported it runs no loop of it
+    asyncio: Any = sys.modules.get("asyncio.events")
+    if asyncio is not None and asyncio._get_running_loop() is not None:
+        raise RuntimeError(
+            f"{what} would block the event loop of asyncio that is running here; write "
+            "await spry_py.aio.run(system) or async with spry_py.aio.open_system(system)"
         )

@@ -15,7 +15,7 @@ from spry_py._handles.scope import System
 from spry_py._handles.supervisors import SystemSupervisor
 from spry_py._handles.system import SystemHandle
 from spry_py._kernel.facts import Subscriber
-from spry_py._kernel.here import refuse_without_trio
+from spry_py._kernel.here import refuse_within_asyncio, refuse_without_trio
 from spry_py._kernel.life import without_cancelled
 from spry_py._kernel.root import run_root
 from spry_py._kernel.system import SystemOptions
@@ -264,7 +264,8 @@ def run(
     SIGINT, SIGTERM and SIGHUP stop it in reverse order. A second SIGINT or SIGTERM aborts it, a
     third prints who is stuck and leaves the process with status 128 + signal. A signal that was
     ignored before stays ignored, but for SIGTERM. Returns the root's report after an orderly end,
-    by signal too; raises what the root raises. Options as for `open_system`.
+    by signal too; raises what the root raises. Options as for `open_system`. `RuntimeError` in a
+    task of asyncio, whose loop it would block: there it is `spry_py.aio.run`.
 
     ``traces`` is where the telemetry goes, as for `spry_py.telemetry.configure`, under the root's
     name. What is left of it at the end, however that comes, is sent within 2 seconds.
@@ -289,6 +290,7 @@ def run(
     SIGUSR1 writes all trees of the process to stderr, each child with its stack, out of the signal
     handler: while the event loop is blocked, too. A handler that the program has set is left alone.
     """
+    refuse_within_asyncio("spry_py.run")
     supervisor = as_supervisor(system, options)
     service = Service(supervisor, health, drain, reload)
     observer = observer_of(observe)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import threading
 from collections.abc import Iterator
@@ -106,6 +107,14 @@ def test_run_takes_a_bare_system_with_options() -> None:
     assert run(shop, strategy="one_for_one", name="corner").path == "corner"
     with pytest.raises(TypeError, match="name"):
         run(SystemSupervisor(shop), name="corner")  # type: ignore[arg-type]
+
+
+def test_run_in_a_task_of_asyncio_would_block_its_loop() -> None:
+    async def main() -> None:
+        with pytest.raises(RuntimeError, match=r"would block the event loop.*spry_py\.aio\.run"):
+            run([Child("a", closes)])
+
+    asyncio.run(main())
 
 
 @pytest.mark.usefixtures("handlers")
