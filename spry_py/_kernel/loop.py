@@ -100,6 +100,8 @@ if TYPE_CHECKING:
     from .tree import Tree
 
 
+# whose code is asked inside the loop, in words
+_DECIDERS: Final = "its recoverable, its backoff or a breaker"
 # so that a crowd of callers is served no longer in one go than by the loop
 MOST_TURNS: Final = 32
 
@@ -346,7 +348,8 @@ class Loop(Mailbox):
         if self.about is not None:
             path, report = self.about.path, self.about.last_report
         add_context(failure, report.exception if report is not None else None)
-        self.escalate(UnrecoverableFailure(path, root_cause_of(failure)), failure)
+        error = UnrecoverableFailure(path, root_cause_of(failure), asked=_DECIDERS)
+        self.escalate(error, failure)
 
     def interrupted_by(self, exception: BaseException) -> None:
         self.tree.exit(exception, self)
@@ -689,7 +692,8 @@ class Loop(Mailbox):
             tell_breaker(member.past.breaker, "forget", member.key)
         except Exception as error:
             # a caller who takes a start back comes here as well, and has nothing to do with it
-            self.escalate(UnrecoverableFailure(member.path, root_cause_of(error)), error)
+            failure = UnrecoverableFailure(member.path, root_cause_of(error), asked="its breaker")
+            self.escalate(failure, error)
             self.ring()
 
     # What callers ask, and some supervisors do
@@ -732,7 +736,9 @@ class Loop(Mailbox):
             cause = error
         self.incident = self.incident or incident
         restarts = member.restarts if self._refused is member else None
-        failure = UnrecoverableFailure(member.path, root_cause_of(cause), restarts=restarts)
+        asked = "its on_termination" if error is not None else None
+        root = root_cause_of(cause)
+        failure = UnrecoverableFailure(member.path, root, restarts=restarts, asked=asked)
         self.escalate(failure, cause)
 
     def _hook_failed_late(self, member: Member, error: Exception) -> None:

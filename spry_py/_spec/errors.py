@@ -286,19 +286,28 @@ class UnrecoverableFailure(Escalation):
     """A child failed in a way that a restart must not be tried for.
 
     ``restarts`` is how often the child was restarted, if it was its own breaker that refused to
-    have that done again, else ``None``.
+    have that done again, else ``None``. ``asked`` names the code that was asked about the end of
+    the child, if it is that code that failed, else ``None``.
     """
 
     def __init__(
-        self, path: str, root_cause: BaseException | None, *, restarts: int | None = None
+        self,
+        path: str,
+        root_cause: BaseException | None,
+        *,
+        restarts: int | None = None,
+        asked: str | None = None,
     ) -> None:
         super().__init__(path, root_cause)
         self.path = path
         self.root_cause = root_cause
         self.restarts = restarts
+        self.asked = asked
 
     def __str__(self) -> str:
         what = "cannot be recovered"
+        if self.asked is not None:
+            what = f"cannot be recovered, since {self.asked} failed"
         if self.restarts is not None:
             times = _times(self.restarts)
             what = f"was restarted {times} and its own breaker refuses to have that done again"

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Final, Unpack
 from spry_py import Child
 from spry_py.lowlevel import (
     StageOptions,
+    Supervisor,
     are_same,
     check_async_function,
     check_callable,
@@ -106,6 +107,12 @@ class Stage:
             object.__setattr__(self, name, value)
 
     def _check_function(self, owner: str, function: object) -> None:
+        if isinstance(function, Supervisor) or hasattr(function, "child_kind"):
+            raise TypeError(
+                f"{owner}: function must be a function of one item, not {function!r}: that is a "
+                "child's; start it as a Child before the pipeline, and give the stage a function "
+                "that asks it"
+            )
         check_callable(owner, "function", function, "a function of one item")
         if function is None or inspect.isasyncgenfunction(function):
             raise TypeError(f"{owner}: function must be a function of one item, not {function!r}")

@@ -13,8 +13,9 @@ import trio
 
 import spry_py.pipes
 from pipelines import counting
-from spry_py import Child, ReusedKey, TerminationReport, open_system
+from spry_py import Child, ReusedKey, SystemSupervisor, TerminationReport, open_system
 from spry_py.pipes import DROP, Pipe, Stage, Worker, pipeline
+from spry_py.processes import process
 from stories import Boom, story
 
 
@@ -37,6 +38,14 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
     (
         lambda: Stage("a", None),  # type: ignore[arg-type]
         "TypeError: Stage 'a': function must be a function of one item, not None",
+    ),
+    (
+        lambda: Stage("a", process(print)),  # type: ignore[arg-type]
+        "TypeError: Stage 'a': function must be a function of one item, not Function",
+    ),
+    (
+        lambda: Stage("a", SystemSupervisor([])),  # type: ignore[arg-type]
+        "TypeError: Stage 'a': function must be a function of one item, not SystemSupervisor",
     ),
     (
         lambda: Worker("a", same),  # type: ignore[arg-type]

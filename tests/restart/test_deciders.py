@@ -77,6 +77,10 @@ async def test_what_is_no_answer_is_an_error_that_names_who_gave_it(
             await trio.sleep_forever()
     error = caught.value.__cause__
     assert caught.value.path == "top/child"
+    assert str(caught.value).startswith(
+        "'top/child' cannot be recovered, since its recoverable, its backoff or a breaker "
+        "failed; root cause: TypeError: "
+    )
     assert isinstance(error, TypeError)
     assert f"{who} must return a bool, not " in str(error)
     assert isinstance(error.__context__, Boom)

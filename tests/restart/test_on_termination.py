@@ -124,6 +124,7 @@ async def test_on_termination_that_raises_escalates_and_loses_neither_exception(
     assert ours in told
     assert theirs in told
     assert not isinstance(caught.value, BaseExceptionGroup)
+    assert "/b' cannot be recovered, since its on_termination failed; root" in str(caught.value)
     assert record.order == "+a1 +b1 -b1 -a1"
 
 
@@ -356,5 +357,5 @@ def failed_hooks(caplog: pytest.LogCaptureFixture) -> list[tuple[object, object]
     return [
         (vars(record)["spry.child.path"], record.exc_info and record.exc_info[1])
         for record in caplog.records
-        if record.levelname == "ERROR" and "on_termination" in record.getMessage()
+        if record.levelname == "ERROR" and "failed in its on_termination" in record.getMessage()
     ]

@@ -237,6 +237,7 @@ def test_errors_say_what_they_are_about() -> None:
         TooManyRestarts("top/a", 3, ValueError("the cause")),
         UnrecoverableFailure("top/a", None),
         UnrecoverableFailure("top/a", None, restarts=3),
+        UnrecoverableFailure("top/a", ValueError("the cause"), asked="its on_termination"),
         ChildFailure("a", "top/a"),
         SpryError("plain"),
     ],
