@@ -393,6 +393,8 @@ class GroupRestart:
         pending.failures += 1
         culprit = loop.failed.get(failure.path) if isinstance(failure, ChildFailure) else None
         delay = await self._sweep(pending) if self._all else 0.0
+        if pending is not self._pending:
+            return  # given up, and its incident is closed: the program is ending
         path = loop.path if culprit is None else culprit.path
         pending.incident = incident = loop.attempt_failed(pending.incident, path, failure)
         if culprit is not None and not culprit.phase.is_alive:

@@ -16,8 +16,10 @@ from spry_py import (
     Ignore,
     NeverRestart,
     RateLimited,
+    SupervisorStopped,
     SystemSupervisor,
     TooManyRestarts,
+    current_context,
     open_system,
 )
 from spry_py.events import ChildAborted, ChildSettling, Event, IncidentClosed
@@ -219,6 +221,31 @@ async def test_an_exit_is_what_the_whole_tree_ends_of() -> None:
                 a.die(SystemExit(3))
                 await trio.sleep_forever()
     assert outcomes(heard) == [(1, "top/a", "ended", 0.0)]
+
+
+@story
+async def test_an_exit_while_a_failed_restart_by_hand_is_undone_opens_none() -> None:
+    a, c = Actor(Record(), "a"), Actor(Record(), "c", STAYS, [no_start])
+
+    async def exits(*, task_status: trio.TaskStatus[None]) -> None:
+        task_status.started()
+        try:
+            await trio.sleep_forever()
+        finally:
+            if current_context().incarnation == 2:
+                raise SystemExit(3)
+
+    children = [a.child(), Child("b", exits), c.child()]
+    heard = Heard(incidents=True)
+    async with trio.open_nursery() as nursery:
+        with pytest.raises(SystemExit):
+            async with open_system(children, name="top") as top:
+                await nursery.start(heard.listen, top)
+                with pytest.raises(SupervisorStopped):
+                    await top.child("a").restart()
+                await trio.sleep_forever()
+    assert {event.incident for event in heard.events} == {None}
+    assert top.child("c").status == "stopped"
 
 
 # Up the tree
