@@ -462,6 +462,9 @@ class Listener(Protocol):
 
     def child_discarded(self, child: AboutChild, incident: Incident | None) -> None: ...
 
+    def start_retried(self, child: AboutChild, pause: float) -> None:
+        """Its first start has failed, and is tried again after so many seconds."""
+
     def hook_failed(self, child: AboutChild, error: Exception) -> None:
         """Its ``on_termination`` has raised while it was stopped: that decides nothing."""
 

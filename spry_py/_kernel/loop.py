@@ -580,6 +580,7 @@ class Loop(Mailbox):
         pause = pause_before_try(member.child, member.number, report)
         if pause is None:
             return False
+        self.teller.start_retried(member, pause)
         member.move(Phase.PAUSING)
         self.waits[member] = self.tree.alarm.at(trio.current_time() + pause, begin)
         return True

@@ -46,6 +46,7 @@ from .logs import (
     log_failed_start,
     log_hook,
     log_restart,
+    log_retry,
     log_started,
 )
 from .numbers import Numbers
@@ -352,6 +353,10 @@ class Teller:
             self._publish(ChildDiscarded, child.path, self.numbers.of(incident))
         text = "is not recoverable: going on without it"
         self.guard(log_child, child, ChildDiscarded, text, None)
+
+    def start_retried(self, child: AboutChild, pause: float) -> None:
+        """Its first start has failed, and is tried again after so many seconds."""
+        self.guard(log_retry, child, pause)
 
     def hook_failed(self, child: AboutChild, error: Exception) -> None:
         """Its ``on_termination`` has raised while it was stopped: that decides nothing."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -104,9 +105,25 @@ def log_failed_start(
     log_child(child, ChildStartFailed, f"failed to start: {why}", span, exception, trace)
 
 
+def log_retry(child: AboutChild, pause: float) -> None:
+    """Emit a record about a first start that is tried again. No fact: each try is one already."""
+    path, most = child.path, child.child.start_attempts
+    logger = _taker(path, logging.WARNING)
+    if logger is not None:
+        of = f" of {most}" if most < math.inf else ""
+        text = f"is started again {_when(pause)} (attempt {child.number + 1}{of})"
+        fields = child_attributes(child)
+        logger.handle(_record(logger, logging.WARNING, path, f"{path} {text}", fields, None))
+
+
 def when_restarted(delay: float, attempt: int) -> str:
-    """When, in words: ``in 0.5 s (attempt 2)``. To the millisecond, since it is for people."""
-    return f"{f'in {round(delay, 3):g} s' if delay else 'now'} (attempt {attempt})"
+    """When, in words: ``in 0.5 s (attempt 2)``; the first attempt goes without its number."""
+    return f"{_when(delay)} (attempt {attempt})" if attempt > 1 else _when(delay)
+
+
+def _when(delay: float) -> str:
+    """To the millisecond, since it is for people."""
+    return f"in {round(delay, 3):g} s" if delay else "now"
 
 
 def log_restart(

@@ -56,7 +56,7 @@ async def test_it_begins_with_the_first_who_asks_and_goes_on_without_them() -> N
         assert texts(entries) == [
             "top/a incarnation 2 failed: ValueError: no such table",
             "top/a incident 1 begins",
-            "top/a will be restarted now (attempt 1)",
+            "top/a will be restarted now",
             "top/a incarnation 3 is starting",
             "top/a incarnation 3 is up",
             "top/a incident 1 is over: cured",
@@ -76,7 +76,7 @@ async def test_it_begins_with_the_first_who_asks_and_goes_on_without_them() -> N
             "top/sub begins to stop its children",
             "top/sub has stopped",
             f"top/sub incarnation 1 failed: {gives_up}",
-            "top/sub will be restarted now (attempt 1)",
+            "top/sub will be restarted now",
             "top/sub incarnation 2 is starting",
             "top/sub/b incarnation 1 is starting",
             "top/sub/b incarnation 1 is up",
@@ -107,7 +107,7 @@ async def test_each_kind_of_fact_has_its_words() -> None:
     assert [word.removeprefix("top/a ") for word in words] == [
         "incarnation 1 failed: Boom: a1",
         "incident 1 begins",
-        "will be restarted now (attempt 1)",
+        "will be restarted now",
         "incarnation 2 is starting",
         "incarnation 2 failed to start: Boom: no start of a2",
         "is not recoverable: going on without it",

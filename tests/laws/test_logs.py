@@ -168,7 +168,7 @@ def test_retries_of_a_restart_that_a_caller_asked_for_are_told_as_any_others(str
     assert [(each.levelname, each.getMessage()) for each in book.records[2:6]] == [
         ("INFO", "shop/a stopped (aborted)"),
         ("ERROR", "shop/a failed to start: OSError: no"),
-        ("WARNING", "shop/a will be restarted now (attempt 1)"),
+        ("WARNING", "shop/a will be restarted now"),
         ("INFO", "shop/a started (incarnation 3)"),
     ]
 

@@ -61,7 +61,7 @@ async def test_a_crash_with_its_backoff() -> None:
         assert told(data) == [
             "top/a incarnation 1 failed: Boom: a1",
             "top/a incident 1 begins",
-            "top/a will be restarted in 2.1 s (attempt 1)",
+            "top/a will be restarted in 2.1 s",
         ]
         kind, data = await events.of("changes", "tree")
         assert (kind, data["now"]) == ("changes", 2.25)

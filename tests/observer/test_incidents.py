@@ -142,7 +142,7 @@ async def test_only_so_many_are_kept() -> None:
         assert len(history) == 5
         assert [entry["text"] for entry in history] == [
             "incident 8 begins",
-            "will be restarted now (attempt 1)",
+            "will be restarted now",
             "incarnation 2 is starting",
             "incarnation 2 is up",
             "incident 8 is over: cured",

@@ -67,7 +67,7 @@ STORY = [
     "INFO     shop/out left out: its start raised Ignore",
     "INFO     shop started",
     "ERROR    shop/café failed: ValueError: boom",
-    "WARNING  shop/café will be restarted now (attempt 1)",
+    "WARNING  shop/café will be restarted now",
     "INFO     shop/café started (incarnation 2)",
     "INFO     shop/café stopped (settling)",
     "INFO     shop/db stopped (settling)",
@@ -135,7 +135,7 @@ house = [Child("wing", wing, backoff=lambda _: 0.0204081632)]
 """)
     done = finished(["-m", "spry_py", "run", "app:house", "--for", "0.5"], place)
     story = story_of(done.stdout.splitlines())
-    assert "WARNING  house/wing will be restarted in 0.02 s (attempt 1)" in story
+    assert "WARNING  house/wing will be restarted in 0.02 s" in story
     assert story[-2:] == ["INFO     house/wing stopped (settling)", "INFO     house stopped"]
 
 

@@ -230,6 +230,22 @@ async def test_the_facts_of_two_tries() -> None:
         assert (info.restarts, info.incarnation) == (0, 2)
 
 
+@pytest.mark.parametrize(("attempts", "of"), [(3, " of 3"), (math.inf, "")])
+@story
+async def test_the_log_has_when_a_start_is_tried_again_and_which_try_that_is(
+    attempts: float, of: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    late = Late(Boom("one"), Boom("two"))
+    async with open_system([late.child(attempts, backoff=two)], name="top"):
+        pass
+    assert [(one.levelname, one.getMessage()) for one in caplog.records if one.levelno > 20] == [
+        ("ERROR", "top/db failed to start: Boom: one"),
+        ("WARNING", f"top/db is started again in 2 s (attempt 2{of})"),
+        ("ERROR", "top/db failed to start: Boom: two"),
+        ("WARNING", f"top/db is started again in 4 s (attempt 3{of})"),
+    ]
+
+
 @story
 async def test_between_two_tries_a_child_is_starting_in_the_tick_of_its_failure_as_well() -> None:
     late, seen = Late(Boom()), set[str]()

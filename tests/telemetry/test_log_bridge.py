@@ -48,7 +48,7 @@ def test_severity_body_and_names_of_every_record(others: Handlers) -> None:
         ((9, "INFO"), "shop/a started"),
         ((9, "INFO"), "shop started"),
         ((17, "ERROR"), "shop/a failed: ValueError: boom"),
-        ((13, "WARNING"), "shop/a will be restarted now (attempt 1)"),
+        ((13, "WARNING"), "shop/a will be restarted now"),
         ((9, "INFO"), "shop/a started (incarnation 2)"),
         ((9, "INFO"), "shop/a stopped (aborted)"),
         ((9, "INFO"), "shop stopped"),
@@ -285,7 +285,7 @@ def test_nor_does_one_that_fails_where_nothing_else_listens(
 
 # What a program without a handler of its own still shows
 
-WARNINGS = ["shop/a failed: ValueError: boom", "shop/a will be restarted now (attempt 1)"]
+WARNINGS = ["shop/a failed: ValueError: boom", "shop/a will be restarted now"]
 
 
 def said(text: str) -> list[str]:

@@ -209,7 +209,7 @@ METRICS = [
     "spry.child.shutdown.duration",
     "spry.system.teardown.duration",
 ]
-LOGS = ["shop/a failed: ValueError: boom", "shop/a will be restarted now (attempt 1)"]
+LOGS = ["shop/a failed: ValueError: boom", "shop/a will be restarted now"]
 ALL = {"traces": SPANS, "metrics": METRICS, "logs": LOGS}
 
 

@@ -58,7 +58,7 @@ def test_all_signals_are_kept() -> None:
         "shop/api started",
         "shop started",
         "shop/db failed: OSError: gone",
-        "shop/db will be restarted in 2 s (attempt 1)",
+        "shop/db will be restarted in 2 s",
         "shop/api stopped (settling)",
         "shop/db failed to start: OSError: still gone",
         "shop/db will be restarted in 2 s (attempt 2)",
