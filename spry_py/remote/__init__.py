@@ -253,6 +253,11 @@ def remote(  # type: ignore[misc]
 
     Raises `TypeError` or `ValueError` naming the argument.
     """
+    if not callable(getattr(engine, "start", None)):
+        raise TypeError(
+            f"remote: engine must be an engine, as the started value of a gateway is one, "
+            f"not {engine!r}"
+        )
     check_choice("remote", "host", host, ("own", "shared"))
     check_seconds("remote", "lease", lease)
     if not 0 < lease < float("inf"):

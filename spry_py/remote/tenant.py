@@ -217,7 +217,7 @@ class Tenant:
 
     async def _result(self) -> Done:
         try:
-            start, args = work_of(self.order)
+            start, args = work_of(self.order, self._node)
             child = Child(
                 self.order.key,
                 start,

@@ -34,14 +34,26 @@ def packed_work(start: object, args: tuple[object, ...]) -> bytes:
         ) from exception
 
 
-def work_of(order: Order) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+def work_of(order: Order, node: str) -> tuple[Callable[..., Any], tuple[Any, ...]]:
     """What to give to `Child` on the other side, where its trace goes on."""
-    start, args = pickle.loads(order.work)
+    start, args = _read(order, node)
     if is_subtree(start):
         return start, args
     if not _is_async(start):
         start, args = thread(start, *args), ()
     return _traced(start, order), args
+
+
+def _read(order: Order, node: str) -> tuple[Any, tuple[Any, ...]]:
+    try:
+        start, args = pickle.loads(order.work)
+    except (AttributeError, ImportError) as exception:
+        exception.add_note(
+            f"the function and the arguments of {order.path!r} have to be in modules that can be "
+            f"imported on {node}, and not in __main__"
+        )
+        raise
+    return start, args
 
 
 def is_subtree(start: object) -> bool:

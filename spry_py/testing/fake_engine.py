@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import count
 from types import TracebackType
-from typing import Final, Self, TypeAlias
+from typing import Any, Final, Self, TypeAlias, cast
 
 import trio
 
-from spry_py.lowlevel import check_count, check_seconds
+from spry_py.lowlevel import check_count, check_seconds, check_type
 from spry_py.remote import Hold, Letter, Order, Report
 from spry_py.remote.reporter import install
 from spry_py.remote.tenant import Tenant
@@ -61,7 +61,8 @@ class FakeEngine:
         self._latency: Span = _bounds(latency)
         self._loss = _share("loss", loss)
         self._duplicates = _share("duplicates", duplicates)
-        self._partition = tuple(_span(span) for span in partition)
+        self._partition = _spans(partition)
+        check_type(_OWNER, "seed", seed, int, "an int")
         check_count(_OWNER, "nodes", nodes, least=1)
         self._random = random.Random(seed)
         self._nodes = [f"node-{number}" for number in range(1, nodes + 1)]
@@ -321,7 +322,14 @@ def _share(name: str, value: float) -> float:
 
 
 def _bounds(latency: Latency) -> Span:
-    least, most = latency if isinstance(latency, tuple) else (latency, latency)
+    pair = _pair(latency)
+    if pair is None:
+        if isinstance(latency, tuple):
+            raise TypeError(
+                f"{_OWNER}: latency must be seconds, or a pair of them, not {latency!r}"
+            )
+        pair = latency, latency
+    least, most = pair
     check_seconds(_OWNER, "latency", least)
     check_seconds(_OWNER, "latency", most)
     if not least <= most < math.inf:
@@ -331,8 +339,28 @@ def _bounds(latency: Latency) -> Span:
     return least, most
 
 
-def _span(span: Span) -> Span:
-    begin, end = span
+def _spans(partition: object) -> tuple[Span, ...]:
+    if not isinstance(partition, Sequence):
+        raise TypeError(f"{_OWNER}: partition must be pairs of times, and {partition!r} is none")
+    return tuple(_span(span) for span in cast("Sequence[object]", partition))
+
+
+def _span(span: object) -> Span:
+    pair = _pair(span)
+    if pair is None:
+        raise TypeError(f"{_OWNER}: partition must be pairs of times, and {span!r} is none")
+    begin, end = pair
     check_seconds(_OWNER, "partition", begin)
     check_seconds(_OWNER, "partition", end)
+    if begin > end:
+        raise ValueError(
+            f"{_OWNER}: partition must be pairs of times, the earlier one first, not {span!r}"
+        )
     return begin, end
+
+
+def _pair(value: object) -> tuple[Any, Any] | None:
+    if not isinstance(value, tuple | list):
+        return None
+    parts = tuple(cast("Sequence[Any]", value))
+    return parts if len(parts) == 2 else None

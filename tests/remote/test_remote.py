@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -381,8 +382,63 @@ async def test_bad_values_are_refused_where_they_are_written() -> None:
         anything(engine, faraway.add, 1, 2, resources=3)
     with pytest.raises(TypeError, match="takes no arguments"):
         anything(engine, SystemSupervisor(faraway.shelves), 3)
+    with pytest.raises(TypeError, match="remote: engine must be an engine, as the started value"):
+        anything(gateway_of_some_kind, faraway.add, 1, 2)
     with pytest.raises(ValueError, match="FakeEngine: loss must be a share"):
         FakeEngine(loss=2)
+
+
+async def gateway_of_some_kind(*, task_status: trio.TaskStatus[FakeEngine]) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"latency": "1"}, TypeError, "FakeEngine: latency must be a number of seconds, not '1'"),
+        ({"latency": (1, 2, 3)}, TypeError, "FakeEngine: latency must be seconds, or a pair of"),
+        ({"latency": (2, 1)}, ValueError, "FakeEngine: latency must be finite, the lower bound fi"),
+        ({"loss": -0.1}, ValueError, "FakeEngine: loss must be"),
+        ({"duplicates": 1.1}, ValueError, "FakeEngine: duplicates must be a share from 0 to 1"),
+        ({"partition": (60, 120)}, TypeError, "FakeEngine: partition must be pairs of times, and "),
+        ({"partition": [(1, 2, 3)]}, TypeError, "FakeEngine: partition must be pairs of times, an"),
+        ({"partition": [(2, 1)]}, ValueError, "FakeEngine: partition must be pairs of times, the "),
+        (
+            {"partition": 7},
+            TypeError,
+            "FakeEngine: partition must be pairs of times, and 7 is none",
+        ),
+        ({"seed": 1.5}, TypeError, "FakeEngine: seed must be an int, not 1.5"),
+        ({"nodes": 0}, ValueError, "FakeEngine: nodes must be"),
+    ],
+)
+def test_a_network_that_cannot_be_is_refused(
+    options: dict[str, Any], error: type[Exception], text: str
+) -> None:
+    with pytest.raises(error) as refused:
+        FakeEngine(**options)
+    assert text in str(refused.value)
+
+
+@story
+async def test_a_function_of_the_main_program_is_named_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def only_here() -> None: ...
+
+    only_here.__module__, only_here.__qualname__ = "__main__", "only_here"
+    monkeypatch.setattr(sys.modules["__main__"], "only_here", only_here, raising=False)
+    async with FakeEngine() as engine:
+        start = remote(engine, only_here)
+        # as it is in the process of another program
+        monkeypatch.delattr(sys.modules["__main__"], "only_here")
+        with pytest.raises(ChildFailure) as failure:
+            await end_of(Child("far", start))
+    cause = failure.value.__cause__
+    assert type(cause) is AttributeError
+    assert cause.__notes__[0] == (
+        "the function and the arguments of 'app/far' have to be in modules that can be imported on "
+        "node-1, and not in __main__"
+    )
 
 
 @story
