@@ -283,14 +283,16 @@ def _hook_stack(hook: Hook) -> tuple[str, str]:
 def stack_of(incarnation: Incarnation, whole: bool = True) -> str:
     """Where a child stands, as traceback text, the innermost frame last; nested tasks follow.
 
-    Unless ``whole``, those tasks are left out that are children themselves.
+    Unless ``whole``, those tasks are left out that are children themselves. Empty for one that has
+    ended, which it may do in between if another thread asks.
     """
-    assert incarnation.task is not None
-    parts = _lines(chain(incarnation.task.iter_await_frames(), _frames_of(incarnation.steps)))
-    nested = _nested_in(incarnation.task)
+    task, member, steps = incarnation.task, incarnation.member, incarnation.steps
+    if task is None or member is None:
+        return ""
+    parts = _lines(chain(task.iter_await_frames(), _frames_of(steps)))
+    nested = _nested_in(task)
     parts.extend(_lines_of_each(task for task in nested if whole or _runs(task, incarnation)))
-    assert incarnation.member is not None
-    guard = incarnation.member.loop.tree.guard
+    guard = member.loop.tree.guard
     parts.extend(guard(_said, tell) or "" for tell in incarnation.more_stacks)
     return "".join(parts)
 

@@ -35,6 +35,7 @@ from spry_py import (
 )
 from spry_py.lowlevel import add_stack
 from stories import story, story_with_threads
+from trapped import unraisable
 
 HOUSE = str(Path(spry_py.__file__).parent)
 READS: dict[str, Callable[[SystemHandle], Any]] = {
@@ -208,6 +209,22 @@ async def test_whatever_happens_in_the_middle_of_a_read_it_is_true(what: str) ->
             assert fits_together(infos), (n, infos)
             if meddler.left > 0:
                 break
+    assert n > 100
+
+
+@story_with_threads
+async def test_one_that_ends_while_its_stack_is_read_stands_nowhere_or_where_it_stood() -> None:
+    async with open_system([Child("a", numbered)], strategy="one_for_one") as tree:
+        handle = tree.child("a")
+        n = 0
+        for n in count(1, 3):
+            meddler = Meddler(partial(tree.terminate_child, "a"), n)
+            with unraisable() as heard:
+                stack = await trio.to_thread.run_sync(meddler.watch, handle.stack)
+            assert (heard, stack == "" or ", in numbered\n" in stack) == ([], True), (n, stack)
+            if meddler.left > 0:
+                break
+            await tree.restart_child("a")
     assert n > 100
 
 
