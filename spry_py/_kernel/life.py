@@ -99,11 +99,11 @@ async def live(
         first_step = None
     if incarnation is None:
         return
-    ended: list[Normal | BaseException] = []
+    ended: list[Normal | BaseException]
     try:
-        ended.append(Normal(await _begin(incarnation)))
+        ended = [Normal(await _begin(incarnation))]
     except BaseException as exception:
-        ended.append(exception)
+        ended = [exception]
     hooked = _finish(incarnation, ended)
     if hooked is not None:
         await _run_hook(hooked)
