@@ -545,7 +545,8 @@ class Loop(Mailbox):
     def accepted(self, child: Child[Any]) -> Child[Any]:
         """A child with this supervisor's defaults; raises if it may not be one of its children."""
         if not isinstance(child, Child):  # pyright: ignore[reportUnnecessaryIsInstance] - a user's
-            raise TypeError(f"a supervisor starts a Child, not {child!r}")
+            hint = "; write Child(key, function)" if callable(child) else ""
+            raise TypeError(f"a supervisor starts a Child, not {child!r}{hint}")
         start: object = child.start
         if isinstance(start, Supervisor):
             child = cast("Supervisor[object]", start).adopted(child)

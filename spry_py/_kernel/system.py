@@ -242,7 +242,8 @@ def _checked(
         children: tuple[Any, ...] = tuple(cast("Sequence[object]", system))
         _check_declared(owner, children, auto_shutdown)
         return children
-    check_async_function(owner, "system", system, plain=True)
+    other = " or a sequence of Child"
+    check_async_function(owner, "system", system, plain=True, other=other)
     return cast("System[Any]", system)
 
 
@@ -258,4 +259,5 @@ def _check_declared(owner: str, children: tuple[Any, ...], auto_shutdown: AutoSh
 
 def _check_is_child(owner: str, child: object) -> None:
     if not isinstance(child, Child):
-        raise TypeError(f"{owner}: system must hold only Child objects, not {child!r}")
+        hint = "; write Child(key, function)" if callable(child) else ""
+        raise TypeError(f"{owner}: system must hold only Child objects, not {child!r}{hint}")

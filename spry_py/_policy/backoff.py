@@ -38,7 +38,7 @@ class Backoff:
         if self.wait is None:
             raise TypeError("Backoff: wait must be a tenacity wait strategy, not None")
         check_callable("Backoff", "wait", self.wait, "a tenacity wait strategy")
-        check_no_class("Backoff", "wait", self.wait, "wait_exponential(...), with parentheses")
+        check_no_class("Backoff", "wait", self.wait, "{}(...), with parentheses")
         check_seconds("Backoff", "reset_after", self.reset_after)
 
     def __call__(self, state: tenacity.RetryCallState) -> float:

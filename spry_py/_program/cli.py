@@ -73,6 +73,8 @@ def _exporting(traces: str, name: str) -> Exporting | None:
         return exporting_to(traces, name)
     except (RuntimeError, ValueError) as error:
         raise UsageError(f"--traces {traces}: {error}") from None
+    except OSError as error:
+        raise UsageError(f"--traces {traces}: {error.strerror or error}") from None
 
 
 def _split(arguments: list[str]) -> tuple[list[str], list[str]]:

@@ -20,7 +20,7 @@ from spry_py._kernel.life import without_cancelled
 from spry_py._kernel.root import run_root
 from spry_py._kernel.system import SystemOptions
 from spry_py._kernel.tree import Tree
-from spry_py._spec.check import Block
+from spry_py._spec.check import Block, check_type
 from spry_py._spec.child import Child, Supervisor
 from spry_py._spec.errors import Interrupted, out_of_group
 from spry_py._spec.termination import TerminationReport
@@ -42,6 +42,7 @@ def as_supervisor(
 ) -> Any:
     """A supervisor as it is; a bare system with the options of a `SystemSupervisor`."""
     if not isinstance(system, Supervisor):
+        _check_names(options)
         return SystemSupervisor(system, **options)
     if options:
         names = ", ".join(sorted(options))
@@ -50,6 +51,13 @@ def as_supervisor(
             "where the supervisor is made"
         )
     return system
+
+
+def _check_names(options: dict[str, Any]) -> None:
+    names = SystemOptions.__annotations__
+    unknown = ", ".join(sorted(options.keys() - names.keys()))
+    if unknown:
+        raise TypeError(f"there is no option {unknown}; those of a system are {', '.join(names)}")
 
 
 @overload
@@ -291,6 +299,8 @@ def run(
     handler: while the event loop is blocked, too. A handler that the program has set is left alone.
     """
     refuse_within_asyncio("spry_py.run")
+    if traces is not None:
+        check_type("run", "traces", traces, str | os.PathLike, "'console', 'otlp' or a path")
     supervisor = as_supervisor(system, options)
     service = Service(supervisor, health, drain, reload)
     observer = observer_of(observe)

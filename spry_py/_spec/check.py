@@ -97,10 +97,13 @@ def check_callable(owner: str, field: str, value: object, allowed: str) -> None:
         raise TypeError(f"{owner}: {field} must be {allowed}, not {value!r}")
 
 
-def check_async_function(owner: str, field: str, value: Any, *, plain: bool = False) -> None:
+def check_async_function(
+    owner: str, field: str, value: Any, *, plain: bool = False, other: str = ""
+) -> None:
     """Accept an async function or what looks like one; refuse the usual slips by name.
 
     With ``plain`` any function that may hand back a coroutine, as ``nursery.start_soon`` does.
+    ``other`` has in words what else the caller accepts.
     """
     if inspect.iscoroutine(value):
         value.close()
@@ -109,7 +112,7 @@ def check_async_function(owner: str, field: str, value: Any, *, plain: bool = Fa
             "write the function and its arguments apart, without calling it"
         )
     if not callable(value):
-        raise TypeError(f"{owner}: {field} must be an async function, not {value!r}")
+        raise TypeError(f"{owner}: {field} must be an async function{other}, not {value!r}")
     if any(map(_is_generator, (value, value.__call__))):
         raise TypeError(
             f"{owner}: {field} must be an async function, but {value!r} is a generator: it has a "
@@ -176,9 +179,15 @@ def check_awaitable(what: str, function: object, result: Any) -> Any:
 
 
 def check_no_class(owner: str, field: str, value: object, instead: str) -> None:
-    """Refuse a class where an instance belongs: the call would make one, and mean nothing."""
+    """Refuse a class where an instance belongs: the call would make one, and mean nothing.
+
+    ``{}`` in ``instead`` stands for its name.
+    """
     if inspect.isclass(value):
-        raise TypeError(f"{owner}: {field} must not be the class {value.__name__}; write {instead}")
+        name = value.__name__
+        raise TypeError(
+            f"{owner}: {field} must not be the class {name}; write {instead.format(name)}"
+        )
 
 
 def check_breaker(owner: str, breaker: object) -> None:
@@ -188,5 +197,4 @@ def check_breaker(owner: str, breaker: object) -> None:
             f"{owner}: breaker must be a breaker factory such as RateLimited(), not {breaker!r}"
         )
     if not any(hasattr(breaker, name) for name in ("may_restart", "__getattr__")):
-        name = getattr(breaker, "__name__", "it")
-        check_no_class(owner, "breaker", breaker, f"{name}(...), a factory that makes breakers")
+        check_no_class(owner, "breaker", breaker, "{}(...), a factory that makes breakers")

@@ -227,7 +227,7 @@ class Child(Generic[T_co]):
         _set_args(self, args)
         _set_takes_status(self, _takes_status(start))
         # most children leave all options alone, and there may be very many of them
-        _set_options(self, _chosen(f"Child {key!r}", common, options) if options else common)
+        _set_options(self, _chosen(f"Child {key!r}", common, options, start) if options else common)
 
     @property
     def kind(self) -> Kind:
@@ -353,17 +353,31 @@ def _signature() -> inspect.Signature:
 Child.__signature__ = _signature()  # type: ignore[attr-defined]
 
 
-def _chosen(owner: str, common: Options, given: Mapping[str, Any]) -> Options:
+def _chosen(owner: str, common: Options, given: Mapping[str, Any], start: object = None) -> Options:
     """All options, of which some are ``given``."""
-    unknown = given.keys() - set(OPTION_NAMES)
+    unknown = sorted(given.keys() - set(OPTION_NAMES))
     if unknown:
         raise TypeError(
-            f"{owner}: there is no option {', '.join(sorted(unknown))}; there are "
-            f"{', '.join(OPTION_NAMES)}"
+            f"{owner}: there is no option {', '.join(unknown)}{_meant(unknown[0], start)}; there "
+            f"are {', '.join(OPTION_NAMES)}"
         )
     chosen = replace(common, **given, given=frozenset(given))
     chosen.check(owner)
     return chosen
+
+
+def _meant(name: str, start: object) -> str:
+    """What may have been meant by an option that there is not."""
+    # wanted at a mistake alone
+    from difflib import get_close_matches  # noqa: PLC0415
+
+    close = get_close_matches(name, OPTION_NAMES, n=1)
+    if close:
+        return f" (did you mean {close[0]}?)"
+    if start is None:
+        return ""
+    function = getattr(start, "__name__", "function")
+    return f" (for an argument of the function write functools.partial({function}, {name}=...))"
 
 
 def check_defaults(owner: str, defaults: object) -> ChildOptions:

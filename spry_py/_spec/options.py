@@ -116,7 +116,7 @@ class Options:
         check_callable(owner, "backoff", self.backoff, "a tenacity wait strategy or a Backoff")
         if self.breaker is not None:
             check_breaker(owner, self.breaker)
-        check_no_class(owner, "backoff", self.backoff, "wait_exponential(...), with parentheses")
+        check_no_class(owner, "backoff", self.backoff, "{}(...), with parentheses")
         if _is_mistaken(self.recoverable):
             check_no_class(owner, "recoverable", self.recoverable, _RECOVERABLE)
         allowed = "a tenacity retry strategy or a predicate of the exception"

@@ -275,10 +275,15 @@ def line(pattern: str | re.Pattern[str]) -> Line:
     The line is as it was written, without its end (up to 65,536 bytes of it; what is no UTF-8 is
     escaped); a prompt that no newline has followed yet counts as well. The match is the ``value``
     of the started `Process`. Lines that a program keeps in a buffer, as many do when they write to
-    no terminal, have not been written.
+    no terminal, have not been written. Raises `ValueError` for what is no regular expression.
     """
     check_type("line", "pattern", pattern, str | re.Pattern, "a str or a compiled one")
-    return Line(re.compile(pattern))
+    try:
+        return Line(re.compile(pattern))
+    except re.error as error:
+        raise ValueError(
+            f"line: pattern must be a regular expression, not {pattern!r}: {error}"
+        ) from None
 
 
 def port(host: str, number: int) -> Port:

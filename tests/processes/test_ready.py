@@ -192,6 +192,11 @@ loose: Any = processes
         (lambda: loose.command("a", stop_signal=0), ValueError, "stop_signal must be a signal"),
         (lambda: loose.command("a", stop_group=1), TypeError, "stop_group must be True or False"),
         (lambda: loose.line(3), TypeError, "line: pattern must be a str"),
+        (
+            lambda: loose.line("("),
+            ValueError,
+            r"line: pattern must be a regular expression, not '\('",
+        ),
         (lambda: loose.port("", 1), TypeError, "port: host must be a name or an address, not ''"),
         (lambda: loose.port("a", 0), ValueError, "port: number must be an int, 1 or more, not 0"),
         (lambda: loose.port("a", 65536), ValueError, "port: number must be an int, 65535 or less"),

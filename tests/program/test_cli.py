@@ -375,5 +375,5 @@ def test_traces_to_a_word_that_is_no_path_is_a_usage_error(word: str, place: Pat
 def test_a_traces_file_that_cannot_be_written_is_a_usage_error(place: Path) -> None:
     done = finished(spry("app:shop", "--for", "1", "--traces", "no/such/place.jsonl"), place)
     assert done.returncode == 2
-    assert "no/such/place.jsonl" in done.stderr
+    assert "spry-py: --traces no/such/place.jsonl: No such file or directory" in done.stderr
     assert "Traceback" not in done.stderr

@@ -270,7 +270,14 @@ SLIPS: list[tuple[str, Callable[..., Any], Any, str]] = [
     ("recoverable", child, tenacity.retry_if_exception_type, "recoverable .* class"),
     ("backoff", child, tenacity.wait_exponential, "backoff .* class wait_exponential"),
     ("backoff", child, Backoff, "backoff .* class Backoff"),
-    ("wait", Backoff, tenacity.wait_fixed, "wait .* class wait_fixed"),
+    ("wait", Backoff, tenacity.wait_fixed, r"wait .* class wait_fixed; write wait_fixed\(\.\.\.\)"),
+    ("foo", functools.partial(run, []), 1, "no option foo; those of a system are name, strategy"),
+    ("foo", functools.partial(open_system, []), 1, "no option foo; those of a system are name"),
+    ("traces", functools.partial(run, []), 5, "traces must be 'console', 'otlp' or a path"),
+    ("backofff", child, 3, r"there is no option backofff \(did you mean backoff\?\)"),
+    ("host", child, "::", r"no option host \(.* write functools\.partial\(fine, host=\.\.\.\)\)"),
+    ("", supervisor, 5, "system must be an async function or a sequence of Child, not 5"),
+    ("", supervisor, [fine], r"only Child objects, not <function fine .*; write Child\(key, fun"),
 ]
 
 
