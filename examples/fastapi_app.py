@@ -2,10 +2,12 @@
 
     pip install fastapi uvicorn
     uvicorn examples.fastapi_app:app
+    curl http://127.0.0.1:8000/price/ACME
 
 The feed breaks again and again, and is restarted; requests are served meanwhile. When uvicorn
 has to end, it finishes the requests in flight, and then the lifespan stops the tree in reverse
-order. Signals are uvicorn's.
+order. Signals are uvicorn's, and so is the set-up of the log: what fails is on stderr, and
+`logging.basicConfig(level=logging.INFO)` shows each start and stop as well.
 """
 
 import asyncio

@@ -8,7 +8,7 @@ The tree, in start order:
     └─ accident       kills the server after a while, to show what happens then
 
 What the server writes is logged. When it dies, the children that use it are stopped and started
-again with the new one, on the port that this one listens on.
+again with the new server, and use the port that the new one listens on.
 """
 
 import os

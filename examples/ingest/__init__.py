@@ -120,10 +120,13 @@ def tell(letter: DeadLetter) -> None:
 
 
 def ingest(*arguments: str) -> SystemSupervisor:
-    """The tree for `[ACCESS_LOG]`. Raises `ValueError` if there are more arguments."""
+    """The tree for `[ACCESS_LOG]`. Raises `ValueError` if that is no file, or not all there is."""
     if len(arguments) > 1:
         raise ValueError(f"{len(arguments)} arguments where at most 1 is allowed: ACCESS_LOG")
     path = Path(*arguments) if arguments else LOG
+    if not path.is_file():
+        # here, once: a child that cannot open it would be started again and again
+        raise ValueError(f"there is no file {path}")
 
     async def lines(pipe: Pipe[Never, str]) -> None:
         await read_lines(path, pipe)

@@ -78,6 +78,11 @@ def test_too_many_arguments() -> None:
         ingest.ingest("a", "b")
 
 
+def test_a_file_that_is_not_there_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"there is no file .*/nope\.log"):
+        ingest.ingest(str(tmp_path / "nope.log"))
+
+
 def test_it_runs_as_a_program() -> None:
     program = ["-m", "spry_py", "run", "examples.ingest:ingest", "--for", "30"]
     result = finished(program, ROOT)
