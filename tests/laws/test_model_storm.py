@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import pytest
 import trio
@@ -31,7 +30,7 @@ from spry_py import (
     open_system,
 )
 from spry_py.testing import Step
-from stories import Record, story
+from stories import Boom, Record, story
 from workers import RESTARTS, STRATEGIES
 
 KEYS = ("a", "b", "c", "d")
@@ -106,6 +105,29 @@ storms = settings(
 )
 
 
+class Struck(Actor):
+    """An order that comes while it is starting strikes it in the step in which it has started."""
+
+    # the run that it is for, and the order
+    due: tuple[int, Step] | None = None
+
+    def order(self, step: Step) -> None:
+        """Let it end; nothing happens if it does not run."""
+        try:
+            self.go_on(step)
+        except RuntimeError:
+            self.due = (self.runs, step) if self.is_running else None
+
+    async def pause(self, *, listens: bool) -> Step | None:
+        if self.due is not None and self.due[0] == self.runs:
+            return self.due[1]
+        return await super().pause(listens=listens)
+
+
+def dies() -> NoReturn:
+    raise Boom("as ordered")
+
+
 class Storm:
     """A supervisor, its actors, and everything that is done to them."""
 
@@ -116,7 +138,7 @@ class Storm:
         self.faults: list[str] = []
         self.limit = math.inf
         self.actors = {
-            key: Actor(self.record, key, *role.runs, cleanup=role.cleanup)
+            key: Struck(self.record, key, *role.runs, cleanup=role.cleanup)
             for key, role in roles.items()
         }
 
@@ -133,9 +155,7 @@ class Storm:
         await trio.sleep_until(deed.at)
         actor = self.actors[deed.key]
         if deed.do in ("die", "stop"):
-            # it may not be up
-            with suppress(RuntimeError):
-                actor.die() if deed.do == "die" else actor.stop()
+            actor.order(dies if deed.do == "die" else lambda: None)
         elif deed.do == "abort":
             handle.abort()
         else:
