@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+import logging
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from typing import Any, Never
 
+import pytest
 import trio
 
 from spry_py import (
@@ -198,3 +200,25 @@ class Line:
         while handle.child("pipeline").status != "done":
             await trio.sleep(1)
         scope.cancel()
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """Thousands of failures are not logged."""
+    logger = logging.getLogger("spry_py")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    yield
+    logger.setLevel(before)
+
+
+def strike_each_step(play: Callable[[int], Striker]) -> None:
+    """Play a story once undisturbed, and then once for each of its steps, struck there."""
+    number, steps = 0, 15
+    while number <= steps:
+        striker = play(number)
+        # the first run is left alone
+        steps = steps if number else striker.steps
+        assert striker.struck == (number > 0)
+        number += 1
+    assert number > 15, "there are more steps than that"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
 
@@ -147,9 +148,21 @@ class Storm:
         backoff = (lambda _: role.backoff) if role.backoff else None
         return self.actors[key].child(restart=role.restart, backoff=backoff, shutdown=3)
 
-    async def rage(self, handle: Any, desk: Desk, nursery: trio.Nursery) -> None:
-        for number, deed in enumerate(self.deeds):
-            nursery.start_soon(self.do, handle, desk, deed, f"#{number}")
+    async def over(
+        self, opened: AbstractAsyncContextManager[Any], end: float, below: str = ""
+    ) -> None:
+        """Open a tree, let the storm rage over it or the child of that key, and stop it."""
+        with trio.fail_after(5000):
+            async with trio.open_nursery() as nursery:
+                desk = Desk(self.record, nursery)
+                async with opened as tree:
+                    handle = tree.child(below).value if below else tree
+                    for number, deed in enumerate(self.deeds):
+                        nursery.start_soon(self.do, handle, desk, deed, f"#{number}")
+                    await trio.sleep(end)
+                    if end == LATE:
+                        self.expect_rest(handle)
+        self.expect_quiet()
 
     async def do(self, handle: Any, desk: Desk, deed: Deed, name: str) -> None:
         await trio.sleep_until(deed.at)
@@ -251,15 +264,7 @@ def test_a_storm_of_calls_on_a_system(
                 if 1 not in roles[key].fails:
                     await scope.start(storm.child(key))
 
-        with trio.fail_after(5000):
-            async with trio.open_nursery() as nursery:
-                desk = Desk(storm.record, nursery)
-                async with open_system(system, strategy=strategy, breaker=AlwaysRestart) as handle:
-                    await storm.rage(handle, desk, nursery)
-                    await trio.sleep(end)
-                    if end == LATE:
-                        storm.expect_rest(handle)
-        storm.expect_quiet()
+        await storm.over(open_system(system, strategy=strategy, breaker=AlwaysRestart), end)
 
     tell()
 
@@ -284,15 +289,7 @@ def test_a_storm_of_calls_on_a_dynamic_supervisor(
     async def tell() -> None:
         storm = PoolStorm(roles, deeds)
         storm.limit = max_running
-        with trio.fail_after(5000):
-            async with trio.open_nursery() as nursery:
-                desk = Desk(storm.record, nursery)
-                async with open_pool(max_running=max_running, max_children=max_children) as pool:
-                    await storm.rage(pool, desk, nursery)
-                    await trio.sleep(end)
-                    if end == LATE:
-                        storm.expect_rest(pool)
-        storm.expect_quiet()
+        await storm.over(open_pool(max_running=max_running, max_children=max_children), end)
 
     tell()
 
@@ -328,17 +325,7 @@ def test_a_storm_of_calls_on_a_supervisor_that_is_restarted_itself(
         if strategy is not None:
             below = SystemSupervisor(system, strategy=strategy, breaker=breaker)
         child = Child("sub", below, backoff=(lambda _: backoff) if backoff else None)
-        with trio.fail_after(5000):
-            async with trio.open_nursery() as nursery:
-                desk = Desk(storm.record, nursery)
-                async with open_system(
-                    [child], strategy="one_for_one", breaker=AlwaysRestart
-                ) as handle:
-                    inner = handle.child("sub").value
-                    await storm.rage(inner, desk, nursery)
-                    await trio.sleep(end)
-                    if end == LATE:
-                        storm.expect_rest(inner)
-        storm.expect_quiet()
+        opened = open_system([child], strategy="one_for_one", breaker=AlwaysRestart)
+        await storm.over(opened, end, "sub")
 
     tell()

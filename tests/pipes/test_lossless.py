@@ -7,10 +7,9 @@ and, chosen by Hypothesis, many in one life.
 from __future__ import annotations
 
 import functools
-import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pytest
 import trio
@@ -18,22 +17,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from pipelines import Line, Striker, Taker, counting
+from pipelines import Line, Striker, Taker, counting, strike_each_step
 from spry_py import ChildHandle, NeverRestart, SpryError, SystemHandle, open_system
 from spry_py.pipes import Pipe, Worker, pipeline
 
 Act = Callable[[SystemHandle], Awaitable[bool]]
 How = Literal["fail", "restart worker", "restart pipeline", "stop and go", "escalate"]
-HOWS: tuple[How, ...] = ("fail", "restart worker", "restart pipeline", "stop and go", "escalate")
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    logger = logging.getLogger("spry_py")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
-    yield
-    logger.setLevel(before)
+HOWS: tuple[How, ...] = get_args(How)
 
 
 def on_virtual_time(main: Callable[[], Awaitable[None]]) -> None:
@@ -111,17 +101,15 @@ def test_struck_at_every_single_step(how: How, on_crash: str, maps: bool, capaci
     options: Any = {"on_crash": on_crash, "maps": maps, "capacity": capacity}
     if how == "escalate":
         options["breaker"] = NeverRestart()
-    number, steps = 0, 15
-    while number <= steps:
+
+    def struck_at(number: int) -> Striker:
         line = Line(3, **options)
         striker = Striker(line.paths, [number])
         on_virtual_time(functools.partial(line.run, striker, ACTS[how]))
         check(line, on_crash, maps)
-        # the first run is left alone
-        steps = steps if number else striker.steps
-        assert striker.struck == (number > 0)
-        number += 1
-    assert number > 15, "there are more steps than that"
+        return striker
+
+    strike_each_step(struck_at)
 
 
 @given(

@@ -8,11 +8,10 @@ terminated in a pool and begins anew.
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pytest
 import trio
@@ -20,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from pipelines import Striker, letters
+from pipelines import Striker, letters, strike_each_step
 from spry_py import (
     AlwaysRestart,
     Child,
@@ -46,28 +45,9 @@ How = Literal[
     "abort",
     "pool",
 ]
-HOWS: tuple[How, ...] = (
-    "fail",
-    "escalate",
-    "replay",
-    "reshape",
-    "sibling",
-    "reshape by sibling",
-    "stop",
-    "abort",
-    "pool",
-)
+HOWS: tuple[How, ...] = get_args(How)
 # those that may give up what is on its way
 RESHAPES = ("reshape", "reshape by sibling", "pool")
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    logger = logging.getLogger("spry_py")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
-    yield
-    logger.setLevel(before)
 
 
 class Between:
@@ -205,15 +185,12 @@ def play(line: Between, striker: Striker) -> None:
 @pytest.mark.parametrize("on_crash", ["redeliver", "forward"])
 @pytest.mark.parametrize("how", HOWS)
 def test_struck_at_every_single_step(how: How, on_crash: str) -> None:
-    number, steps = 0, 15
-    while number <= steps:
+    def struck_at(number: int) -> Striker:
         striker = Striker(PATHS, [number])
         play(Between(how, 4, on_crash=on_crash), striker)
-        # the first run is left alone
-        steps = steps if number else striker.steps
-        assert striker.struck == (number > 0)
-        number += 1
-    assert number > 15, "there are more steps than that"
+        return striker
+
+    strike_each_step(struck_at)
 
 
 @given(

@@ -325,16 +325,16 @@ def slow_on(span: ReadableSpan) -> list[tuple[object, object]]:
 
 
 @story
-async def test_a_thousand_starts_at_a_time_keep_one_appointment() -> None:
+async def test_many_starts_at_a_time_keep_one_appointment() -> None:
     async def begin(pool: SystemHandle, key: str) -> None:
         await pool.start_child(Child(key, starting, 5))
 
     before = timers()
     async with open_system(DynamicSupervisor(name="top")) as pool, trio.open_nursery() as nursery:
-        for number in range(1000):
+        for number in range(200):
             nursery.start_soon(begin, pool, str(number))
         await trio.sleep(1)
-        assert pool.count_children().specs == 1000
+        assert pool.count_children().specs == 200
         assert timers() == before + 1
 
 

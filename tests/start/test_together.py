@@ -248,42 +248,30 @@ async def test_a_root_cancelled_while_a_start_fails_lets_only_cancelled_out() ->
     assert record.facts == [(0, "+a1"), (1, "-a1")]
 
 
+@pytest.mark.parametrize("call", ["start", "start_together"])
 @story
-async def test_a_scope_is_of_no_use_after_its_system_function_has_returned() -> None:
+async def test_a_scope_is_of_no_use_after_its_system_function_has_returned(call: str) -> None:
+    """Neither outside of any run, nor in a later one."""
     record = Record()
     a, b = cast(record, "ab")
     scopes: list[Scope] = []
 
-    async def system(scope: Scope) -> None:
-        scopes.append(scope)
-        await scope.start(a.child())
-
-    async with open_system(system):
+    async def refuse() -> None:
         with pytest.raises(RuntimeError):
-            await scopes[0].start(b.child())
-        with pytest.raises(RuntimeError):
-            await scopes[0].start_together(b.child())
-    assert record.order == "+a1 -a1"
-
-
-@story
-async def test_a_scope_of_an_earlier_run_is_of_no_use_in_a_replay() -> None:
-    record = Record()
-    a, b = cast(record, "ab")
-    scopes: list[Scope] = []
+            await getattr(scopes[0], call)(b.child())
+        record("refused")
 
     async def system(scope: Scope) -> None:
         scopes.append(scope)
         await scope.start(a.child())
         if len(scopes) > 1:
-            with pytest.raises(RuntimeError):
-                await scopes[0].start(b.child())
-            record("refused")
+            await refuse()
 
     async with open_system(system):
+        await refuse()
         a.die()
         await trio.sleep(1)
-    assert record.order == "+a1 -a1 +a2 refused -a2"
+    assert record.order == "+a1 refused -a1 +a2 refused -a2"
 
 
 @story
