@@ -160,3 +160,14 @@ async def observed(root: SystemHandle | None = None, history: int = 1000) -> Asy
         await nursery.start(changes.run)
         yield Outside(server, changes, nursery)
         nursery.cancel_scope.cancel()
+
+
+class Broken(SystemHandle):
+    """A root that cannot be followed by those who look at it now."""
+
+    __slots__ = ()
+
+    def follow(self, capacity: float = 1024, history: bool = False) -> Any:
+        if history:
+            return super().follow(capacity, history)
+        raise ValueError("broken")

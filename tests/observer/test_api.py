@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from actors import Actor
-from observing import TOKEN, Outside, observed, read_all, read_reply, written
+from observing import TOKEN, Broken, Outside, observed, read_all, read_reply, written
 from spry_py import (
     Kind,
     RestartType,
@@ -76,22 +76,17 @@ def test_a_status_is_real(path: str, method: str, status: int) -> None:
     make()
 
 
-class Broken(SystemHandle):
-    """A root that those who look for anything in it get no answer from."""
+class Unfindable(Broken):
+    """Nothing is found below it, either."""
 
     __slots__ = ()
 
     def find(self, path: str) -> Any:
         raise ValueError(path)
 
-    def follow(self, capacity: float = 1024, history: bool = False) -> Any:
-        if history:
-            return super().follow(capacity, history)
-        raise ValueError("broken")
-
 
 def _root(tree: SystemHandle, status: int) -> SystemHandle:
-    return Broken(tree._tree, (), tree._last) if status == 500 else tree
+    return Unfindable(tree._root, (), tree._last) if status == 500 else tree
 
 
 async def _plainly(outside: Outside, method: str, target: str) -> int:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import errno
 import socket
-from typing import Any
 
 import pytest
 import trio
 
-from observing import SOCKET, observed, read_all, read_reply, written
-from spry_py import Child, SystemHandle, SystemSupervisor, open_system
+from observing import SOCKET, Broken, observed, read_all, read_reply, written
+from spry_py import Child, SystemSupervisor, open_system
 from spry_py._http import Limits
 from spry_py.observer.listening import Door, _guarded
 from stories import story
@@ -99,16 +98,8 @@ async def test_there_is_a_sign_of_life_while_nothing_happens() -> None:
 
 @story
 async def test_trouble_of_the_observer_is_its_own() -> None:
-    class Broken(SystemHandle):
-        __slots__ = ()
-
-        def follow(self, capacity: float = 1024, history: bool = False) -> Any:
-            if history:
-                return super().follow(capacity, history)
-            raise ValueError("broken")
-
     async with open_system(shop) as tree:
-        broken = Broken(tree._tree, (), tree._last)
+        broken = Broken(tree._root, (), tree._last)
         async with observed(broken) as outside:
             assert (await outside.get("/tree")).told == (
                 500,
