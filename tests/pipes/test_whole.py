@@ -231,7 +231,7 @@ async def test_what_a_stage_cannot_do_is_said() -> None:
     pipe = Pipe[int, int]("lonely")
     with pytest.raises(RuntimeError, match="stage 'lonely' has no upstream: it can only put"):
         await anext(pipe)
-    with pytest.raises(RuntimeError, match="stage 'lonely' has no downstream: nobody takes what"):
+    with pytest.raises(RuntimeError, match="stage 'lonely' has no downstream: nothing takes what"):
         await pipe.put(1)
     with pytest.raises(RuntimeError, match="drop: stage 'lonely' has no item in hand"):
         pipe.drop()
