@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ pytestmark = pytest.mark.ray
 
 def gateway(farm: Farm, **options: Any) -> Child[RayEngine]:
     start = ray_gateway(farm.address, namespace="tests", reconnect=10)
+    # a busy machine may take longer than a minute for eleven processes at once
+    start = replace(start, patience=100)
     again = tenacity.wait_fixed(1)
     return Child("gateway", start, start_timeout=70, shutdown=15, backoff=again, **options)
 
