@@ -10,7 +10,7 @@ from trio.lowlevel import enable_ki_protection
 
 from spry_py._kernel.context import current_incarnation, deciding, incarnation_of
 from spry_py._kernel.guard import guarded
-from spry_py._kernel.here import in_own_run, refuse_elsewhere
+from spry_py._kernel.here import in_own_run, is_within_asyncio, refuse_elsewhere
 from spry_py._spec.check import check_exception
 
 from .system import SystemHandle, handle_of
@@ -255,6 +255,12 @@ def incident_elsewhere(headers: Mapping[str, str], context: Context | None = Non
 def cancel_on_settle() -> trio.CancelScope:
     """`Context.cancel_on_settle` of the current context.
 
-    Raises `RuntimeError` outside a supervision tree.
+    Raises `RuntimeError` outside a supervision tree, and in a task of asyncio, which has
+    `spry_py.aio.cancel_on_settle`.
     """
+    if is_within_asyncio() and not trio.lowlevel.in_trio_task():
+        raise RuntimeError(
+            "spry_py.cancel_on_settle makes a cancel scope of trio; in a task of asyncio write "
+            "`async with spry_py.aio.cancel_on_settle():`"
+        )
     return current_context().cancel_on_settle()

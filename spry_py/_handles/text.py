@@ -53,8 +53,9 @@ def _line(depth: int, node: Snapshot, now: float) -> str:
 def _details(node: Snapshot, now: float) -> Iterator[str]:
     if node.started_at is not None and now - node.started_at >= 1:
         yield f"up {_spoken(now - node.started_at)}"
-    if node.restart_at is not None:
-        yield f"starts again in {_spoken(max(0.0, node.restart_at - now))}"
+    # after that it waits for its turn: for a sibling that starts before it
+    if node.restart_at is not None and node.restart_at > now:
+        yield f"starts again in {_spoken(node.restart_at - now)}"
     budget = node.budget
     if budget is not None and budget.left < budget.of:
         yield f"{budget.left} of {budget.of} restarts left"

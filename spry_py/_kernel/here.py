@@ -82,10 +82,15 @@ def refuse_without_trio(what: str) -> None:
 
 def refuse_within_asyncio(what: str) -> None:
     """Raise `RuntimeError` in a task of asyncio: a run of trio there would block its whole loop."""
-    # who has not imported it runs no loop of it
-    asyncio: Any = sys.modules.get("asyncio.events")
-    if asyncio is not None and asyncio._get_running_loop() is not None:
+    if is_within_asyncio():
         raise RuntimeError(
             f"{what} would block the event loop of asyncio that is running here; write "
             "await spry_py.aio.run(system) or async with spry_py.aio.open_system(system)"
         )
+
+
+def is_within_asyncio() -> bool:
+    """Whether a loop of asyncio runs in this thread, be it as the host of trio."""
+    # who has not imported it runs no loop of it
+    asyncio: Any = sys.modules.get("asyncio.events")
+    return asyncio is not None and asyncio._get_running_loop() is not None

@@ -115,7 +115,11 @@ def _stack(options: Namespace) -> Lines:
     if options.json:
         return [_as_json(reply)]
     stack = reply["stack"].rstrip("\n")
-    return [stack or f"{shown(options.path)} has no living incarnation"]
+    if stack:
+        return [stack]
+    found = _client(options).get("/tree", under=options.path)
+    now = tree_lines(found["nodes"], found["now"])
+    return [f"{shown(options.path)} has no living incarnation:", *now]
 
 
 def _events(options: Namespace) -> Iterator[str]:

@@ -56,7 +56,7 @@ def rows_of(nodes: Iterable[tuple[int, Json]], now: float) -> Iterator[Row]:
 
 def _notes(node: Json, now: float) -> Iterator[str]:
     """What comes next, how much more it can take, and how it ended last."""
-    if node["restart_at"] is not None:
+    if node["restart_at"] is not None and node["restart_at"] > now:
         yield f"restarts in {duration(node['restart_at'] - now)}"
     if node["shutdown_by"] is not None:
         yield f"is aborted in {duration(node['shutdown_by'] - now)}"

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import trio
 
+import spry_py
 from spry_py import (
     Child,
     ChildFailure,
@@ -148,6 +149,17 @@ def test_whether_it_will_say_that_it_is_started_is_seen_in_its_code() -> None:
 
 
 # Started
+
+
+@both_ways
+async def test_the_block_made_for_trio_names_the_one_made_for_asyncio() -> None:
+    async def wrong() -> None:
+        with spry_py.cancel_on_settle():
+            await for_ever()
+
+    with pytest.raises(ChildFailure, match=r"write `async with spry_py\.aio\.cancel_on_settle"):
+        async with open_system([Child("a", task(wrong))]):
+            raise AssertionError("never comes to this")
 
 
 @both_ways

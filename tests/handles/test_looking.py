@@ -331,6 +331,24 @@ async def test_the_stack_of_a_supervisor_is_its_own() -> None:
 
 
 @story
+async def test_a_child_that_waits_for_its_turn_has_no_time_at_which_it_starts() -> None:
+    async def slow(*, task_status: trio.TaskStatus[None]) -> None:
+        await trio.sleep(5 * (current_context().incarnation - 1))
+        task_status.started()
+        await trio.sleep(1)
+        raise Boom("gone")
+
+    b = Actor(Record(), "b")
+    children = [Child("a", slow, backoff=lambda state: 2.0), b.child(backoff=lambda state: 2.0)]
+    async with open_system(children, name="top", strategy="one_for_all") as tree:
+        await trio.sleep(2)
+        assert "  a  [restarting]  starts again in 1 s; last error" in tree.render()
+        await trio.sleep(2)
+        assert tree.render().splitlines()[2].startswith("  b  [restarting")
+        assert "starts again" not in tree.render()
+
+
+@story
 async def test_a_tree_as_text_says_what_is_worth_knowing() -> None:
     record = Record()
     a, b, c = (Actor(record, key) for key in "abc")

@@ -49,10 +49,14 @@ async def hangs():
         time.sleep(600)
     await trio.sleep_forever()
 
+async def ends():
+    pass
+
 inner = SystemSupervisor([Child("leaf", steady)])
 children = [
     Child("db", steady), Child("inner", inner), Child("flap", fails), Child("b", blocks),
-    Child("h", hangs), Child("no \\udcff text 50%+1 &=#?\\n\\x1b[2J", steady),
+    Child("h", hangs), Child("ended", ends, restart="transient"),
+    Child("no \\udcff text 50%+1 &=#?\\n\\x1b[2J", steady),
 ]
 breaker = RateLimited(1000, 10)
 shop = SystemSupervisor(children, strategy="one_for_one", breaker=breaker, name="shop")
@@ -138,7 +142,7 @@ def test_tree_shows_what_each_child_does(
         "    leaf running up 1 s",
         "  flap running up 1 s",
     ]
-    assert len({line.index("running") for line in lines}) == 1
+    assert len({line.index("running") for line in lines[:5]}) == 1
     assert Said(capsys, "tree", "shop/inner").out.startswith("inner/  running")
     found = Said(capsys, "tree", "--json", "--pid", str(shop.pid)).json
     assert [node["path"] for node in found["nodes"]][:2] == ["shop", "shop/db"]
@@ -151,6 +155,8 @@ def test_stack_shows_where_a_child_stands(
     assert 'app.py", line 7, in steady' in said.out
     assert "await trio.sleep_forever()" in said.out
     assert Said(capsys, "stack", "shop/db", "--json").json["path"] == "shop/db"
+    ended = re.sub(" +", " ", Said(capsys, "stack", "shop/ended").out)
+    assert ended.startswith("shop/ended has no living incarnation:\nended done ended by itself, ")
     assert Said(capsys, "stack", "shop/x").error.startswith(
         "spry-py: 'shop' has no child 'x'; it has db, inner, flap, b, h, "
     )
