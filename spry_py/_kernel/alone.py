@@ -29,6 +29,8 @@ class OneForOne:
     async def decide(self, member: Member) -> None:
         """Act on the end of a child, or on a restart that has failed to start it."""
         loop = self._loop
+        if not loop.is_undecided(member):
+            return
         report = member.last_report
         assert report is not None
         was_started = report.started_at is not None

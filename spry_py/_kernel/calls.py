@@ -31,6 +31,7 @@ from .messages import (
     Called,
     Delete,
     Down,
+    Ended,
     NextTry,
     Nothing,
     Reload,
@@ -255,6 +256,10 @@ class Calls:
         match call.request:
             case Terminate(key) | RestartByStrategy(key) if self.to_stop.get(key) is call:
                 del self.to_stop[key]
+                member = self.loop.members.get(key)
+                if member is not None and member.phase is Phase.ENDED:
+                    # it was not decided about before; now it is, if the call leaves that open
+                    self.loop.post(Ended(member))
             case _:
                 pass
 

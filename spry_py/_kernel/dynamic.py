@@ -194,7 +194,7 @@ class DynamicLoop(Loop):
             incarnation = member.incarnation
             if incarnation is not None and incarnation.member is not None:
                 self.shutdowns.ask(member, incarnation, self.ending_for)
-            if member in self.hooks:
+            if member.phase is Phase.PARTING:
                 self.shutdowns.cancel_hook(self.hooks[member])
             if number % MOST_IN_A_ROW == 0:
                 await trio.lowlevel.cancel_shielded_checkpoint()

@@ -115,26 +115,20 @@ class GroupRestart:
 
     async def _those_to_restart(self, *first: Member) -> tuple[list[Member], float]:
         """Those that have ended by themselves and want to be restarted, and the longest wait."""
+        loop = self._loop
         ended = dict.fromkeys(first)
-        for message in self._loop.messages:
+        for message in loop.messages:
             if isinstance(message, Ended):
                 ended[message.member] = None
         down: list[Member] = []
         delay = 0.0
         for number, member in enumerate(ended, 1):
-            if self._is_undecided(member) and self._wants_restart(member):
+            if loop.is_undecided(member) and self._wants_restart(member):
                 down.append(member)
                 delay = max(delay, member.next_delay())
             if number % MOST_IN_A_ROW == 0:
                 await trio.lowlevel.cancel_shielded_checkpoint()
         return down, delay
-
-    def _is_undecided(self, member: Member) -> bool:
-        """Whether it has ended by itself, and nothing else has to come first."""
-        loop = self._loop
-        if member.phase is not Phase.ENDED or member in loop.hooks:
-            return False
-        return member.key not in loop.calls.to_stop
 
     def _wants_restart(self, member: Member) -> bool:
         """Classify it by its own restart type."""

@@ -318,7 +318,7 @@ class Loop(Mailbox):
         """What is done about each message, to its end before the next."""
         match message:
             case Ended(member):
-                await self.on_ended_by_itself(member)
+                await self.restarting.decide(member)
             case Called(call):
                 await self.calls.serve(call)
             case Due(member):
@@ -356,16 +356,14 @@ class Loop(Mailbox):
 
     # Messages, and what becomes of a child that has ended
 
-    async def on_ended_by_itself(self, member: Member) -> None:
-        """Decide, if there is still something to decide."""
-        if member.phase is not Phase.ENDED or member in self.hooks:
-            return
-        if member.child.key in self.calls.to_stop:
-            # a caller asked for it to be down in the tick in which it ended: first that, whichever
-            # of the two came first, and nothing is begun that would have to be stopped at once
-            self.post(Ended(member))
-        else:
-            await self.restarting.decide(member)
+    def is_undecided(self, member: Member) -> bool:
+        """Whether a child has ended by itself, and nothing has to come before the decision.
+
+        A caller may have asked for it to be down in the tick in which it ended: first that,
+        whichever of the two came first, and nothing is begun that would have to be stopped at once.
+        As soon as that call is served or given up, the end is left to be decided about again.
+        """
+        return member.phase is Phase.ENDED and member.key not in self.calls.to_stop
 
     def end_if_empty(self) -> None:
         """End if nothing is left that runs or comes back."""
@@ -530,6 +528,7 @@ class Loop(Mailbox):
 
     def on_hook(self, member: Member, hook: Hook) -> None:
         """The ``on_termination`` of a child begins."""
+        member.move(Phase.PARTING)
         self.hooks[member] = hook
         self.shutdowns.watch_hook(hook)
 
@@ -537,7 +536,7 @@ class Loop(Mailbox):
         self.shutdowns.forget(self.hooks.pop(member))
         if error is not None:
             self.hook_errors[member] = error
-        assert member.phase is Phase.ENDED, "somebody has not waited for on_termination"
+        member.move(Phase.ENDED)
         self.post(Ended(member))
 
     # What is begun
@@ -591,6 +590,24 @@ class Loop(Mailbox):
 
         ``then`` is what follows its end unless it is started, ``part_of`` what it belongs to.
         """
+        incarnation = self._next_of(member, part_of, then)
+        child, task = member.child, self.own.task
+        if child.takes_status and not isinstance(child.start, Supervisor):
+            self.tree.slow.begin(incarnation)
+        if self.successor is member:
+            return  # its task stands ready
+        # in the context of the supervisor, in whatever task that comes; none is current in a
+        # callback of a loop that trio is the guest of
+        here = trio.lowlevel.current_task() if trio.lowlevel.in_trio_task() else None
+        assert task is not None, "a supervisor ends after its children"
+        bear, spawn, first_step = self.teller.bear, self.nursery.start_soon, begun(incarnation)
+        if self._is_in_turn or task is here:
+            bear(spawn, in_own_task, first_step, child.key)
+        else:
+            task.context.run(bear, spawn, in_own_task, first_step, child.key)
+
+    def _next_of(self, member: Member, part_of: Cause, then: Then) -> Incarnation:
+        """Make the next incarnation of a child, and write down that it starts."""
         assert not member.phase.is_alive, f"two incarnations of {member.path!r} would overlap"
         former, call = member.incarnation, self.calls.starts.get(member)
         # not what a call wants started, nor another try of a first start
@@ -599,9 +616,7 @@ class Loop(Mailbox):
             then, part_of = Then.AWAITED, (call,)
         if former is not None:
             former.value = None  # a traceback may hold on to it
-        child = member.child
-        is_system = isinstance(child.start, Supervisor)
-        if not is_system:
+        if not isinstance(member.child.start, Supervisor):
             member.inner = member.below = None
         member.incarnation = incarnation = Incarnation(member, then)
         if is_restart:
@@ -613,20 +628,7 @@ class Loop(Mailbox):
             if is_restart:
                 self.teller.child_restarted(member)
             self.teller.child_starting(member, incarnation, part_of)
-        if child.takes_status and not is_system:
-            self.tree.slow.begin(incarnation)
-        if self.successor is not member:
-            self._bear(begun(incarnation), child.key)
-
-    def _bear(self, first_step: object, key: str) -> None:
-        """Children are born in the context of their supervisor, in whatever task that comes."""
-        task, bear, spawn = self.own.task, self.teller.bear, self.nursery.start_soon
-        # no task is current in a callback of a loop that trio is the guest of
-        here = trio.lowlevel.current_task() if trio.lowlevel.in_trio_task() else None
-        if task is None or self._is_in_turn or task is here:
-            bear(spawn, in_own_task, first_step, key)
-        else:
-            task.context.run(bear, spawn, in_own_task, first_step, key)
+        return incarnation
 
     # What is kept down
 

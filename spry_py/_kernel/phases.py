@@ -48,6 +48,7 @@ class Phase:
     RUNNING: ClassVar[Phase]
     STOPPING: ClassVar[Phase]
     ENDED: ClassVar[Phase]
+    PARTING: ClassVar[Phase]
     FAILED: ClassVar[Phase]
     HALTED: ClassVar[Phase]
     PAUSING: ClassVar[Phase]
@@ -92,6 +93,7 @@ PHASES: Final = (
     _P("RUNNING", "is started", "running", _Y, _Y, _N, _N, _N, "running"),
     _P("STOPPING", "was asked to end, and runs", "stopping", _Y, _Y, _N, _N, _N, "running"),
     _P("ENDED", "by itself; the loop decides", "restarting", _N, _Y, _N, _N, _N, "restarting"),
+    _P("PARTING", "its on_termination runs", "restarting", _N, _Y, _N, _N, _N, "restarting"),
     _P("FAILED", "its awaited start has failed", "starting", _N, _N, _N, _N, _Y, "restarting"),
     _P("HALTED", "has ended as it was asked to", "stopping", _N, _N, _Y, _N, _Y, None),
     _P("PAUSING", "waits for another first start", "starting", _N, _N, _N, _N, _Y, "running"),
@@ -134,7 +136,8 @@ MOVES: Final[dict[Phase, frozenset[Phase]]] = {
     _P.STARTING: frozenset((_P.RUNNING, _P.STOPPING, _P.ENDED, _P.FAILED)),
     _P.RUNNING: frozenset((_P.STOPPING, _P.ENDED)),
     _P.STOPPING: frozenset((_P.HALTED,)),
-    _P.ENDED: frozenset((_P.RESTARTING, _P.IGNORED, _P.DONE, _P.STOPPED)),
+    _P.ENDED: frozenset((_P.PARTING, _P.RESTARTING, _P.IGNORED, _P.DONE, _P.STOPPED)),
+    _P.PARTING: frozenset((_P.ENDED,)),
     _P.FAILED: frozenset((_P.STARTING, _P.PAUSING, _P.RESTARTING, _P.IGNORED, _P.STOPPED)),
     _P.HALTED: frozenset((_P.STARTING, _P.RESTARTING, _P.IGNORED, _P.STOPPED)),
     _P.PAUSING: frozenset((_P.STARTING, _P.RESTARTING, _P.STOPPED)),

@@ -20,7 +20,7 @@ from .context import incarnation_of
 from .incarnation import living_below, note_limit_above
 from .life import HOOK_SECONDS, Hook, is_own
 from .mailbox import MOST_IN_A_ROW
-from .phases import Then
+from .phases import Phase, Then
 
 if TYPE_CHECKING:
     from spry_py._spec.termination import Occasion
@@ -163,7 +163,7 @@ class Shutdowns:
             self.ask(member, incarnation, occasion)
             while not incarnation.ended:
                 await loop.pause()
-        while member in loop.hooks:
+        while member.phase is Phase.PARTING:
             self.cancel_hook(loop.hooks[member])
             await loop.pause()
 
@@ -198,7 +198,7 @@ class Shutdowns:
             if member is not None:
                 if member.phase.is_alive:
                     return True
-                if member in loop.hooks:
+                if member.phase is Phase.PARTING:
                     self.cancel_hook(loop.hooks[member])
                     return True
                 self._after(member)

@@ -121,10 +121,10 @@ def all_walks() -> dict[str, Walk]:
 
 
 BOUNDS: Final = {
-    "one_for_one": (44, 36),
-    "one_for_all": (91, 109),
-    "start_child": (40, 33),
-    "terminate_child": (47, 32),
+    "one_for_one": (45, 36),
+    "one_for_all": (90, 108),
+    "start_child": (40, 32),
+    "terminate_child": (47, 34),
 }
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+import tenacity
 import trio
 
 from actors import STAYS, Actor, cast, no_start
 from callers import Desk, listed
 from spry_py import (
+    AlwaysRestart,
     Child,
     Context,
     NeverRestart,
@@ -260,6 +262,30 @@ async def test_a_caller_who_wants_it_down_waits_for_the_end_of_on_termination() 
         facts.remove((4, "down:ok"))
         assert facts == [(2, "-b1"), (4, "?b"), (4, "+b2")]
         assert listed(tree) == "a=stopped b=running"
+
+
+@story
+async def test_one_that_runs_while_a_call_keeps_the_restart_of_a_sibling_down_is_waited_for() -> (
+    None
+):
+    record = Record()
+    a, b = cast(record, "ab")
+
+    async def slow(report: TerminationReport) -> None:
+        await trio.sleep(3)
+        record("told")
+
+    children = [a.child(on_termination=slow), b.child(backoff=tenacity.wait_fixed(60))]
+    async with open_system(children, strategy="rest_for_one", breaker=AlwaysRestart()) as tree:
+        b.die()
+        await trio.sleep(1)
+        a.die()
+        await trio.sleep(1)
+        await tree.terminate_child("b")
+        assert listed(tree) == "a=restarting b=stopped"
+        await trio.sleep(5)
+        assert listed(tree) == "a=running b=running"
+        assert record.order == "+a1 +b1 -b1 -a1 told +a2 +b2"
 
 
 @story
