@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from otlp_sink import Protocol
-from programs import Program, environment
+from programs import Program, running
 
 # An export may hold a program for two seconds at its end; one that is still there now is stuck.
 MOST_SECONDS = 15.0
@@ -32,27 +30,10 @@ def exporting(
         yield program
 
 
-@contextmanager
 def spawned(
     arguments: list[str], cwd: Path, protocol: Protocol, endpoint: str, **more: str
-) -> Iterator[Program]:
-    process = subprocess.Popen(
-        [sys.executable, *arguments],
-        cwd=cwd,
-        env=environment() | variables(protocol, endpoint) | more,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    watchdog = threading.Timer(4 * MOST_SECONDS, process.kill)
-    watchdog.start()
-    try:
-        yield Program(process)
-    finally:
-        watchdog.cancel()
-        process.kill()
-        process.communicate()
+) -> AbstractContextManager[Program]:
+    return running(arguments, cwd, 4 * MOST_SECONDS, **variables(protocol, endpoint) | more)
 
 
 def leaves(program: Program) -> int:

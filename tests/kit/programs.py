@@ -64,12 +64,14 @@ class Program:
 
 
 @contextmanager
-def running(arguments: Sequence[str], cwd: Path, seconds: float = SECONDS) -> Iterator[Program]:
+def running(
+    arguments: Sequence[str], cwd: Path, seconds: float = SECONDS, **variables: str
+) -> Iterator[Program]:
     """The program is killed when its time is over, or when the test is done with it."""
     process = subprocess.Popen(
         [sys.executable, *arguments],
         cwd=cwd,
-        env=environment(),
+        env=environment() | variables,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypedDict, TypeVar, Unpack
 
 import trio
 import trio.testing
@@ -291,78 +291,41 @@ def start(
     )
 
 
+class End(TypedDict, total=False):
+    """What a span says of an end, and of the child whose end it is."""
+
+    reason: str
+    burden: str
+    lifetime: float
+    system: int
+    kind: str
+    restart: str
+    raised: str | None
+
+
 def ended(
-    name: str,
-    path: str,
-    below: tuple[Seen, ...],
-    *,
-    reason: str,
-    burden: str,
-    lifetime: float,
-    system: int,
-    kind: str,
-    restart: str,
-    raised: str | None,
-    extra: dict[str, Any],
+    name: str, path: str, below: tuple[Seen, ...], extra: dict[str, Any], usual: str, end: End
 ) -> Seen:
+    """An end, with the ``usual`` burden unless it says otherwise; without one it has failed."""
     bare, number = split(path)
-    attributes = of_child(path, system, kind, restart) | extra
-    attributes |= of_end(reason, burden, lifetime, raised)
+    reason = end.get("reason", "failed" if usual == "none" else usual)
+    raised = end.get("raised")
+    attributes = of_end(reason, end.get("burden", usual), end.get("lifetime", 1.0), raised) | extra
+    attributes |= of_child(
+        path, end.get("system", 1), end.get("kind", "worker"), end.get("restart", "permanent")
+    )
     links = (f"terminates spry.child.start {bare}#{number}",)
     return Seen(name, attributes, links, status(reason == "failed"), exception(raised), below)
 
 
-def term(
-    path: str,
-    *below: Seen,
-    reason: str = "failed",
-    burden: str = "none",
-    lifetime: float = 1.0,
-    wanted: bool = True,
-    system: int = 1,
-    kind: str = "worker",
-    restart: str = "permanent",
-    raised: str | None = None,
-) -> Seen:
-    return ended(
-        "spry.term",
-        path,
-        below,
-        reason=reason,
-        burden=burden,
-        lifetime=lifetime,
-        system=system,
-        kind=kind,
-        restart=restart,
-        raised=raised,
-        extra={"spry.restart.wanted": wanted},
-    )
+def term(path: str, *below: Seen, wanted: bool = True, **end: Unpack[End]) -> Seen:
+    """An end by itself, a failure unless it says otherwise."""
+    return ended("spry.term", path, below, {"spry.restart.wanted": wanted}, "none", end)
 
 
-def wait(
-    path: str,
-    *below: Seen,
-    reason: str = "aborted",
-    burden: str = "aborted",
-    lifetime: float = 1.0,
-    system: int = 1,
-    kind: str = "worker",
-    restart: str = "permanent",
-    raised: str | None = None,
-) -> Seen:
-    return ended(
-        "spry.wait_for_termination",
-        path,
-        below,
-        reason=reason,
-        burden=burden,
-        lifetime=lifetime,
-        system=system,
-        kind=kind,
-        restart=restart,
-        raised=raised,
-        extra={},
-    )
+def wait(path: str, *below: Seen, **end: Unpack[End]) -> Seen:
+    """The end of a child that was asked for it, by an abort unless it says otherwise."""
+    return ended("spry.wait_for_termination", path, below, {}, "aborted", end)
 
 
 def try_restart(
