@@ -26,7 +26,7 @@ from spry_py._kernel.facts import (
     SystemStopped,
     guarded,
 )
-from spry_py._spec.errors import Escalation, StartupFailure, place_of, summary_of
+from spry_py._spec.errors import Escalation, StartupFailure, is_exit, place_of, summary_of
 
 from .attributes import child_attributes, report_attributes, system_attributes
 from .providers import capturing
@@ -181,7 +181,8 @@ def end_of(report: TerminationReport) -> str:
     exception = report.exception
     if exception is not None:
         under = {"none": "", "settling": " while settling", "aborted": " while being aborted"}
-        return f"failed{under[report.burden]}: {summary_of(exception)}"
+        what = "asked the program to end" if is_exit(exception) else "failed"
+        return f"{what}{under[report.burden]}: {summary_of(exception)}"
     if report.burden != "none":
         return f"stopped ({report.burden})"
     return "was aborted" if type(report.reason).__name__ == "Aborted" else "ended normally"

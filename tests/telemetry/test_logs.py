@@ -64,6 +64,21 @@ def test_a_crash_is_told_once_with_its_traceback_and_the_restart_as_a_warning() 
     assert [bool(record.exc_info) for record in book.records].count(True) == 1
 
 
+def test_an_exit_is_no_failure_in_words() -> None:
+    async def leaves() -> None:
+        await trio.sleep(1)
+        raise SystemExit(3)
+
+    async def main() -> None:
+        with pytest.raises(SystemExit):
+            async with open_system([Child("a", leaves)], name="shop"):
+                await trio.sleep(2)
+
+    with kept() as book:
+        trio.run(main, clock=MockClock(autojump_threshold=0))
+    assert book.one("ERROR").getMessage() == "shop/a asked the program to end: SystemExit: 3"
+
+
 def test_a_record_says_where_the_library_was_called_from() -> None:
     async def starts(*, task_status: trio.TaskStatus[None]) -> None:
         task_status.started()
