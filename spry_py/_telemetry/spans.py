@@ -111,8 +111,9 @@ class Spans:
         self._births: WeakKeyDictionary[AboutChild, _Births] = WeakKeyDictionary()
         self._cures: WeakKeyDictionary[Incident, _Cure] = WeakKeyDictionary()
         self._callers: WeakKeyDictionary[Origin, Span] = WeakKeyDictionary()
-        # of children that are about to end, the incident elsewhere that they end with
-        self._belows: WeakKeyDictionary[AboutChild, Span] = WeakKeyDictionary()
+        # of children that are about to end, the incident elsewhere that they end with; made by
+        # the first, for most trees have none
+        self._belows: WeakKeyDictionary[AboutChild, Span] | None = None
 
     # What there is
 
@@ -207,7 +208,7 @@ class Spans:
         parent = self._parent((*part_of, child.incident))
         births = self._births_of(child)
         links = _links("restart_of", births.start)
-        if self._belows:
+        if self._belows is not None:
             self._belows.pop(child, None)
         span = self._start("spry.child.start", parent, child_attributes(child), links)
         self._starts[run] = span
@@ -236,6 +237,8 @@ class Spans:
         """A child is about to end with an incident of another program, which the headers name."""
         span = extracted(headers)
         if span.get_span_context().is_valid:
+            if self._belows is None:
+                self._belows = WeakKeyDictionary()
             self._belows[child] = span
 
     def child_ended(self, run: AboutRun) -> tuple[Span | None, Span | None]:
@@ -262,7 +265,7 @@ class Spans:
         self, child: AboutChild, report: TerminationReport, incident: Incident, wanted: bool
     ) -> str | None:
         """A child has ended by itself: ``incident`` begins; returns what `_record` returns."""
-        below = self._belows.pop(child, None) if self._belows else None
+        below = self._belows.pop(child, None) if self._belows is not None else None
         if child.inner is not None:
             below = self.term_of(child.inner.incident)
         attributes = child_attributes(child) | report_attributes(report)
