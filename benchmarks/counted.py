@@ -17,7 +17,7 @@ from typing import Final, TypeAlias
 
 import trio
 
-from . import boot, calls, events, restart, start, stop, telemetry
+from . import boot, by_hand, calls, events, restart, start, stop, telemetry
 from .harness import Dropping, use_clock
 
 Work: TypeAlias = Callable[[int], Awaitable[float]]
@@ -78,6 +78,10 @@ async def with_all_signals(count: int) -> float:
     return await telemetry.supervised(count, set_all_signals())
 
 
+async def all_by_hand(count: int) -> float:
+    return await by_hand.emitted(count, set_all_signals())
+
+
 # Each group runs in a process of its own.
 GROUPS: Final[dict[str, dict[str, Work]]] = {
     "no providers": {
@@ -96,7 +100,10 @@ GROUPS: Final[dict[str, dict[str, Work]]] = {
         "start and end": calls.started_and_ended,
     },
     "traces": {"restart with traces": with_traces},
-    "all signals": {"restart with all signals": with_all_signals},
+    "all signals": {
+        "restart with all signals": with_all_signals,
+        "bare cycle with all signals": all_by_hand,
+    },
 }
 
 

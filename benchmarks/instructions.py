@@ -52,6 +52,12 @@ FIGURES: Final = (
     Figure("the same, with a handler that takes records", "restart with records", "restart", 2.1),
     Figure("traces alone, crash and restart", "restart with traces", "bare cycle", 4.7),
     Figure("all signals, crash and restart", "restart with all signals", "bare cycle", 8.0),
+    Figure(
+        "the same, above a bare cycle that emits the same by hand",
+        "restart with all signals",
+        "bare cycle with all signals",
+        1.3,
+    ),
     Figure("import spry_py", "import spry_py", "import trio", 1.25),
     Figure("spry-py --version", "spry-py --version", "import trio", 1.5),
 )
