@@ -8,7 +8,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING, Any, Final
 
 from spry_py._kernel.phases import Status
-from spry_py._policy.breaker import Budget, budget_of
+from spry_py._policy.breaker import Budget, budget_of, unused_breaker
 from spry_py._spec.child import Child
 from spry_py._spec.options import Kind, RestartType
 from spry_py._spec.termination import TerminationReport
@@ -146,6 +146,8 @@ def _times_of(member: Member) -> dict[str, float | None]:
 def _budget_of(member: Member) -> Budget | None:
     inner = member.inner
     breaker = getattr(inner, "breaker", None) if inner is not None else member.past.breaker
+    if breaker is None and inner is None:
+        breaker = unused_breaker(member.child.breaker)
     tree = member.loop.tree
     return tree.guard(budget_of, breaker, tree.clock.current_time())
 

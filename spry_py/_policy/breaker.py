@@ -194,3 +194,11 @@ class NeverRestart:
 
     def budget(self, now: float) -> Budget:
         return Budget(0, 0, math.inf)
+
+
+def unused_breaker(factory: BreakerFactory | None) -> Breaker | None:
+    """What a child's own breaker is like before it was asked, if it is one of these.
+
+    A factory of others is called only where its breaker is wanted.
+    """
+    return factory() if isinstance(factory, RateLimited | Streak | NeverRestart) else None

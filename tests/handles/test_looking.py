@@ -121,6 +121,30 @@ async def test_when_it_will_be_aborted_and_when_it_must_have_beaten() -> None:
     assert tree.child("a").info().shutdown_by is None
 
 
+@pytest.mark.parametrize(
+    ("breaker", "before", "after"),
+    [
+        (RateLimited(2, 60.0), Budget(2, 2, 60.0), Budget(1, 2, 60.0, 61.0)),
+        (Streak(3, reset_after=9.0), Budget(3, 3, 9.0), Budget(2, 3, 9.0)),
+        (AlwaysRestart(), None, None),
+    ],
+    ids=["RateLimited", "Streak", "AlwaysRestart"],
+)
+@story
+async def test_the_budget_of_a_breaker_of_its_own_is_whole_before_the_first_restart(
+    breaker: Any, before: Budget | None, after: Budget | None
+) -> None:
+    a, sub = Actor(Record(), "a"), SystemSupervisor([], breaker=RateLimited(5, 7.0))
+    children = [a.child(breaker=breaker), Child("sub", sub, breaker=breaker)]
+    async with open_system(children, strategy="one_for_one") as tree:
+        assert tree.child("a").info().budget == before
+        assert tree.child("sub").info().budget == Budget(5, 5, 7.0)
+        await trio.sleep(1)
+        a.die(Boom())
+        await trio.sleep(1)
+        assert tree.child("a").info().budget == after
+
+
 def test_a_breaker_of_somebody_else_may_have_a_budget_or_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -149,6 +173,7 @@ async def budgets_of_strange_breakers() -> None:
 
     own = Child("a", crashes, breaker=Own)
     async with open_system([own], breaker=Mine, strategy="one_for_one") as tree:
+        assert tree.child("a").info().budget is None  # it is not made for the sake of this
         await trio.sleep(1.5)
         assert tree.child("a").info().budget == Budget(4, 9, 1.0)
         assert tree.info().budget is None
