@@ -311,9 +311,11 @@ def is_logged(fact: type[Event], failed: bool = False) -> bool:
     if capturing.get() is not None:
         return True
     level = logging.ERROR if failed else LEVELS[fact]
-    if _ROOT.manager.disable >= level:
-        return False  # for all loggers
-    return _has_any_below() or _is_taken(_ROOT, level)
+    # with logging off there is no call of ours in here: it is asked at each start, end and restart
+    below = _Seen.below if _Seen.count == len(_LOGGERS) else _has_any_below()
+    if below:
+        return _ROOT.manager.disable < level
+    return _ROOT.isEnabledFor(level) and _is_taken(_ROOT, level)
 
 
 def _taker(path: str, level: int) -> logging.Logger | None:
