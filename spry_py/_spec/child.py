@@ -227,7 +227,9 @@ class Child(Generic[T_co]):
         _set_args(self, args)
         _set_takes_status(self, _takes_status(start))
         # most children leave all options alone, and there may be very many of them
-        _set_options(self, _chosen(f"Child {key!r}", common, options, start) if options else common)
+        _set_options(
+            self, _chosen(f"Child {key!r}", common, options, self.start) if options else common
+        )
 
     @property
     def kind(self) -> Kind:
