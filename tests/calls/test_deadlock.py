@@ -22,6 +22,7 @@ from spry_py import (
     TerminationReport,
     WouldDeadlock,
     cancel_on_settle,
+    current_context,
     open_system,
 )
 from stories import Boom, Record, story
@@ -84,21 +85,20 @@ async def test_a_child_that_a_replay_starts_cannot_call_its_supervisor(
 @story
 async def test_the_error_says_who_waits_for_whom() -> None:
     errors: list[WouldDeadlock] = []
-    known: list[SystemHandle] = []
     die = trio.Event()
 
     async def nosy(*, task_status: trio.TaskStatus[None]) -> None:
-        if known:
+        context = current_context()
+        if context.incarnation > 1:
             with pytest.raises(WouldDeadlock) as caught:
-                await known[0].terminate_child("n")
+                await context.system.terminate_child("n")
             errors.append(caught.value)
             task_status.started()
             await trio.sleep_forever()
         task_status.started()
         await die.wait()
 
-    async with open_system([Child("n", nosy)], name="top") as tree:
-        known.append(tree)
+    async with open_system([Child("n", nosy)], name="top"):
         die.set()
         await trio.sleep(1)
         (error,) = errors
@@ -167,21 +167,17 @@ async def test_a_starting_child_can_call_a_system_that_is_up() -> None:
 async def test_a_running_child_can_call_its_supervisor(strategy: Strategy) -> None:
     record = Record()
     (x,) = cast(record, "x", LISTENS)
-    known: list[SystemHandle] = []
-    go = trio.Event()
 
-    async def boss(*, task_status: trio.TaskStatus[None]) -> None:
-        task_status.started()
-        await go.wait()
-        await known[0].start_child(x.child())
-        await known[0].terminate_child("x")
-        await known[0].restart_child("x")
+    async def boss() -> None:
+        await trio.sleep(1)
+        tree = current_context().system
+        await tree.start_child(x.child())
+        await tree.terminate_child("x")
+        await tree.restart_child("x")
         await trio.sleep_forever()
 
     async with open_system([Child("boss", boss)], strategy=strategy) as tree:
-        known.append(tree)
-        go.set()
-        await trio.sleep(1)
+        await trio.sleep(2)
         assert listed(tree) == "boss=running x=running"
     assert record.order == "+x1 -x1 +x2 -x2"
 
@@ -191,24 +187,18 @@ async def test_a_running_child_can_call_its_supervisor(strategy: Strategy) -> No
 async def test_a_running_child_that_calls_during_a_replay_is_served_after_it(is_deep: bool) -> None:
     record = Record()
     b, x = Actor(record, "b", [3, *STAYS]), Actor(record, "x")
-    go = trio.Event()
-    known: list[SystemHandle] = []
 
-    async def boss(*, task_status: trio.TaskStatus[None]) -> None:
-        task_status.started()
-        await go.wait()
-        record(await answer(known[0].start_child(x.child())))
+    async def boss() -> None:
+        await trio.sleep(4)
+        record(await answer(current_context().root.start_child(x.child())))
         await trio.sleep_forever()
 
     above = Child("boss", boss)
     if is_deep:
         above = Child("sub", SystemSupervisor([above]))
-    async with open_system([above, b.child()], strategy="rest_for_one") as tree:
+    async with open_system([above, b.child()], strategy="rest_for_one"):
         record.take()
-        known.append(tree)
         b.die()
-        await trio.sleep(1)
-        go.set()
         await trio.sleep(9)
         assert record.take() == [(3, "-b1"), (3, "~b2"), (6, "+b2"), (6, "+x1"), (6, "ok")]
 
@@ -302,15 +292,13 @@ async def test_a_task_that_a_breaker_has_begun_elsewhere_may_call_the_supervisor
 async def test_the_starting_children_of_a_dynamic_supervisor_can_call_it() -> None:
     record = Record()
     (x,) = cast(record, "x", LISTENS)
-    pools: list[Any] = []
 
     async def parent(*, task_status: trio.TaskStatus[str]) -> None:
-        handle = await pools[0].start_child(x.child())
+        handle = await current_context().system.start_child(x.child())
         task_status.started(f"parent of {handle.value}")
         await trio.sleep_forever()
 
     async with open_system(DynamicSupervisor(name="pool")) as pool:
-        pools.append(pool)
         handle = await pool.start_child(Child("parent", parent))
         assert handle.value == "parent of x#1"
         await pool.terminate_child("x")
@@ -323,12 +311,12 @@ async def test_a_call_that_a_replay_turns_into_a_deadlock_is_refused_then() -> N
     record = Record()
     m = Actor(record, "m", [3, *LISTENS])
     b, x = cast(record, "bx", LISTENS)
-    known: list[SystemHandle] = []
 
     async def slow(*, task_status: trio.TaskStatus[None]) -> None:
-        for tree in known:
+        context = current_context()
+        if context.incarnation > 1:
             await trio.sleep(2)
-            record(await answer(tree.start_child(x.child())))
+            record(await answer(context.system.start_child(x.child())))
         task_status.started()
         await trio.sleep_forever()
 
@@ -341,7 +329,6 @@ async def test_a_call_that_a_replay_turns_into_a_deadlock_is_refused_then() -> N
         await tree.terminate_child("n")
         record.take()
         begin = trio.current_time()
-        known.append(tree)
         Desk(record, nursery).call("n", tree.restart_child, "n")
         await trio.sleep(1)
         b.die()
