@@ -247,9 +247,9 @@ class _Helper:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            told = self._signal.told
+            emitted = self._signal.emitted
             try:
-                job.is_whole = job.call() is not False and self._signal.is_out(told)
+                job.is_whole = job.call() is not False and self._signal.is_out(emitted)
             except Exception:
                 guarded(logging.getLogger(SCOPE).exception, "exporting telemetry failed")
             finally:
@@ -266,13 +266,13 @@ class _Signal:
     def forked(self) -> None:
         """What the parent process has received, the parent sends."""
         self._lock = threading.Lock()
-        self.told = self._taken = 0
+        self.emitted = self._taken = 0
         self._were_sums_taken = True
 
     def count(self) -> None:
         """A span or a record more, from any thread."""
         with self._lock:
-            self.told += 1
+            self.emitted += 1
 
     def watch(self, exporter: Any) -> Any:
         """The same exporter, which counts what it takes."""
@@ -296,9 +296,9 @@ class _Signal:
         else:
             self._were_sums_taken = taken
 
-    def is_out(self, told: int) -> bool:
+    def is_out(self, emitted: int) -> bool:
         """Whether so many spans or records were taken, or the sums when they were last sent."""
-        return self._were_sums_taken and self._taken >= told
+        return self._were_sums_taken and self._taken >= emitted
 
 
 # Where it goes

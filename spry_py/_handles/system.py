@@ -89,7 +89,7 @@ class SystemHandle(Handle):
             below = member.below
             found = below.get(key) if below is not None else None
             if found is None:
-                known = below.told() if below is not None else "none"
+                known = below.listed() if below is not None else "none"
                 raise ChildNotFound(f"{member.path!r} has no child {key!r}; it has {known}")
             member = found
         return ChildHandle(self._root, (*self._keys, *keys), member)

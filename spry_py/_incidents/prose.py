@@ -209,7 +209,7 @@ _VERBS: Final = {"failed": "failed", "normal": "ended by itself", "aborted": "en
 
 def _unknown(failure: Failure) -> str:
     if failure.is_reload:
-        return f"A reload of {printable(failure.system)} failed when it had begun to change it."
+        return f"A restart of {printable(failure.system)} that a caller asked for failed half-way."
     who = printable(failure.path) or f"A child of {printable(failure.system)}"
     return f"{who} failed; its own span, which is written when all is over, is missing."
 

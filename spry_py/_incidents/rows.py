@@ -177,7 +177,7 @@ def _incident_rows(
 
 def _failure_row(story: Story, failure: Failure, last: dict[str, Raised | None]) -> Row:
     if failure.is_reload:
-        text = f"a reload of {key_of(failure.system)} failed before this"
+        text = "a restart by a call failed before this"
         return _row(failure.began, failure.began, failure.system, "failed", text)
     if not failure.is_known:
         path = failure.path or failure.system

@@ -109,7 +109,7 @@ def calls_of(member: Member, key: str | None = None) -> Calls:
     if would_deadlock(loop):
         raise WouldDeadlock(
             f"{loop.path!r} waits for the very code that makes this call, and could serve it only "
-            "afterwards; make the call from a task that nobody waits for"
+            "afterwards; make the call from a task that no start waits for"
         )
     return loop.calls
 

@@ -451,7 +451,7 @@ class Calls:
     def _known(self, key: str) -> Member:
         member = self.loop.members.get(key)
         if member is None:
-            known = self.loop.members.told()
+            known = self.loop.members.listed()
             raise ChildNotFound(f"{self.loop.path!r} has no child {key!r}; it has {known}")
         return member
 

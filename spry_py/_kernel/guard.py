@@ -66,8 +66,8 @@ class Guard:
         listener = _listener_of(error, emit)
         if _is_new(listener):
             self._left -= 1
-            said = "spry_py goes on without what was raised by"
-            facts = type(error), error, place_of(error), said, listener
+            text = "spry_py goes on without what was raised by"
+            facts = type(error), error, place_of(error), text, listener
             sys.unraisablehook(_Arguments(facts))
 
 

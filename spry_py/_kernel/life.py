@@ -260,7 +260,7 @@ def failure_of(raised: BaseException) -> BaseException | None:
     failure = without_cancelled(cast("BaseException", raised))
     if failure is None and trio.current_effective_deadline() > -math.inf:
         failure = RuntimeError(
-            "a trio.Cancelled was raised that nobody has asked for: it belongs to another cancel "
+            "a trio.Cancelled was raised that no code has asked for: it belongs to another cancel "
             "scope (it was kept, perhaps, and raised again here)"
         )
         failure.__cause__ = raised

@@ -19,7 +19,7 @@ the loop does so itself. There is one of them at a time, so they never keep the 
 An end that was asked for leaves nothing to decide. The task that has ended does what follows: it
 returns to the callers that wait for it (`Calls.on_ended`), asks the next one to end where several
 are stopped one after the other (`Shutdowns.advance`), and lets in the next that waits for a place
-(`DynamicLoop.on_ended`). Where a list says what comes next, the child that is started begins the
+(`DynamicLoop.on_ended`). Where a list has what comes next, the child that is started begins the
 next one in the same way (`Startup.begin_next`). To wake the loop for each of these would cost as
 much as the thing itself.
 

@@ -273,7 +273,7 @@ class Members:
         added = list(self.added.values())
         return list(dict.fromkeys([*self.declared.values(), *added]))
 
-    def told(self, most: int = 10) -> str:
+    def listed(self, most: int = 10) -> str:
         """The first keys in words, at the same cost however many there are; from any thread."""
         first = [*islice(self.declared, most), *islice(self.added, most)]
         keys = list(dict.fromkeys(first))[:most]

@@ -293,7 +293,7 @@ def stack_of(incarnation: Incarnation, whole: bool = True) -> str:
     nested = _nested_in(task)
     parts.extend(_lines_of_each(task for task in nested if whole or _runs(task, incarnation)))
     guard = member.loop.tree.guard
-    parts.extend(guard(_said, tell) or "" for tell in incarnation.more_stacks)
+    parts.extend(guard(_text_of, stack) or "" for stack in incarnation.more_stacks)
     return "".join(parts)
 
 
@@ -323,10 +323,10 @@ def _nested_in(outermost: trio.lowlevel.Task) -> Iterator[trio.lowlevel.Task]:
                 pending.append(task)
 
 
-def _said(tell: Callable[[], object]) -> str:
-    text = tell()
+def _text_of(stack: Callable[[], object]) -> str:
+    text = stack()
     if not isinstance(text, str):
-        raise TypeError(f"add_stack: {tell!r} must return the lines of a traceback, not {text!r}")
+        raise TypeError(f"add_stack: {stack!r} must return the lines of a traceback, not {text!r}")
     return text
 
 

@@ -106,7 +106,7 @@ def pause_before_try(child: Child[object], tries: int, report: TerminationReport
     exception = report.exception
     if tries >= child.start_attempts or report.burden != "none":
         return None
-    assert exception is not None, "a start that nobody has interrupted has failed with something"
+    assert exception is not None, "a start that was not interrupted has failed with something"
     ends_it = is_exit(exception) or isinstance(sole_leaf_of(exception), Ignore)
     if ends_it or not may_recover(child.recoverable, exception):
         return None

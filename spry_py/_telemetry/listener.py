@@ -114,11 +114,11 @@ class Teller:
     def __init__(self, stream: Stream, guard: Guard) -> None:
         self.guard = guard
         self.stream = stream
-        # with nobody there, one look at this is all that events cost
+        # with no subscriber, one look at this is all that events cost
         self.subscribers = stream.subscribers
         self.numbers = Numbers()
         stream.on_silence = self.numbers.forget
-        # whose last teardown has been told
+        # whose last teardown has been emitted
         self._ending: set[AboutSystem] = set()
         # outside all spans: children are born in it
         self._context: object = None
@@ -149,7 +149,7 @@ class Teller:
                 spawn(function, of, name=key)
 
     def tree_ended(self) -> None:
-        """The root has ended, and there is nothing left to tell."""
+        """The root has ended, and there is nothing left to emit."""
         self.stream.end()
 
     # What others do with a tree
@@ -168,7 +168,7 @@ class Teller:
         self.guard(inject, headers, context)
 
     def incident_elsewhere(self, child: AboutChild, headers: Mapping[str, str]) -> None:
-        """A child is about to end with an incident that another program has told."""
+        """A child is about to end with an incident that another program has recorded."""
         if self.spans is not None:
             self.guard(self.spans.incident_elsewhere, child, headers)
 
@@ -520,7 +520,7 @@ class Teller:
             self._publish(IncidentClosed, incident.path, number, outcome, seconds)
 
     def _tell_outcome(self, system: AboutSystem) -> None:
-        """A supervisor has ended; its parent goes on with what made it give up, or nobody does."""
+        """A supervisor has ended; its parent goes on with what made it give up, if it has one."""
         if system.incident is None:
             return
         if _is_root(system):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Metrics:
-    """What the instruments are told of one tree. Durations are seconds on trio's clock."""
+    """What the instruments record of one tree. Durations are seconds on trio's clock."""
 
     __slots__ = ("_asked", "_begun", "_labels", "_of", "_started", "_torn")
 

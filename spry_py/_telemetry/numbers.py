@@ -1,6 +1,6 @@
 """Which incident an event belongs to: the one whose trace holds the span of the same fact.
 
-Kept only while somebody subscribes. Whatever was begun before belongs to no incident, unless the
+Kept only while there are subscribers. Whatever was begun before belongs to no incident, unless the
 incident itself is at hand.
 """
 

@@ -22,7 +22,7 @@ MOST: Final = 2_000
 
 
 class Sums:
-    """What some counters of a meter have yet to be told."""
+    """What some counters of a meter have yet to count."""
 
     def __init__(self, meter: Meter) -> None:
         self._sums: list[Sum] = []
@@ -43,7 +43,7 @@ class Sums:
 
 
 class Sum:
-    """What one counter has yet to be told. Any thread may add, and hand over."""
+    """What one counter has yet to count. Any thread may add, and hand over."""
 
     __slots__ = ("_counter", "_lock", "_waiting")
 

@@ -12,13 +12,13 @@
 
 Ray is spoken by the *gateway*, a process that is a child like any other: it may die, as it does
 when the head of the cluster dies, or hang, without harm to the program, which imports no Ray. It
-carries letters to and from one actor in each process on the cluster. Only the tree restarts: Ray is
-told never to.
+carries letters to and from one actor in each process on the cluster. Only the tree restarts: Ray
+never does.
 
 A child of ``host="own"`` is an actor of its own, placed by Ray with the ``resources`` of `remote`
 (``num_cpus``, ``num_gpus``, ``memory`` in bytes, or names of the cluster's own). With ``"shared"``
-there is one actor for each machine, which takes nothing from its resources; those of the child say
-which machines may be chosen, and the one with the fewest children is.
+there is one actor for each machine, which takes nothing from its resources; those of the child
+decide which machines may be chosen, and the one with the fewest children is.
 
 Needs the extra ``ray``, ``pip install 'spry-py[ray]'``, here and on all machines of the cluster, in
 the same version. The gateway has to run on one of them.
@@ -106,7 +106,7 @@ def ray_gateway(
 
     ``address`` is that of the cluster's head, as ``"10.0.0.1:6379"``. Without one a local Ray is
     started, for trying out, which is reached from this machine alone and ends with the gateway.
-    The actors are in the ``namespace``, with names that tell their children's paths.
+    The actors are in the ``namespace``, with names made of their children's paths.
 
     A head that is not heard of for ``reconnect`` seconds is given up: the gateway fails with
     `ConnectionError`, and is started anew by its supervisor's policy. It heartbeats twice a
@@ -119,7 +119,7 @@ def ray_gateway(
     ``env`` holds variables that are set in addition, in the gateway and for the code on the
     cluster. Modules are looked for there where they are here as well, after all other places.
 
-    A child that fits on no machine is lost after a minute, with a text that says what is missing.
+    A child that fits on no machine is lost after a minute, with a text that names what is missing.
 
     Raises `RuntimeError` without the extra, and `TypeError` or `ValueError` naming the argument.
     """

@@ -1,4 +1,4 @@
-"""What an error of Ray says of the process behind an actor."""
+"""What an error of Ray means for the process behind an actor."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def end_of_actor(error: Any, text: str, name: str) -> End:
         return End(f"{name} has died", is_dead=True)
     if "its node has died" in text:
         return End(f"the machine of {name} is not heard of any more", is_dead=False)
-    return End(f"{name} has ended, says Ray: {last_line(text)}", is_dead=False)
+    return End(f"{name} has ended, by Ray's word: {last_line(text)}", is_dead=False)
 
 
 def first_line(text: str) -> str:

@@ -38,7 +38,7 @@ class RayEngine:
         self._holds: dict[str, Hold] = {}
         # those that are over, each with the time when it is forgotten
         self._over: deque[tuple[float, str]] = deque()
-        # the last letter of each order says all that those before it did
+        # the last letter of each order holds all that those before it did
         self._letters: dict[str, Letter] = {}
         self._notes: deque[Destroy | Gone] = deque()
         self._news = trio.lowlevel.ParkingLot()
@@ -144,7 +144,7 @@ class RayEngine:
                     await self._news.park()
                 await gateway.send(self._batch())
         except trio.BrokenResourceError:
-            # its end is told to `attend`
+            # `attend` sees its end
             return
 
     def _batch(self) -> list[ToGateway]:

@@ -59,7 +59,7 @@ class Gateway:
         self._waiting: dict[str, tuple[Order, float]] = {}
 
     def run(self) -> None:
-        """Serve until the program goes away, or a signal says so."""
+        """Serve until the program goes away, or a signal stops it."""
         try:
             self._connect()
             # Ray has a handler of its own below Python's, which prints a stack
@@ -201,7 +201,7 @@ class Gateway:
             station.put(order)
 
     def _own(self, order: Order) -> Station:
-        # also if there is no machine for it: Ray may be told to get one then
+        # also if there is no machine for it: Ray may be set up to get one then
         return self._station(order, None)
 
     def _shared_by(self, order: Order) -> Station | None:

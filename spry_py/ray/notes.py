@@ -26,7 +26,7 @@ class Gone:
 class Ended:
     """From the gateway: no letter of this order comes any more.
 
-    ``is_dead`` says that its code is known not to run.
+    ``is_dead``: its code is known not to run.
     """
 
     id: str

@@ -46,7 +46,7 @@ class Station:
         self._name = ""
         self.is_up: bool = False
         self.is_over: bool = False
-        # the last letter of each order says all that those before it did
+        # the last letter of each order holds all that those before it did
         self._letters: dict[str, Letter] = {}
         self._is_delivering = False
         self._collect_at = math.inf

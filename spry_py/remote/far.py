@@ -25,7 +25,7 @@ from .tenant import Tenant
 LEFT: Final = 75
 # how long (seconds) an order is known after it has arrived, for one that comes late and twice
 REMEMBERED: Final = 3600.0
-# how often the leases are looked at, whatever they say: a machine may have been suspended
+# how often the leases are looked at, however long they are: a machine may have been suspended
 LOOK_EVERY: Final = 1.0
 
 log: Final = logging.getLogger("spry_py.remote")
@@ -57,7 +57,7 @@ class Far:
         # in a test this process must not end
         self._alarm = Alarm() if on_leave is leave else None
         self._reporter = install()
-        # guards the tenants, and never waits for a tenant's own lock; told of what is new
+        # guards the tenants, and never waits for a tenant's own lock; notified of what is new
         self._news = threading.Condition()
         self._count = 0
         self._tenants: dict[str, Tenant] = {}

@@ -74,5 +74,5 @@ class Grant:
         return Beat(report.beat, self._stack, report.silent)
 
     def word(self) -> Word:
-        """The letter that says all of this."""
+        """The letter that holds all of this."""
         return Word(self._order.id, self.run, self._beat, self._heard, self.wish)

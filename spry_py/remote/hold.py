@@ -40,7 +40,7 @@ class Hold:
         self._send = send
         self._destroy = destroy
         self._on_end = on_end
-        # what nobody has read yet; ends with the one `Done` or `Lost` that there is
+        # what has not been read yet; ends with the one `Done` or `Lost` that there is
         self._queue: deque[Message] = deque()
         # written by `_end`
         self.is_over: bool = False

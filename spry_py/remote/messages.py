@@ -1,7 +1,7 @@
 """What is reported of one incarnation that runs elsewhere; and the letters that carry it.
 
 `Started`, `Log`, `Beat`, `Done` and `Lost` are what a `Running` gives. A `Report` and a `Word` are
-what an engine carries between the two ends: each says all that the other end may not know yet, so
+what an engine carries between the two ends: each holds all that the other end may not know yet, so
 that any of them may come late, twice, out of order, or never.
 """
 
@@ -40,7 +40,7 @@ class Log:
 class Beat:
     """The machine is there, and its lease has been renewed.
 
-    ``stack`` is where the child stands. ``silent`` says that the event loop there is held up, so
+    ``stack`` is where the child stands. ``silent``: the event loop there is held up, so
     that it cannot even notice that the child's heartbeat is overdue.
     """
 

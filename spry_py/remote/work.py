@@ -66,7 +66,7 @@ def _is_async(start: Any) -> bool:
 
 
 def _traced(start: Callable[..., Any], order: Order) -> Callable[..., Any]:
-    # with the signature of the original, which says how it is started
+    # with the signature of the original, which decides how it is started
     @wraps(start)
     async def run(*args: Any, **given: Any) -> Any:
         with in_trace_of(order):

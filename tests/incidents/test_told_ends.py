@@ -424,12 +424,12 @@ def test_a_reload_that_is_the_end_of_a_tree() -> None:
     assert reloaded(changing(good=(1,)), RateLimited(0, 60.0)) == sheet("""
 ━━ 1 ━━ shop ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━ 2026-03-01 12:00:00 UTC ━━
 
-  A reload of shop failed when it had begun to change it. The breaker of shop
-  refused to run its system function again: shop gave up. That was the end of
-  the whole tree.
+  A restart of shop that a caller asked for failed half-way. The breaker of
+  shop refused to run its system function again: shop gave up. That was the
+  end of the whole tree.
 
   seconds    shop                                           0 s     under 0.1 ms
-    0.000  ✗ a reload of shop failed before this            ✗
+    0.000  ✗ a restart by a call failed before this         ✗
     0.000  ▲ shop gives up: its system function keeps fai…  ▲
     0.000  ■ the whole tree ended                           ■
 
@@ -441,11 +441,11 @@ def test_a_reload_that_fails_once() -> None:
     assert reloaded(changing(good=(1, 3)), RateLimited(1, 60.0)) == sheet("""
 ━━ 1 ━━ shop ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━ 2026-03-01 12:00:00 UTC ━━
 
-  A reload of shop failed when it had begun to change it. shop started db
+  A restart of shop that a caller asked for failed half-way. shop started db
   again (one_for_all). Healthy again at once.
 
   seconds    shop                                           0 s     under 0.1 ms
-    0.000  ✗ a reload of shop failed before this            ✗
+    0.000  ✗ a restart by a call failed before this         ✗
     0.000  ↻ one_for_all: shop restarts all                 ─
     0.000    ▸ db#2 started                                 █
     0.000  ✓ healthy again                                  ✓

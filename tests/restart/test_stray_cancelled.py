@@ -1,4 +1,4 @@
-"""A `trio.Cancelled` that nobody has asked for is a failure: it was kept, and raised elsewhere."""
+"""A `trio.Cancelled` that no code has asked for is a failure: it was kept, and raised elsewhere."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from spry_py import (
 from stories import Boom, Record, story
 from workers import STRATEGIES
 
-SAYS = "nobody has asked for"
+SAYS = "no code has asked for"
 
 
 async def stray() -> trio.Cancelled:
