@@ -100,6 +100,7 @@ class Supervisor(Generic[T_co]):
         raise AttributeError(f"{type(self).__name__} is frozen: {name} cannot be deleted")
 
 
+_ASYNC: Final = inspect.CO_COROUTINE
 _NEVER: Final = math.inf
 _WORKER: Final = Options(
     "permanent", 5.0, _NEVER, 1, _NEVER, None, None, None, "escalate", None, _NEVER, False
@@ -218,9 +219,11 @@ class Child(Generic[T_co]):
     # mypy does not see that any arguments include ``*Ts``
     def __init__(self, key: str, start: Any, *args: Any, **options: Any) -> None:  # type: ignore[misc]
         check_key("Child", "key", key)
-        _check_start(key, start, args)
-        is_system = isinstance(start, Supervisor) and not start.is_work
-        common = _SUPERVISOR if is_system else _WORKER
+        common = _WORKER
+        if type(start) is not FunctionType or not start.__code__.co_flags & _ASYNC:
+            _check_start(key, start, args)
+            if isinstance(start, Supervisor) and not start.is_work:
+                common = _SUPERVISOR
         # the slots themselves, since assignment is refused
         _set_key(self, key)
         _set_start(self, start)
@@ -394,8 +397,6 @@ def check_defaults(owner: str, defaults: object) -> ChildOptions:
 
 
 def _check_start(key: str, start: Any, args: tuple[Any, ...]) -> None:
-    if type(start) is FunctionType and start.__code__.co_flags & inspect.CO_COROUTINE:
-        return
     if not isinstance(start, Supervisor):
         check_async_function(f"Child {key!r}", "start", start, plain=True)
     elif args:
@@ -405,6 +406,8 @@ def _check_start(key: str, start: Any, args: tuple[Any, ...]) -> None:
 def _takes_status(start: Any) -> bool:
     """Whether ``start`` has a parameter ``task_status`` that can be given by keyword."""
     if type(start) is FunctionType and not start.__dict__:
+        if start.__kwdefaults__ is not None and "task_status" in start.__kwdefaults__:
+            return True
         code = start.__code__
         named = code.co_varnames[
             code.co_posonlyargcount : code.co_argcount + code.co_kwonlyargcount
