@@ -10,6 +10,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, assert_never
 
 import trio
+from trio.lowlevel import (
+    Abort,
+    RaiseCancelT,
+    Task,
+    cancel_shielded_checkpoint,
+    checkpoint_if_cancelled,
+    current_task,
+    reschedule,
+    wait_task_rescheduled,
+)
 
 from spry_py._spec.child import Child
 from spry_py._spec.errors import (
@@ -80,7 +90,7 @@ class Call(Origin):
         self.is_answered = False
         self.result: Any = None
         self.error: BaseException | None = None
-        self._task: trio.lowlevel.Task | None = None
+        self._task: Task | None = None
 
     def give(self, result: Any = None) -> None:
         if not self.is_answered:
@@ -88,7 +98,7 @@ class Call(Origin):
             self.result = result
             task, self._task = self._task, None
             if task is not None:
-                trio.lowlevel.reschedule(task)
+                reschedule(task)
 
     def refuse(self, error: BaseException) -> None:
         if not self.is_answered:
@@ -98,19 +108,19 @@ class Call(Origin):
     async def wait(self) -> Any:
         """Wait for the result; a checkpoint also if it is there already."""
         if self.is_answered:
-            await trio.lowlevel.cancel_shielded_checkpoint()
+            await cancel_shielded_checkpoint()
         else:
-            self._task = trio.lowlevel.current_task()
+            self._task = current_task()
             # for those who ask what a task is waiting for
             self._task.custom_sleep_data = self
-            await trio.lowlevel.wait_task_rescheduled(self._give_up)
+            await wait_task_rescheduled(self._give_up)
         if self.error is not None:
             raise self.error
         return self.result
 
-    def _give_up(self, _: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+    def _give_up(self, _: RaiseCancelT) -> Abort:
         self._task = None
-        return trio.lowlevel.Abort.SUCCEEDED
+        return Abort.SUCCEEDED
 
 
 class Calls:
@@ -137,7 +147,7 @@ class Calls:
         goes on without its caller.
         """
         loop = self.loop
-        await trio.lowlevel.checkpoint_if_cancelled()
+        await checkpoint_if_cancelled()
         if isinstance(request, Start | Replace):
             child = loop.accepted(request.child)
             if child is not request.child:
@@ -178,7 +188,7 @@ class Calls:
         self._open[call] = None
         message = Called(call)
         loop.messages.append(message)
-        await trio.lowlevel.cancel_shielded_checkpoint()
+        await cancel_shielded_checkpoint()
         if loop.is_idle and loop.messages and loop.messages[0] is message:
             if member.phase.is_alive:
                 loop.messages.popleft()

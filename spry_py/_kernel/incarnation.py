@@ -6,14 +6,15 @@ report never keeps the tree alive.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from math import inf
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 import trio
+from trio import CancelScope
 
 from spry_py._spec.termination import Burden, Occasion
 
@@ -33,7 +34,7 @@ class Listener:
 
     def __init__(self) -> None:
         self.asked = trio.Event()
-        self.scopes: WeakSet[trio.CancelScope] = WeakSet()
+        self.scopes: WeakSet[CancelScope] = WeakSet()
         # trees opened in the child's own code
         self.roots: list[Incarnation] = []
         # calls of stop() that this very child is waiting in: it cannot listen meanwhile
@@ -56,7 +57,7 @@ class Limits:
     __slots__ = ("beat_by", "cause", "run_until")
 
     def __init__(self) -> None:
-        self.run_until = self.beat_by = math.inf
+        self.run_until = self.beat_by = inf
         # why it was cancelled, when that makes it failed
         self.cause: Exception | None = None
 
@@ -84,13 +85,13 @@ class Incarnation:
 
     def __init__(self, member: Member, then: Then = Then.DECIDE) -> None:
         self.member: Member | None = member
-        former, deadline = member.incarnation, member.child.start_timeout
+        former, start_timeout = member.incarnation, member.child.start_timeout
         self.number: int = 1 if former is None else former.number + 1
         self.limits: Limits | None = None
-        if deadline < math.inf:
-            deadline += member.loop.tree.now()
+        self.scope = CancelScope()
+        if start_timeout < inf:
             self.limits = Limits()
-        self.scope = trio.CancelScope(deadline=deadline)
+            self.scope.deadline = member.loop.tree.now() + start_timeout
         self.started_at: float | None = None
         self.value: Any = None
         self.burden: Burden = "none"
@@ -127,7 +128,7 @@ class Incarnation:
     def limit_is_over(self) -> bool:
         """Whether a time limit has struck; readers in other threads may ask."""
         deadline, member = self.scope.deadline, self.member
-        if deadline == math.inf or member is None:
+        if deadline == inf or member is None:
             return False
         return deadline <= member.loop.tree.clock.current_time()
 
@@ -171,7 +172,7 @@ class Incarnation:
         self.value = value
         self.started_at = now = member.loop.tree.now()
         run_timeout = member.child.run_timeout
-        if self.limits is not None or run_timeout < math.inf:
+        if self.limits is not None or run_timeout < inf:
             limits = self.limited()
             limits.run_until = now + run_timeout
             self._set_deadline(min(limits.run_until, limits.beat_by))
@@ -195,7 +196,7 @@ class Incarnation:
 
     def beat(self) -> None:
         member = self.member
-        if member is None or member.child.heartbeat == math.inf or self.burden != "none":
+        if member is None or member.child.heartbeat == inf or self.burden != "none":
             return
         limits = self.limited()
         limits.beat_by = trio.current_time() + member.child.heartbeat
@@ -301,7 +302,7 @@ class Incarnation:
             self.note_limit()
         self.bear("settling")
         if self.limits is not None:
-            self.scope.deadline = math.inf
+            self.scope.deadline = inf
         if self.inner is not None:
             self.inner.request_stop()
         if self.listener is not None:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import trio
-from trio.lowlevel import disable_ki_protection, enable_ki_protection
+from trio.lowlevel import current_task, disable_ki_protection, enable_ki_protection
 
 from spry_py._spec.check import check_awaitable
 from spry_py._spec.child import Child, Supervisor
@@ -52,7 +52,7 @@ class Hook:
     def __init__(self, path: str) -> None:
         self.path = path
         self.scope = trio.CancelScope(deadline=trio.current_time() + HOOK_SECONDS)
-        self.task = trio.lowlevel.current_task()
+        self.task = current_task()
 
 
 class _Living(Protocol):
@@ -133,7 +133,7 @@ def _enter(incarnation: Incarnation) -> Child[Any]:
     member = incarnation.member
     assert member is not None
     incarnation.scope.__enter__()
-    incarnation.task = trio.lowlevel.current_task()
+    incarnation.task = current_task()
     enter_context(incarnation)
     return member.child
 

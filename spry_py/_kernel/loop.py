@@ -36,7 +36,7 @@ from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Final, Protocol, assert_never, cast
 
 import trio
-from trio.lowlevel import enable_ki_protection
+from trio.lowlevel import current_task, enable_ki_protection, in_trio_task
 
 from spry_py._policy.breaker import allows, live_breaker, tell_breaker
 from spry_py._policy.restart import (
@@ -300,7 +300,7 @@ class Loop(Mailbox):
 
     def is_asking(self) -> bool:
         """Whether the code that calls this has been called by the loop: a breaker, a predicate."""
-        return self._is_in_turn or trio.lowlevel.current_task() is self.own.task
+        return self._is_in_turn or current_task() is self.own.task
 
     async def _handle(self, message: Message) -> None:
         try:
@@ -598,7 +598,7 @@ class Loop(Mailbox):
             return  # its task stands ready
         # in the context of the supervisor, in whatever task that comes; none is current in a
         # callback of a loop that trio is the guest of
-        here = trio.lowlevel.current_task() if trio.lowlevel.in_trio_task() else None
+        here = current_task() if in_trio_task() else None
         assert task is not None, "a supervisor ends after its children"
         bear, spawn, first_step = self.teller.bear, self.nursery.start_soon, begun(incarnation)
         if self._is_in_turn or task is here:

@@ -6,8 +6,15 @@ from abc import ABC, abstractmethod
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-import trio
-from trio.lowlevel import Abort, RaiseCancelT, enable_ki_protection
+from trio.lowlevel import (
+    Abort,
+    RaiseCancelT,
+    Task,
+    current_task,
+    enable_ki_protection,
+    reschedule,
+    wait_task_rescheduled,
+)
 
 if TYPE_CHECKING:
     from .messages import Message
@@ -25,7 +32,7 @@ class Mailbox(ABC):
         self.messages: deque[Message] = deque()
         # whether the loop waits for the next message, and for nothing else; written here alone
         self.is_idle = False
-        self._parked: trio.lowlevel.Task | None = None
+        self._parked: Task | None = None
 
     @abstractmethod
     def interrupted_by(self, exception: BaseException) -> None:
@@ -41,15 +48,15 @@ class Mailbox(ABC):
         task = self._parked
         if task is not None:
             self._parked, self.is_idle = None, False
-            trio.lowlevel.reschedule(task)
+            reschedule(task)
 
     @enable_ki_protection
     async def pause(self, is_idle: bool = False) -> None:
         """Wait for `ring`. Only one task at a time: the loop, or the code it runs."""
         assert self._parked is None, "two tasks wait for one supervisor"
-        self._parked, self.is_idle = trio.lowlevel.current_task(), is_idle
+        self._parked, self.is_idle = current_task(), is_idle
         try:
-            await trio.lowlevel.wait_task_rescheduled(self._unpark)
+            await wait_task_rescheduled(self._unpark)
         except KeyboardInterrupt as exception:
             # trio hands Ctrl-C to the main task, and this may be it
             self.interrupted_by(exception)

@@ -100,7 +100,7 @@ class Shutdowns:
     def watch(self, incarnation: Incarnation) -> None:
         """A child has been cancelled by something else: report it if it does not end."""
         if incarnation not in self.asked:
-            self._watch(incarnation, trio.current_time() + STUCK_AFTER)
+            self._watch(incarnation, self._loop.tree.now() + STUCK_AFTER)
 
     def guard(self, incarnation: Incarnation) -> None:
         """A child has a deadline: look after it when that has struck."""
