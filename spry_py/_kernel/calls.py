@@ -148,16 +148,16 @@ class Calls:
         """
         loop = self.loop
         await checkpoint_if_cancelled()
-        if isinstance(request, Start | Replace):
+        if isinstance(request, (Start, Replace)):
             child = loop.accepted(request.child)
             if child is not request.child:
                 request = request._replace(child=child)
         call = Call(request)
         if loop.heard_by:
             loop.teller.call_made(call)
-        if isinstance(request, Start | Restart) and loop.lends_turn():
+        if isinstance(request, (Start, Restart)) and loop.lends_turn():
             self._begin_at_once(call, request)
-        elif isinstance(request, Terminate | RestartByStrategy):
+        elif isinstance(request, (Terminate, RestartByStrategy)):
             await self._stop(call, request.key)
         else:
             self._post(call)
