@@ -236,7 +236,11 @@ class Entry(NamedTuple):
             error = (type(exception), exception, place_of(exception))
             if trace is None and not is_plain(exception):
                 trace = traceback_of(exception)
-        record = _record(self.logger, self.level, self.path, self.message, extra, error)
+        # `logging` compares each field with all that a record has, which none of ours is among; but
+        # an application's own class of loggers may look at them
+        asked = {} if type(self.logger) is logging.Logger else extra
+        record = _record(self.logger, self.level, self.path, self.message, asked, error)
+        vars(record).update(extra)
         setattr(record, FACT_MARK, True)
         if error is not None and trace is not None:
             # where formatters look before they format a traceback once more

@@ -249,6 +249,22 @@ def test_what_an_application_adds_to_records_is_handed_on(
     assert [kept.attributes["tenant.name"] for kept in sink.kept] == ["acme"] * 2
 
 
+def test_a_logger_of_its_own_makes_records_with_all_fields(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[dict[str, Any]] = []
+
+    class Seeing(logging.Logger):
+        def makeRecord(self, *args: Any) -> logging.LogRecord:  # noqa: N802 - as `logging` has it
+            seen.append(args[8])
+            return super().makeRecord(*args)
+
+    monkeypatch.setattr(logging.getLogger("spry_py.shop.a"), "__class__", Seeing)
+    with bridged():
+        play(lambda: lived(crashing()))
+    assert [CHILD.items() <= extra.items() for extra in seen] == [True, True]
+
+
 def test_a_level_of_the_bridge_holds(others: Handlers) -> None:
     with bridged(*others) as sink:
         (bridge,) = (o for o in logging.getLogger("spry_py").handlers if isinstance(o, LogBridge))
