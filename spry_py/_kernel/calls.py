@@ -315,8 +315,8 @@ class Calls:
         """It was asked to end, or its start came to nothing: do what is to follow."""
         call = self.starts.pop(member, None)
         if member.phase is Phase.FAILED:
-            if call is not None:
-                self._start_failed(member, call)
+            assert call is not None, "it was asked to end, and has failed by itself"
+            self._start_failed(member, call)
             return
         if call is not None:
             call.refuse(_interrupted(member))
@@ -325,7 +325,7 @@ class Calls:
         if incarnation.then is Then.AGAIN:
             member.move(Phase.RESTARTING)
             self.loop.post(Down(member, incarnation))
-        elif incarnation.then > Then.AGAIN:
+        else:
             self.loop.down(member, forget=incarnation.then is Then.FORGET)
             for waiting in self._ends.pop(incarnation, ()):
                 waiting.give()
