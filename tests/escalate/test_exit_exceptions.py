@@ -12,6 +12,7 @@ from callers import Desk
 from spry_py import (
     Child,
     ChildFailure,
+    ChildHandle,
     Scope,
     Strategy,
     SystemHandle,
@@ -268,6 +269,7 @@ async def test_a_system_that_does_not_come_up_meanwhile_fails_for_the_first_reas
         systems.append(scope.system)
         await scope.start(b.child())
 
+    subs: list[ChildHandle] = []
     error = KeyboardInterrupt()
     async with trio.open_nursery() as nursery:
         with pytest.raises(KeyboardInterrupt) as caught:
@@ -275,7 +277,7 @@ async def test_a_system_that_does_not_come_up_meanwhile_fails_for_the_first_reas
                 desk = Desk(record, nursery)
                 desk.call("sub", tree.start_child, Child("sub", SystemSupervisor(system)))
                 await calm()
-                sub = tree.child("sub")
+                subs.append(tree.child("sub"))
                 await tree.start_child(late.child(shutdown=20))
                 await trio.sleep(1)
                 record.take()
@@ -286,6 +288,7 @@ async def test_a_system_that_does_not_come_up_meanwhile_fails_for_the_first_reas
                     x.die(Unrecoverable())
                 await trio.sleep_forever()
     assert caught.value is error
+    (sub,) = subs
     assert sub.last_report is not None
     assert isinstance(sub.last_report.exception, ChildFailure)
     assert record.facts == [

@@ -520,7 +520,9 @@ async def subscriptions_and_handles() -> None:
                 await tree.wait()
             await tree.find("a").wait_started()
             await tree.find("b").wait()
-            tree.snapshot(), tree.which_children(), tree.render()
+            tree.snapshot()
+            tree.which_children()
+            tree.render()
 
         await many(deed)
 

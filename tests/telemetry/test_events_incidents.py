@@ -17,6 +17,7 @@ from spry_py import (
     NeverRestart,
     RateLimited,
     SupervisorStopped,
+    SystemHandle,
     SystemSupervisor,
     TooManyRestarts,
     current_context,
@@ -237,15 +238,17 @@ async def test_an_exit_while_a_failed_restart_by_hand_is_undone_opens_none() -> 
 
     children = [a.child(), Child("b", exits), c.child()]
     heard = Heard(incidents=True)
+    tops: list[SystemHandle] = []
     async with trio.open_nursery() as nursery:
         with pytest.raises(SystemExit):
             async with open_system(children, name="top") as top:
+                tops.append(top)
                 await nursery.start(heard.listen, top)
                 with pytest.raises(SupervisorStopped):
                     await top.child("a").restart()
                 await trio.sleep_forever()
     assert {event.incident for event in heard.events} == {None}
-    assert top.child("c").status == "stopped"
+    assert [top.child("c").status for top in tops] == ["stopped"]
 
 
 # Up the tree

@@ -81,12 +81,12 @@ def fleet(
 def _started(stack: ExitStack, case: Case, cwd: Path) -> Program:
     collector = stack.enter_context(sink(case.protocol, case.mode))
     if case.text != SHOP:
-        running = exporting(case.text, cwd, case.protocol, collector.endpoint, **AT_ONCE)
-    else:
-        (cwd / "shops.py").write_text(SHOP, encoding="utf-8")
-        command = ["-m", "spry_py", "run", "shops:monitor", "--traces", "otlp"]
-        running = spawned(command, cwd, case.protocol, collector.endpoint, **AT_ONCE)
-    return stack.enter_context(running)
+        return stack.enter_context(
+            exporting(case.text, cwd, case.protocol, collector.endpoint, **AT_ONCE)
+        )
+    (cwd / "shops.py").write_text(SHOP, encoding="utf-8")
+    command = ["-m", "spry_py", "run", "shops:monitor", "--traces", "otlp"]
+    return stack.enter_context(spawned(command, cwd, case.protocol, collector.endpoint, **AT_ONCE))
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -255,9 +255,11 @@ def test_a_logger_of_its_own_makes_records_with_all_fields(
     seen: list[dict[str, Any]] = []
 
     class Seeing(logging.Logger):
-        def makeRecord(self, *args: Any) -> logging.LogRecord:  # noqa: N802 - as `logging` has it
+        def makeRecord(  # noqa: N802 - as `logging` has it
+            self, *args: Any, **named: Any
+        ) -> logging.LogRecord:
             seen.append(args[8])
-            return super().makeRecord(*args)
+            return super().makeRecord(*args, **named)
 
     monkeypatch.setattr(logging.getLogger("spry_py.shop.a"), "__class__", Seeing)
     with bridged():
