@@ -543,7 +543,7 @@ def test_where_everything_stands_with_a_blocked_loop(capfd: pytest.CaptureFixtur
     run([Child("inner", inner), Child("b", blocks)], name="shop")
     lines = seen[0].splitlines()
     assert lines[0] == f"the trees of process {os.getpid()}:"
-    tree = [line for line in lines if line.endswith("]")]
+    tree = [line for line in lines if line.endswith("  [running]")]
     assert tree == [
         "shop/  [running]",
         "  inner/  [running]",
