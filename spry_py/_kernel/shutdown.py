@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import traceback
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from itertools import chain
 from operator import itemgetter
 from types import FrameType
@@ -276,7 +277,7 @@ def _has_living_children(incarnation: Incarnation) -> bool:
 
 
 def _hook_stack(hook: Hook) -> tuple[str, str]:
-    parts = ["  in its on_termination:\n", *_lines(hook.task.iter_await_frames())]
+    parts = ["  in its on_termination:\n", *_lines(_frames_of_task(hook.task))]
     return hook.path, "".join([*parts, *_lines_of_each(_nested_in(hook.task))])
 
 
@@ -289,7 +290,7 @@ def stack_of(incarnation: Incarnation, whole: bool = True) -> str:
     task, member, steps = incarnation.task, incarnation.member, incarnation.steps
     if task is None or member is None:
         return ""
-    parts = _lines(chain(task.iter_await_frames(), _frames_of(steps)))
+    parts = _lines(chain(_frames_of_task(task), _frames_of(steps)))
     nested = _nested_in(task)
     parts.extend(_lines_of_each(task for task in nested if whole or _runs(task, incarnation)))
     guard = member.loop.tree.guard
@@ -311,7 +312,7 @@ def _runs(task: trio.lowlevel.Task, incarnation: Incarnation) -> bool:
 def _lines_of_each(tasks: Iterable[trio.lowlevel.Task]) -> Iterator[str]:
     for task in tasks:
         yield f"  in its nested task {task.name}:\n"
-        yield from _lines(task.iter_await_frames())
+        yield from _lines(_frames_of_task(task))
 
 
 def _nested_in(outermost: trio.lowlevel.Task) -> Iterator[trio.lowlevel.Task]:
@@ -347,6 +348,13 @@ def _name_of(frame: FrameType) -> str:
     """What a user knows a function of trio by."""
     name = frame.f_code.co_qualname
     return f"trio.{name}" if hasattr(trio, name.partition(".")[0]) else f"trio: {name}"
+
+
+def _frames_of_task(task: trio.lowlevel.Task) -> Iterator[tuple[FrameType, int]]:
+    """The same of a task, as far as it has not ended: trio looks at each frame twice."""
+    # if another thread asks, the task may end between the two looks
+    with suppress(AttributeError):
+        yield from task.iter_await_frames()
 
 
 def _frames_of(steps: Any) -> Iterator[tuple[FrameType, int]]:
