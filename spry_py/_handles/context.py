@@ -242,7 +242,7 @@ def carrier(context: Context | None = None) -> dict[str, str]:
 
 
 def incident_elsewhere(headers: Mapping[str, str], context: Context | None = None) -> None:
-    """The child is about to end with an incident that another program has told.
+    """The child is about to end with an incident that another program has recorded.
 
     So that both are one trace: the span of its termination will stand below the one that the
     headers name, which are as of `carrier`. ``context`` as for `add_stack`.

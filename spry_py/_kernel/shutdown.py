@@ -351,8 +351,8 @@ def _name_of(frame: FrameType) -> str:
 
 
 def _frames_of_task(task: trio.lowlevel.Task) -> Iterator[tuple[FrameType, int]]:
-    """The same of a task, as far as it has not ended: trio looks at each frame twice."""
-    # if another thread asks, the task may end between the two looks
+    """The frames of a task and of what it awaits, outermost first; fewer if it ends meanwhile."""
+    # trio looks at each frame twice; if another thread asks, the task may end in between
     with suppress(AttributeError):
         yield from task.iter_await_frames()
 

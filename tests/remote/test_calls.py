@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
 import trio
 from opentelemetry import trace
 
@@ -15,13 +12,6 @@ from spry_py import Child, Failed, Normal, TerminationReport, current_context, o
 from spry_py.remote import RemoteLost, remote
 from spry_py.testing import FakeEngine
 from stories import story
-
-
-@pytest.fixture(autouse=True)
-def new_record() -> Iterator[None]:
-    faraway.begin()
-    yield
-    faraway.begin()
 
 
 async def end_of(child: Child[object]) -> TerminationReport:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -33,13 +32,6 @@ from stories import story, story_with_threads
 LEASE = 30.0
 # with what clocks may differ by, and a shutdown of 5 seconds
 SURELY_OVER = LEASE * 1.01 + 5
-
-
-@pytest.fixture(autouse=True)
-def new_record() -> Iterator[None]:
-    faraway.begin()
-    yield
-    faraway.begin()
 
 
 async def end_of(child: Child[object]) -> TerminationReport:
