@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -87,3 +89,13 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         if measured is not None:
             measured.stop()
             measured.save()
+
+
+@pytest.fixture
+def nothing_is_logged() -> Iterator[None]:
+    """For tests of which thousands of records would be left, each with its exception."""
+    logger = logging.getLogger("spry_py")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    yield
+    logger.setLevel(before)

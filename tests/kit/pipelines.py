@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any, Never
 
-import pytest
 import trio
 
 from spry_py import (
@@ -200,16 +198,6 @@ class Line:
         while handle.child("pipeline").status != "done":
             await trio.sleep(1)
         scope.cancel()
-
-
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    """Thousands of failures are not logged."""
-    logger = logging.getLogger("spry_py")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
-    yield
-    logger.setLevel(before)
 
 
 def strike_each_step(play: Callable[[int], Striker]) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import gc
-import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import pytest
@@ -24,17 +23,10 @@ from stories import Boom, story
 
 FEW, MANY = 10, 300
 
+# pytest keeps the records, each with its exception
+pytestmark = pytest.mark.usefixtures("nothing_is_logged")
+
 Life = Callable[[int], Awaitable[SystemHandle | None]]
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_logged() -> Iterator[None]:
-    """For pytest keeps the records, each with its exception."""
-    logger = logging.getLogger("spry_py")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
-    yield
-    logger.setLevel(before)
 
 
 def left_by(life: Life, count: int) -> int:

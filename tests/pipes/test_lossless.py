@@ -21,6 +21,9 @@ from pipelines import Line, Striker, Taker, counting, strike_each_step
 from spry_py import ChildHandle, NeverRestart, SpryError, SystemHandle, open_system
 from spry_py.pipes import Pipe, Worker, pipeline
 
+# thousands of failures
+pytestmark = pytest.mark.usefixtures("nothing_is_logged")
+
 Act = Callable[[SystemHandle], Awaitable[bool]]
 How = Literal["fail", "restart worker", "restart pipeline", "stop and go", "escalate"]
 HOWS: tuple[How, ...] = get_args(How)

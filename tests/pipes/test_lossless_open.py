@@ -34,6 +34,9 @@ from spry_py import (
 from spry_py.pipes import Pipe, Stage, Worker, pipeline
 from stories import Boom
 
+# thousands of failures
+pytestmark = pytest.mark.usefixtures("nothing_is_logged")
+
 How = Literal[
     "fail",
     "escalate",
